@@ -1,0 +1,32 @@
+# The two commands of the README live here: `make demo`-style jobs build the environment they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# PyTorch's default Linux wheel pulls gigabytes of CUDA; tests want the CPU build, pinned.
+TORCH := torch==2.13.0
+
+.PHONY: test test-slow lint clean
+.DELETE_ON_ERROR:
+
+# An environment is finished only when its stamp is written, so that an interrupted install is redone.
+.venv: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e '.[torch,beam,tensorboard,dev]'
+	touch $@
+.PHONY: .venv
+
+lint: .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: .venv
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

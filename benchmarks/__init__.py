@@ -1,0 +1,1 @@
+"""Speed figures, each a ratio within one run."""

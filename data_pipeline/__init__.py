@@ -1,0 +1,1 @@
+"""From raw clips to per-host batches; imports no model code."""

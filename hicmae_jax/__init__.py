@@ -1,0 +1,1 @@
+"""HiCMAE in JAX: the science, the machine and the run."""
