@@ -1,0 +1,280 @@
+"""The bytes of one record; no other file knows them.
+
+A prepared set holds two homogeneous TFDS data sets whose records pair up by index:
+
+* ``video``: record ``STRIDE * clip + phase`` has the face frames ``phase, phase + STRIDE, ...`` of one clip,
+  each a JPEG of its own. This is the *polyphase* layout: a pre-training sample takes 16 frames at stride 4
+  (paper, section 4.2), and those all lie in one phase, so one read of a quarter of the clip serves it.
+* ``audio``: record ``clip`` has the sound of the whole clip as int16 PCM, and the clip's frame count, so
+  that a reader can draw the start frame from it before it knows which phase to read.
+
+A stored record is a ``tf.train.Example`` with the one bytes feature ``record``, which is what TFDS reads,
+and that feature is the payload laid out below (little-endian). The envelope's parsing by protobuf copies the
+payload; `parse_video` and `parse_audio` skip over it instead, and also accept the bare payload that
+``tfds.data_source`` hands out.
+
+====================  =====================================================================================
+magic                 4 bytes ``HCMR``
+checksum              uint32, CRC-32 of every byte after this field
+length                uint32, of the whole payload
+version, kind         uint8 each; kind 1 is video, 2 is audio (others are free for layouts to come)
+name length           uint16
+n_frames, fps         uint32, float64, of the whole clip
+video only            uint16 phase, stride, height, width; uint32 number of frames stored
+audio only            uint32 sample rate; uint32 number of samples
+name                  UTF-8, ``speaker/video/clip``
+video only            uint32 offsets of the frames from the payload's start, and its length; then the JPEGs
+audio only            int16 samples
+====================  =====================================================================================
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+STRIDE = 4  # frames between two of a sample (paper, section 4.2), hence also the number of phases
+FEATURE = "record"
+ARRAY_RECORD_OPTIONS = "group_size:1,uncompressed"
+
+_MAGIC = b"HCMR"
+_VERSION = 1
+_VIDEO, _AUDIO = 1, 2
+_KIND_NAMES = {_VIDEO: "video", _AUDIO: "audio"}
+_HEADER = struct.Struct("<4sIIBBHId")
+_VIDEO_HEADER = struct.Struct("<HHHHI")
+_AUDIO_HEADER = struct.Struct("<II")
+_CHECKED_FROM = 8  # the checksum covers what follows it
+_ENVELOPE_AT_MOST = 64
+_LONGEST = 2**32 - 1
+
+
+class CorruptRecordError(ValueError):
+    """The bytes are not a record of the kind asked for; the message says what is wrong."""
+
+
+class VideoRecord(NamedTuple):
+    """Every `stride`-th face frame of a clip, from frame `phase` on, as JPEG.
+
+    Attributes:
+        clip: name of the clip, ``speaker/video/clip``.
+        n_frames: number of frames of the whole clip.
+        phase: number (0-based) of the first frame stored.
+        stride: frames of the clip between two that are stored.
+        fps: frames a second of the whole clip.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        offsets: where each JPEG starts in `payload`, and where the last one ends.
+        payload: the record's bytes.
+    """
+
+    clip: str
+    n_frames: int
+    phase: int
+    stride: int
+    fps: float
+    height: int
+    width: int
+    offsets: tuple[int, ...]
+    payload: memoryview
+
+    @property
+    def n_stored(self) -> int:
+        """Number of frames in this record: those of ``range(phase, n_frames, stride)``."""
+        return len(self.offsets) - 1
+
+    def jpeg(self, index: int) -> memoryview:
+        """Returns the JPEG of the clip's frame ``phase + stride * index``, without copying.
+
+        Raises:
+            IndexError: if `index` is not in ``range(n_stored)``.
+            CorruptRecordError: if the offsets of that frame are impossible.
+        """
+        if not 0 <= index < self.n_stored:
+            raise IndexError(f"{self.clip}: frame {index} of {self.n_stored} stored")
+        start, end = self.offsets[index], self.offsets[index + 1]
+        if not self.offsets[0] <= start < end <= len(self.payload):
+            raise CorruptRecordError(f"{self.clip}: bytes {start} to {end} of frame {index} are impossible")
+        return self.payload[start:end]
+
+
+class AudioRecord(NamedTuple):
+    """The sound of a clip.
+
+    Attributes:
+        clip: name of the clip, ``speaker/video/clip``.
+        n_frames: number of video frames of the clip, which the start frame is drawn from.
+        fps: video frames a second.
+        sample_rate: in Hz.
+        samples: (n_samples,) int16, mono, read-only, a view of the record's bytes.
+    """
+
+    clip: str
+    n_frames: int
+    fps: float
+    sample_rate: int
+    samples: np.ndarray
+
+
+def encode_video(
+    clip: str,
+    jpegs: Sequence[bytes],
+    *,
+    n_frames: int,
+    phase: int,
+    stride: int,
+    fps: float,
+    height: int,
+    width: int,
+) -> bytes:
+    """Returns the stored bytes of a `VideoRecord`.
+
+    Args:
+        clip: name of the clip, ``speaker/video/clip``.
+        jpegs: the frames ``range(phase, n_frames, stride)``, each a JPEG of `height` × `width`.
+        n_frames: number of frames of the whole clip.
+        phase: number (0-based) of the first frame stored.
+        stride: frames of the clip between two that are stored.
+        fps: frames a second of the whole clip.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+
+    Raises:
+        ValueError: if the JPEGs are not as many as the phase has frames, one is empty, or all are too long.
+    """
+    if len(jpegs) != len(range(phase, n_frames, stride)) or not all(jpegs):
+        raise ValueError(
+            f"{clip}: phase {phase} of {n_frames} frames at stride {stride} does not have {len(jpegs)} frames"
+        )
+    name = clip.encode()
+    start = _HEADER.size + _VIDEO_HEADER.size + len(name) + 4 * (len(jpegs) + 1)
+    offsets = np.cumsum([start, *(len(jpeg) for jpeg in jpegs)])
+    body = [
+        _VIDEO_HEADER.pack(phase, stride, height, width, len(jpegs)),
+        name,
+        offsets.astype("<u4").tobytes(),
+        *jpegs,
+    ]
+    return _seal(_VIDEO, name, n_frames, fps, body)
+
+
+def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, sample_rate: int) -> bytes:
+    """Returns the stored bytes of an `AudioRecord`.
+
+    Args:
+        clip: name of the clip, ``speaker/video/clip``.
+        samples: (n_samples,) int16, mono.
+        n_frames: number of video frames of the clip.
+        fps: video frames a second.
+        sample_rate: in Hz.
+
+    Raises:
+        ValueError: if `samples` has another shape or type.
+    """
+    if samples.ndim != 1 or samples.dtype != np.int16:
+        raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
+    name = clip.encode()
+    body = [_AUDIO_HEADER.pack(sample_rate, len(samples)), name, samples.astype("<i2", copy=False).tobytes()]
+    return _seal(_AUDIO, name, n_frames, fps, body)
+
+
+def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
+    """Reads a video record; the JPEGs stay where they are until asked for.
+
+    Args:
+        stored: a record as `encode_video` made it, or its payload alone, as ``tfds.data_source`` returns it.
+        checksum: verify it, at the cost of reading every byte. ArrayRecord verifies a hash of its own.
+
+    Raises:
+        CorruptRecordError: if the bytes are not a video record, are damaged or are cut short.
+    """
+    payload, name_length, n_frames, fps = _open(stored, _VIDEO, checksum)
+    try:
+        phase, stride, height, width, n_stored = _VIDEO_HEADER.unpack_from(payload, _HEADER.size)
+        name_at = _HEADER.size + _VIDEO_HEADER.size
+        clip = str(payload[name_at : name_at + name_length], "utf-8")
+        offsets = struct.unpack_from(f"<{n_stored + 1}I", payload, name_at + name_length)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise CorruptRecordError(f"video record's header: {error}") from error
+    start = name_at + name_length + 4 * (n_stored + 1)
+    if offsets[0] != start or offsets[-1] != len(payload):
+        raise CorruptRecordError(
+            f"{clip}: the table of frames does not fit the record's {len(payload)} bytes"
+        )
+    if stride == 0 or n_stored != len(range(phase, n_frames, stride)):
+        raise CorruptRecordError(f"{clip}: {n_stored} frames are not phase {phase} of {n_frames} by {stride}")
+    return VideoRecord(clip, n_frames, phase, stride, fps, height, width, offsets, payload)
+
+
+def parse_audio(stored: bytes, *, checksum: bool = True) -> AudioRecord:
+    """Reads an audio record; arguments and errors as in `parse_video`."""
+    payload, name_length, n_frames, fps = _open(stored, _AUDIO, checksum)
+    try:
+        sample_rate, n_samples = _AUDIO_HEADER.unpack_from(payload, _HEADER.size)
+        name_at = _HEADER.size + _AUDIO_HEADER.size
+        clip = str(payload[name_at : name_at + name_length], "utf-8")
+    except (struct.error, UnicodeDecodeError) as error:
+        raise CorruptRecordError(f"audio record's header: {error}") from error
+    if len(payload) != name_at + name_length + 2 * n_samples:
+        raise CorruptRecordError(f"{clip}: {n_samples} samples do not fit the record's {len(payload)} bytes")
+    samples = np.frombuffer(payload, "<i2", n_samples, name_at + name_length)
+    return AudioRecord(clip, n_frames, fps, sample_rate, samples)
+
+
+def _seal(kind: int, name: bytes, n_frames: int, fps: float, body: list[bytes]) -> bytes:
+    """Puts header, checksum and envelope around the `body` of a payload."""
+    length = _HEADER.size + sum(map(len, body))
+    if length > _LONGEST or len(name) >= 2**16:
+        raise ValueError(f"{name[:80].decode(errors='replace')}: {length} bytes are too many for a record")
+    header = _HEADER.pack(_MAGIC, 0, length, _VERSION, kind, len(name), n_frames, fps)
+    checked = b"".join([header[_CHECKED_FROM:], *body])
+    return b"".join([_envelope(length), _MAGIC, struct.pack("<I", zlib.crc32(checked)), checked])
+
+
+def _open(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, int, int, float]:
+    """Returns the payload, its name's length, n_frames and fps, after the checks common to all kinds."""
+    start = stored.find(_MAGIC, 0, _ENVELOPE_AT_MOST)
+    if start < 0:
+        raise CorruptRecordError(f"not a record: no {_MAGIC!r} in its first {_ENVELOPE_AT_MOST} bytes")
+    payload = memoryview(stored)[start:]
+    if len(payload) < _HEADER.size:
+        raise CorruptRecordError(f"truncated: {len(payload)} bytes do not hold the header")
+    _, crc, length, version, found, name_length, n_frames, fps = _HEADER.unpack_from(payload)
+    if version != _VERSION:
+        raise CorruptRecordError(f"version {version}, where this code reads {_VERSION}")
+    if length != len(payload):
+        raise CorruptRecordError(f"truncated: {len(payload)} of {length} bytes")
+    if found != kind:
+        name = _KIND_NAMES.get(found, f"kind {found}")
+        raise CorruptRecordError(f"a record of {name}, where one of {_KIND_NAMES[kind]} was asked for")
+    if checksum and zlib.crc32(payload[_CHECKED_FROM:]) != crc:
+        raise CorruptRecordError(f"checksum of {length} bytes is not {crc:#010x}")
+    return payload, name_length, n_frames, fps
+
+
+def _envelope(length: int) -> bytes:
+    """Returns what precedes a payload of `length` bytes in a ``tf.train.Example`` with the one `FEATURE`.
+
+    By hand, because only this way is the payload's place known without protobuf copying it.
+    """
+    name = FEATURE.encode()
+    prefix = b""
+    # Innermost first: BytesList.value, Feature.bytes_list, the map's value.
+    for tag in (b"\x0a", b"\x0a", b"\x12"):
+        prefix = tag + _varint(len(prefix) + length) + prefix
+    prefix = b"\x0a" + _varint(len(name)) + name + prefix  # the map's key
+    for tag in (b"\x0a", b"\x0a"):  # Features.feature, Example.features
+        prefix = tag + _varint(len(prefix) + length) + prefix
+    return prefix
+
+
+def _varint(number: int) -> bytes:
+    """Encodes a length as protobuf does: seven bits a byte, least significant first."""
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
