@@ -16,17 +16,18 @@ ALLOWED = {
     # The science files stand alone, for use in a notebook.
     "hicmae_jax.config": ["hicmae_jax.masking"],
     "hicmae_jax.masking": [],
+    "hicmae_jax.tokens": [],
     "hicmae_jax.layers": [],
-    "hicmae_jax.targets": ["hicmae_jax.layers"],
+    "hicmae_jax.targets": [],
     "hicmae_jax.losses": [],
-    "hicmae_jax.model": [
-        "hicmae_jax.config",
-        "hicmae_jax.layers",
-        "hicmae_jax.masking",
-        "hicmae_jax.targets",
+    "hicmae_jax.model": [f"hicmae_jax.{name}" for name in ("config", "layers", "masking", "tokens")],
+    "hicmae_jax.finetune_model": [f"hicmae_jax.{name}" for name in ("config", "layers", "model", "tokens")],
+    "hicmae_jax.objective": [
+        f"hicmae_jax.{name}" for name in ("config", "losses", "masking", "model", "targets", "tokens")
     ],
-    "hicmae_jax.finetune_model": ["hicmae_jax.config", "hicmae_jax.layers", "hicmae_jax.model"],
     "hicmae_jax.preprocess": ["hicmae_jax.config", "hicmae_jax.masking", "data_pipeline.log_mel"],
+    "hicmae_jax.rules": [],
+    "hicmae_jax.optim": ["hicmae_jax.rules"],
     "hicmae_jax.torch_model": [],
     "launch": ["hicmae_jax", "data_pipeline", "launch"],
     "benchmarks": ["hicmae_jax", "data_pipeline", "launch", "configs", "benchmarks", "tests"],

@@ -1,0 +1,106 @@
+"""HiCMAE for fine-tuning: encoders on every token, feature fusion, a linear head (paper section 3.4)."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hicmae_jax import tokens
+from hicmae_jax.config import FinetuneConfig, ModelConfig
+from hicmae_jax.layers import Initializer, layer_norm, torch_uniform, truncated_normal, xavier_uniform
+from hicmae_jax.model import Encoder, FusionEncoder
+
+
+class FinetuneOutput(NamedTuple):
+    """What the fine-tuning model gives.
+
+    Attributes:
+        logits: float32[B, outputs], class logits or regressed dimensions.
+        feature: float32[B, 4C] after its LayerNorm, in the order video, audio, fused video, fused audio;
+            [B, C] for one modality alone.
+    """
+
+    logits: jax.Array
+    feature: jax.Array
+
+
+class HiCMAEFinetune(nn.Module):
+    """The fine-tuning model, audio-visual or of one modality.
+
+    Attributes:
+        config: geometry, widths and wiring; its decoder choices have no effect here.
+        finetune: outputs, modality, feature fusion and stochastic depth.
+        from_scratch: initialise the encoders' matrices for training without pre-trained weights.
+    """
+
+    config: ModelConfig
+    finetune: FinetuneConfig
+    from_scratch: bool = False
+
+    @nn.compact
+    def __call__(
+        self, video: jax.Array | None, log_mel: jax.Array | None, deterministic: bool = True
+    ) -> FinetuneOutput:
+        """Score clips.
+
+        Args:
+            video: [B, T, H, W, 3], uint8 or floats in [0, 1]; None for audio alone.
+            log_mel: float[B, time, bins], normalised; None for video alone.
+            deterministic: without stochastic depth; False needs the `drop_path` stream.
+
+        Raises:
+            ValueError: if an input that the modality needs is missing.
+        """
+        config, finetune = self.config, self.finetune
+        wanted = {"video": finetune.modality != "audio", "audio": finetune.modality != "video"}
+        for name, value in (("video", video), ("audio", log_mel)):
+            if wanted[name] and value is None:
+                raise ValueError(f"modality {finetune.modality} needs {name}, which was not given")
+
+        features, lasts = [], []
+        if wanted["video"]:
+            values = tokens.normalise(tokens.pixels(tokens.tubelets(video, config.tubelet, config.patch)))
+            feature, last = self._encode("encoder", "video_layer_weights", values, deterministic)
+            features.append(feature)
+            lasts.append(last)
+        if wanted["audio"]:
+            values = tokens.audio_patches(log_mel, config.patch)
+            feature, last = self._encode("encoder_audio", "audio_layer_weights", values, deterministic)
+            features.append(feature)
+            lasts.append(last)
+        if len(lasts) == 2:
+            rates = None if deterministic else self._drop_rates(config.fusion_depth)
+            fused = FusionEncoder(config, name="encoder_fusion")(lasts[0], lasts[1], rates)
+            features += [stream.mean(axis=1, dtype=jnp.float32) for stream in fused]
+
+        # Pooled features are few: the head stays float32 in every precision.
+        feature = layer_norm(jnp.float32, name="fc_norm")(jnp.concatenate(features, axis=-1))
+        init = torch_uniform(feature.shape[-1])
+        head = nn.Dense(finetune.outputs, kernel_init=init, bias_init=init, name="head")
+        return FinetuneOutput(head(feature), feature)
+
+    def _drop_rates(self, depth: int) -> jax.Array:
+        """Stochastic depth rising linearly over one stack's layers; every stack starts at 0."""
+        return jnp.asarray(np.linspace(0.0, self.finetune.drop_path, depth), jnp.float32)
+
+    def _encode(
+        self, name: str, weights_name: str, values: jax.Array, deterministic: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """One modality's weighted feature float32[B, C] and its last layer's tokens."""
+        config = self.config
+        depth = config.encoder_depth
+        init: Initializer = truncated_normal(0.02, 2.0) if self.from_scratch else xavier_uniform
+        positions = tokens.sinusoidal_positions(values.shape[1], config.encoder_dim)[None]
+        last, levels = Encoder(config, init, name=name)(
+            values,
+            jnp.asarray(positions),
+            range(1, depth + 1) if self.finetune.feature_fusion else [depth],
+            None if deterministic else self._drop_rates(depth),
+        )
+        pooled = jnp.stack([level.mean(axis=1, dtype=jnp.float32) for level in levels])
+        if not self.finetune.feature_fusion:
+            return pooled[0], last
+        weights = self.param(weights_name, nn.initializers.constant(1 / depth), (depth,))
+        return jnp.einsum("l,lbc->bc", jax.nn.softmax(weights), pooled, precision="highest"), last

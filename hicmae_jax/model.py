@@ -1,0 +1,249 @@
+"""HiCMAE for pre-training: two encoders, their fusion, two decoders with skips (paper section 3.1)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hicmae_jax import tokens
+from hicmae_jax.config import ModelConfig
+from hicmae_jax.layers import (
+    Block,
+    CrossBlock,
+    Initializer,
+    layer_norm,
+    remat,
+    torch_uniform,
+    truncated_normal,
+    xavier_uniform,
+)
+from hicmae_jax.masking import TokenMask
+
+
+class PretrainOutput(NamedTuple):
+    """What the pre-training model gives.
+
+    Attributes:
+        video: float32[B, N_masked, tubelet values], the reconstruction of the masked video tokens.
+        audio: float32[B, N_masked, patch values], of the masked audio tokens.
+        video_levels: one [B, C] a tapped layer, in `skip_layers` order: the mean of the visible tokens'
+            normalised features, for the contrastive loss.
+        audio_levels: likewise for audio.
+    """
+
+    video: jax.Array
+    audio: jax.Array
+    video_levels: tuple[jax.Array, ...]
+    audio_levels: tuple[jax.Array, ...]
+
+
+class Encoder(nn.Module):
+    """Modality-specific encoder: embedding, positions, N_s blocks, one LayerNorm for every level.
+
+    Attributes:
+        config: sizes and execution choices.
+        init: initialiser of the blocks' matrices.
+    """
+
+    config: ModelConfig
+    init: Initializer = xavier_uniform
+
+    @nn.compact
+    def __call__(
+        self,
+        values: jax.Array,
+        positions: jax.Array,
+        layers: Sequence[int],
+        drop_rates: jax.Array | None = None,
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Encode tokens.
+
+        Args:
+            values: [B, N, values] of the tokens to encode.
+            positions: [B or 1, N, C].
+            layers: 1-based layers whose features are wanted.
+            drop_rates: float32[N_s] stochastic-depth rates; None is deterministic.
+
+        Returns:
+            The last layer's normalised output [B, N, C] and that of each of `layers`.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        # The published convolution with stride = kernel, as the matrix it is; PyTorch's initialisation.
+        init = torch_uniform(values.shape[-1])
+        embed = nn.Dense(
+            config.encoder_dim, dtype=dtype, kernel_init=init, bias_init=init, name="patch_embed"
+        )
+        x = embed(values) + positions.astype(dtype)
+        scan = config.scan_encoders
+        block = remat(Block, config.remat_encoder, prevent_cse=not scan)
+        if scan:
+            run = nn.scan(
+                _scanned_block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "drop_path": True},
+                length=config.encoder_depth,
+            )
+            blocks = block(config.encoder_heads, dtype, init=self.init, name="blocks")
+            _, outputs = run(blocks, x, drop_rates)
+        else:
+            outputs = []
+            for i in range(config.encoder_depth):
+                rate = None if drop_rates is None else drop_rates[i]
+                x = block(config.encoder_heads, dtype, init=self.init, name=f"blocks_{i}")(x, rate)
+                outputs.append(x)
+        norm = layer_norm(dtype, name="norm")
+        normed = {i: norm(outputs[i - 1]) for i in {*layers, config.encoder_depth}}
+        return normed[config.encoder_depth], [normed[i] for i in layers]
+
+
+def _scanned_block(block: Block, x: jax.Array, drop_rate: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    y = block(x, drop_rate)
+    return y, y
+
+
+class FusionEncoder(nn.Module):
+    """Cross-modal fusion encoder (equations 5 and 6) and its information flows (paper figure 5).
+
+    Attributes:
+        config: sizes, flow and execution choices.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, video: jax.Array, audio: jax.Array, drop_rates: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Fuse [B, N, C] video and [B, M, C] audio tokens, the encoders' outputs; shapes are kept."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        block = remat(CrossBlock, config.remat_fusion)
+        raw_video, raw_audio = video, audio
+        for i in range(config.fusion_depth):
+            to_video = block(config.encoder_heads, dtype, name=f"blocks_{i}")
+            to_audio = block(config.encoder_heads, dtype, name=f"blocks_audio_{i}")
+            rate = None if drop_rates is None else drop_rates[i]
+            if config.fusion_flow == "video-first":
+                video = to_video(video, audio, rate)
+                audio = to_audio(audio, video, rate)
+            elif config.fusion_flow == "audio-first":
+                audio = to_audio(audio, video, rate)
+                video = to_video(video, audio, rate)
+            elif config.fusion_flow == "raw-input":
+                video, audio = to_video(video, raw_audio, rate), to_audio(audio, raw_video, rate)
+            else:
+                video, audio = to_video(video, audio, rate), to_audio(audio, video, rate)
+        return layer_norm(dtype, name="norm")(video), layer_norm(dtype, name="norm_audio")(audio)
+
+
+class Decoder(nn.Module):
+    """Reconstruct masked tokens from visible ones and hierarchical skips (equation 7).
+
+    Attributes:
+        config: sizes and execution choices.
+        outputs: values a token.
+    """
+
+    config: ModelConfig
+    outputs: int
+
+    @nn.compact
+    def __call__(self, visible: jax.Array, masked: jax.Array, skips: Sequence[jax.Array]) -> jax.Array:
+        """Decode.
+
+        Args:
+            visible: [B, N_visible, C_d] mapped features with positions.
+            masked: [B, N_masked, C_d] mask tokens with positions.
+            skips: [B, N_visible, C_d] contexts of blocks 2, 3, … in that order.
+
+        Returns:
+            float32[B, N_masked, outputs].
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        x = jnp.concatenate([visible, masked], axis=1)
+        for i in range(config.decoder_depth):
+            # Visible tokens come first, so the last block need only compute the trailing rows.
+            last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
+            cross = 0 < i <= len(skips)
+            block = remat(CrossBlock if cross else Block, config.remat_decoder)
+            block = block(config.decoder_heads, dtype, last_rows=last_rows, name=f"blocks_{i}")
+            x = block(x, skips[i - 1]) if cross else block(x)
+        x = layer_norm(dtype, name="norm")(x)
+        x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)
+        return x.astype(jnp.float32)
+
+
+class HiCMAE(nn.Module):
+    """The pre-training model: only visible tokens are embedded, only masked ones decoded.
+
+    Attributes:
+        config: geometry, widths and wiring.
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, video: jax.Array, log_mel: jax.Array, video_mask: TokenMask, audio_mask: TokenMask
+    ) -> PretrainOutput:
+        """Reconstruct masked tokens and pool every tapped level.
+
+        Args:
+            video: [B, T, H, W, 3], uint8 or floats in [0, 1]; ImageNet normalisation is done here.
+            log_mel: float[B, time, bins], normalised.
+            video_mask: visible and masked indices, int32[B, ·].
+            audio_mask: likewise.
+        """
+        config = self.config
+        patches = tokens.tubelets(video, config.tubelet, config.patch)
+        # Selected before any arithmetic: a tenth of the pixels are normalised and embedded.
+        patches = tokens.normalise(tokens.pixels(tokens.take(patches, video_mask.visible)))
+        spectra = tokens.take(tokens.audio_patches(log_mel, config.patch), audio_mask.visible)
+
+        position = tokens.sinusoidal_positions(config.video_tokens, config.encoder_dim)
+        position_audio = tokens.sinusoidal_positions(config.audio_tokens, config.encoder_dim)
+        video_last, video_taps = Encoder(config, name="encoder")(
+            patches, jnp.asarray(position)[video_mask.visible], config.skip_layers
+        )
+        audio_last, audio_taps = Encoder(config, name="encoder_audio")(
+            spectra, jnp.asarray(position_audio)[audio_mask.visible], config.skip_layers
+        )
+        fused_video, fused_audio = FusionEncoder(config, name="encoder_fusion")(video_last, audio_last)
+        return PretrainOutput(
+            self._decode("", fused_video, video_taps, video_mask, config.video_tokens, config.tubelet_values),
+            self._decode(
+                "_audio", fused_audio, audio_taps, audio_mask, config.audio_tokens, config.audio_patch_values
+            ),
+            tuple(x.mean(axis=1, dtype=jnp.float32) for x in video_taps),
+            tuple(x.mean(axis=1, dtype=jnp.float32) for x in audio_taps),
+        )
+
+    def _decode(
+        self,
+        suffix: str,
+        fused: jax.Array,
+        taps: Sequence[jax.Array],
+        mask: TokenMask,
+        count: int,
+        values: int,
+    ) -> jax.Array:
+        """Map to the decoder's width, add positions and mask tokens, decode one modality."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        width = config.decoder_dim
+        position = jnp.asarray(tokens.sinusoidal_positions(count, width)).astype(dtype)
+        visible_position = position[mask.visible]
+        # One map serves the fused stream and every skip (no bias).
+        to_decoder = nn.Dense(
+            width,
+            use_bias=False,
+            dtype=dtype,
+            kernel_init=torch_uniform(config.encoder_dim),
+            name=f"encoder_to_decoder{suffix}",
+        )
+        mask_token = self.param(f"mask_token{suffix}", truncated_normal(0.02, 0.02), (1, 1, width))
+        by_layer = dict(zip(config.skip_layers, taps, strict=True))
+        skips = [to_decoder(by_layer[layer]) + visible_position for layer in config.decoder_skips]
+        visible = to_decoder(fused) + visible_position
+        masked = mask_token.astype(dtype) + position[mask.masked]
+        return Decoder(config, values, name=f"decoder{suffix}")(visible, masked, skips)

@@ -1,0 +1,53 @@
+"""Regex rules over parameter paths: which parameter decays, how fast it learns, how it is split.
+
+The first rule that matches a path decides. A parameter no rule covers is an error, and so is a rule that
+decides for none: both are how a renamed layer would otherwise change an experiment in silence.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+Rule = tuple[str, Any]
+
+
+def path_of(key_path: tuple[Any, ...]) -> str:
+    """A parameter's path as `encoder/blocks_0/attn/qkv/kernel`."""
+    return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def match(rules: Sequence[Rule], tree: Any) -> Any:
+    """Give every leaf the value of its rule.
+
+    Args:
+        rules: (regex searched in the path, value) pairs. A callable value is called with the match and
+            the leaf.
+        tree: parameters or their shapes.
+
+    Returns:
+        A tree of the same structure, holding values.
+
+    Raises:
+        ValueError: listing the leaves no rule covers, or the rules that decide for no leaf.
+    """
+    uncovered, used = [], set()
+
+    def value(key_path: tuple[Any, ...], leaf: Any) -> Any:
+        path = path_of(key_path)
+        for number, (pattern, chosen) in enumerate(rules):
+            found = re.search(pattern, path)
+            if found:
+                used.add(number)
+                return chosen(found, leaf) if isinstance(chosen, Callable) else chosen
+        uncovered.append(path)
+        return None
+
+    result = jax.tree_util.tree_map_with_path(value, tree)
+    if uncovered:
+        raise ValueError(f"no rule covers {', '.join(uncovered)}")
+    unused = [pattern for number, (pattern, _) in enumerate(rules) if number not in used]
+    if unused:
+        raise ValueError(f"rules that decide for no parameter: {', '.join(unused)}")
+    return result
