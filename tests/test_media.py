@@ -1,0 +1,212 @@
+"""Real files, written and decoded again; each way to break one has its reason."""
+
+import pickle
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+from etils import epath
+
+from data_pipeline import media
+from data_pipeline.media import Crop, Reason, UnusableClipError, load_clip
+from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
+
+SMALL = Crop(top=0, left=8, height=32, width=32)
+
+
+def grey_steps(count, height=32, width=48):
+    """Frame `i` is evenly grey, `4 i` bright, so that a decoded frame tells its number."""
+    return np.broadcast_to((np.arange(count) * 4)[:, None, None, None], (count, height, width, 3)).astype(
+        np.uint8
+    )
+
+
+def tone(seconds, rate=16_000):
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def numbers(clip):
+    return [round(simplejpeg.decode_jpeg(jpeg).mean() / 4) for jpeg in clip.jpegs]
+
+
+def remux(source, target, delay_audio=0.0, **options):
+    """Copies the packets of an mp4 into another, the index first if so asked, the sound later if so asked."""
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        streams = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                late = round(delay_audio / packet.time_base) if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                packet.stream = streams[packet.stream]
+                new.mux(packet)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Paths of a picture and of a sound that a test may write."""
+    return epath.Path(tmp_path / "clip.mp4"), epath.Path(tmp_path / "clip.wav")
+
+
+def write(files, n_frames=50, seconds=2.0, fps=25, rate=16_000, **kwargs):
+    write_mp4(files[0], grey_steps(n_frames), fps=fps, crf=5, **kwargs)
+    write_wav(files[1], tone(seconds, rate), rate)
+
+
+def reason_of(video, audio, crop=SMALL):
+    with pytest.raises(UnusableClipError) as caught:
+        load_clip(video, audio, crop)
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def test_frames_are_cropped_and_in_order(files):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (10, 14, 14, 3), np.uint8)
+    frames = coarse.repeat(16, axis=1).repeat(16, axis=2)
+    write_mp4(files[0], frames, crf=1)
+    write_wav(files[1], tone(0.4))
+    clip = load_clip(*files, Crop())
+    decoded = np.stack([simplejpeg.decode_jpeg(jpeg) for jpeg in clip.jpegs])
+    assert decoded.shape == (10, 160, 160, 3)
+    assert not clip.resampled
+    # Errors at the blocks' colour edges are those of halved chroma; any shift or exchange of frames has > 80.
+    assert np.abs(decoded.astype(int) - frames[:, :160, 32:192]).mean() < 8
+
+
+def test_sound_is_what_was_written(files):
+    write(files)
+    clip = load_clip(*files, SMALL)
+    assert clip.samples.dtype == np.int16
+    np.testing.assert_allclose(clip.samples, tone(2.0) * 32_767, atol=1)
+
+
+def test_aac_keeps_time(files, tmp_path):
+    write(files)
+    write_m4a(tmp_path / "clip.m4a", tone(2.0))
+    samples = load_clip(files[0], epath.Path(tmp_path / "clip.m4a"), SMALL).samples
+    assert len(samples) == 32_000
+    inner = slice(4_000, 28_000)
+    assert np.corrcoef(samples[inner], tone(2.0)[inner])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("fps", [20, 30, 50, Fraction(30_000, 1_001)])
+def test_other_frame_rates_take_the_nearest_frame(files, fps):
+    write(files, n_frames=round(fps), seconds=1.0, fps=fps)
+    clip = load_clip(*files, SMALL)
+    assert clip.resampled
+    assert len(clip.jpegs) == 25
+    for slot, number in enumerate(numbers(clip)):
+        assert abs(number / fps - Fraction(slot, 25)) <= 1 / (2 * fps) + Fraction(1, 10_000)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_other_sample_rates_become_16_khz(files, rate):
+    write(files, rate=rate)
+    clip = load_clip(*files, SMALL)
+    assert clip.resampled
+    assert abs(len(clip.samples) - 32_000) <= 16
+    inner = slice(2_000, 30_000)
+    assert np.corrcoef(clip.samples[inner], tone(2.0)[inner])[0, 1] > 0.999
+
+
+def test_the_videos_own_track_serves_where_there_is_no_other(files):
+    write(files, samples=tone(2.0))
+    samples = load_clip(files[0], None, SMALL).samples
+    assert len(samples) == 32_000
+    assert np.corrcoef(samples[4_000:28_000], tone(2.0)[4_000:28_000])[0, 1] > 0.999
+
+
+def test_the_own_track_keeps_its_place_against_the_picture(files, tmp_path):
+    write(files, seconds=1.95, samples=tone(1.95))
+    remux(files[0], tmp_path / "late.mp4", delay_audio=0.05)
+    samples = load_clip(epath.Path(tmp_path / "late.mp4"), None, SMALL).samples
+    late = np.concatenate([np.zeros(800, np.float32), tone(1.95)])
+    assert np.corrcoef(samples[4_000:28_000], late[4_000:28_000])[0, 1] > 0.999
+
+
+def test_broken_pictures_have_their_reason(files, tmp_path, capfd):
+    write(files)
+    whole = files[0].read_bytes()
+    audio = files[1]
+    broken = epath.Path(tmp_path / "broken.mp4")
+    assert reason_of(broken, audio) == Reason.MISSING_VIDEO
+    write_m4a(broken, tone(2.0))
+    assert reason_of(broken, audio) == Reason.NO_VIDEO_STREAM
+    broken.write_bytes(whole[: len(whole) // 2])  # the index, which comes last, is lost
+    assert reason_of(broken, audio) == Reason.TRUNCATED_VIDEO
+    remux(files[0], broken, movflags="faststart")
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) * 3 // 4])  # the index, which comes first, is there
+    assert reason_of(broken, audio) == Reason.TRUNCATED_VIDEO
+    broken.write_text("#EXTM3U\nother.mp4\n" * 100)
+    assert reason_of(broken, audio) == Reason.NOT_MEDIA
+    broken.write_bytes(b"")
+    assert reason_of(broken, audio) == Reason.NOT_MEDIA
+    write_mp4(broken, grey_steps(3))
+    assert reason_of(broken, audio) == Reason.TOO_FEW_FRAMES
+    assert reason_of(files[0], audio, Crop()) == Reason.FRAME_TOO_SMALL
+    assert capfd.readouterr() == ("", "")  # libav keeps quiet
+
+
+def test_broken_sounds_have_their_reason(files, tmp_path):
+    write(files)
+    broken = epath.Path(tmp_path / "broken.m4a")
+    assert reason_of(files[0], broken) == Reason.MISSING_AUDIO
+    assert reason_of(files[0], None) == Reason.MISSING_AUDIO
+    broken.write_bytes(b"")
+    assert reason_of(files[0], broken) == Reason.EMPTY_AUDIO
+    write_m4a(broken, tone(0.0))
+    assert reason_of(files[0], broken) == Reason.EMPTY_AUDIO
+    write_m4a(broken, tone(0.04))
+    assert reason_of(files[0], broken) == Reason.TOO_SHORT_AUDIO
+    broken.write_text("not sound\n" * 100)
+    assert reason_of(files[0], broken) == Reason.CORRUPT_AUDIO
+
+
+def test_shortest_sound_that_is_used(files):
+    write(files, n_frames=4, seconds=1_024 / 16_000)
+    assert reason_of(*files) == Reason.TOO_SHORT_AUDIO
+    write(files, n_frames=4, seconds=1_025 / 16_000)
+    assert len(load_clip(*files, SMALL).samples) == 1_025
+
+
+@pytest.mark.parametrize("seconds", [1.9, 2.1])
+def test_sound_and_picture_must_last_equally(files, seconds):
+    write(files, seconds=seconds)
+    assert reason_of(*files) == Reason.LENGTH_MISMATCH
+    write(files, seconds=2 + (seconds - 2) * 0.99)
+    assert len(load_clip(*files, SMALL).jpegs) == 50
+
+
+def test_a_wrongly_declared_rate_shows_in_the_length(files):
+    write(files, n_frames=50, fps=30)  # 25 fps material under a header that says 30
+    assert reason_of(*files) == Reason.LENGTH_MISMATCH
+
+
+def test_a_stray_film_is_refused(files, monkeypatch):
+    write(files)
+    monkeypatch.setattr(media, "MAX_SECONDS", 1)
+    assert reason_of(*files) == Reason.TOO_LONG
+    with files[0].open("wb") as file:
+        file.truncate(media.MAX_BYTES + 1)  # takes no room on the disk
+    assert reason_of(*files) == Reason.TOO_LONG
+
+
+def test_the_machines_errors_are_not_the_clips(files, tmp_path):
+    write(files)
+    directory = epath.Path(tmp_path / "directory.mp4")
+    directory.mkdir()
+    with pytest.raises(IsADirectoryError):
+        load_clip(directory, files[1], SMALL)
+
+
+def test_error_survives_the_way_between_processes():
+    error = pickle.loads(pickle.dumps(UnusableClipError(Reason.TOO_LONG, "an hour")))
+    assert (error.reason, error.detail) == (Reason.TOO_LONG, "an hour")
+
+
+def test_a_crop_must_have_a_size():
+    with pytest.raises(ValueError, match="crop"):
+        Crop(width=0)
