@@ -1,0 +1,56 @@
+"""One table of model sizes (paper section 4.1; L, H and g are this project's, for scaling studies).
+
+T, S and B are the paper's; T's decoder was never published and takes half the encoder's width, as S's
+does. L, H and g have widths that are multiples of 128, the side of a TPU's matrix unit, and heads of 64
+channels like the others. Depth of the fusion encoder (2) and the decoders (4) stays.
+
+Taps move with depth: they sit at 40 %, 70 % and 100 % of the encoder's layers, rounded, which is 4, 7, 10
+of the paper's ten.
+"""
+
+from typing import Any
+
+from hicmae_jax.config import ModelConfig
+
+# name: (encoder width, encoder heads, encoder depth, decoder width, decoder heads)
+SIZES: dict[str, tuple[int, int, int, int, int]] = {
+    "mu": (64, 4, 4, 48, 3),  # for tests
+    "T": (256, 4, 10, 128, 2),
+    "S": (384, 6, 10, 192, 3),
+    "B": (512, 8, 10, 384, 6),
+    "L": (768, 12, 12, 384, 6),
+    "H": (1024, 16, 16, 512, 8),
+    "g": (1280, 20, 32, 512, 8),
+}
+
+
+def taps(depth: int) -> tuple[int, int, int]:
+    """Tapped layers of an encoder of the given depth, 1-based: 40 %, 70 % and 100 %, rounded half up."""
+    return (4 * depth + 5) // 10, (7 * depth + 5) // 10, depth
+
+
+def model_config(size: str, **overrides: Any) -> ModelConfig:
+    """Configuration of a named size.
+
+    Args:
+        size: a name of `SIZES`.
+        **overrides: fields of `ModelConfig` to set otherwise. With another `encoder_depth` the taps move
+            along unless `skip_layers` is given too.
+
+    Raises:
+        ValueError: unknown size, or an impossible combination.
+        TypeError: an override that is no field of `ModelConfig`.
+    """
+    if size not in SIZES:
+        raise ValueError(f"unknown model size {size!r}: choose one of {', '.join(SIZES)}")
+    encoder_dim, encoder_heads, depth, decoder_dim, decoder_heads = SIZES[size]
+    depth = overrides.get("encoder_depth", depth)
+    fields: dict[str, Any] = {
+        "encoder_dim": encoder_dim,
+        "encoder_heads": encoder_heads,
+        "encoder_depth": depth,
+        "decoder_dim": decoder_dim,
+        "decoder_heads": decoder_heads,
+        "skip_layers": taps(depth),
+    }
+    return ModelConfig(**(fields | overrides))

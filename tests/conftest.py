@@ -1,0 +1,6 @@
+"""Every test runs on the CPU, as eight virtual devices, wherever the machine has an accelerator."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"

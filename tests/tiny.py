@@ -1,0 +1,63 @@
+"""The smallest model that has every part, and inputs for it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hicmae_jax import masking, sizes
+from hicmae_jax.config import MaskConfig, ModelConfig
+from hicmae_jax.model import HiCMAE
+
+# Masks that leave something on either side of 2 × 4 video and 2 × 2 audio tokens.
+MASKS = MaskConfig(video_ratio=0.5, audio_ratio=0.5)
+
+
+def model_config(**overrides: Any) -> ModelConfig:
+    fields = {
+        "image_size": 32,
+        "frames": 4,
+        "audio_frames": 32,
+        "audio_bins": 32,
+        "encoder_dim": 32,
+        "encoder_heads": 2,
+        "encoder_depth": 3,
+        "decoder_dim": 24,
+        "decoder_heads": 2,
+        "decoder_depth": 3,
+        "fusion_depth": 1,
+        "skip_layers": (1, 3),
+    }
+    return sizes.model_config("mu", **(fields | overrides))
+
+
+def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed: int = 0) -> tuple[Any, ...]:
+    """Random (video uint8, log-mel, video mask, audio mask)."""
+    rng = np.random.default_rng(seed)
+    shape = (batch, config.frames, config.image_size, config.image_size, 3)
+    video = jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8))
+    log_mel = jnp.asarray(rng.standard_normal((batch, config.audio_frames, config.audio_bins)), jnp.float32)
+
+    def draw(kind: str, grid: tuple[int, int], ratio: float, fraction: float, stream: int):
+        keys = jax.random.split(jax.random.key(seed + stream), batch)
+        return jax.vmap(lambda key: masking.draw_mask(kind, key, grid, ratio, fraction))(keys)
+
+    return (
+        video,
+        log_mel,
+        draw(masks.video_kind, config.video_grid, masks.video_ratio, masks.video_decode_fraction, 1),
+        draw(masks.audio_kind, config.audio_grid, masks.audio_ratio, masks.audio_decode_fraction, 2),
+    )
+
+
+def parameters(config: ModelConfig, seed: int = 0, masks: MaskConfig = MASKS) -> Any:
+    """Initial parameters, jittered so that no bias, scale or token is at a special value."""
+    shapes = jax.jit(HiCMAE(config).init)(jax.random.key(seed), *inputs(config, masks))["params"]
+    return jitter(shapes, seed)
+
+
+def jitter(params: Any, seed: int = 0) -> Any:
+    """Add noise to every parameter."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: p + jnp.asarray(0.05 * rng.standard_normal(p.shape), p.dtype), params)
