@@ -1,0 +1,80 @@
+"""Which frames and which sound of a clip make a sample (paper section 4.2, as the published code does it).
+
+Pure functions of numbers: the only chance is `draw`, a uniform number the caller took from (seed, sample).
+"""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSampling:
+    """How a sample is cut out of a clip.
+
+    Attributes:
+        frames: frames in a sample.
+        stride: frames of the clip from one of the sample to the next.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    frames: int = 16
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.stride < 1:
+            raise ValueError(f"frames {self.frames} and stride {self.stride} must both be at least 1")
+
+    @property
+    def window(self) -> int:
+        """Frames of the clip that a sample spans; shorter clips repeat their last frame."""
+        return self.frames * self.stride
+
+    def start(self, draw: float, n_frames: int) -> int:
+        """First frame of the sample.
+
+        Args:
+            draw: uniform in [0, 1).
+            n_frames: frames of the clip.
+
+        Returns:
+            Each of the n_frames - window + 1 starts equally often; 0 for a clip shorter than the window.
+        """
+        return int(draw * (n_frames - self.window + 1)) if n_frames >= self.window else 0
+
+    def frame_indices(self, start: int, n_frames: int) -> list[int]:
+        """The sample's frames (0-based).
+
+        In a clip shorter than the window the index advances only as far as frame n_frames - 2, then repeats:
+        61 frames end …, 52, 56, 56.
+        """
+        indices = [start]
+        while len(indices) < self.frames:
+            following = indices[-1] + self.stride
+            fits = n_frames >= self.window or following <= n_frames - 2
+            indices.append(following if fits else indices[-1])
+        return indices
+
+    def audio_span(
+        self, first: int, last: int, n_frames: int, fps: float, sample_rate: int
+    ) -> tuple[int, int]:
+        """The sound that belongs to the frames: from the first one's start to the end of last + stride.
+
+        Args:
+            first: the sample's first frame.
+            last: its last frame.
+            n_frames: frames of the clip.
+            fps: frames a second.
+            sample_rate: samples a second.
+
+        Returns:
+            (first sample, number of samples); the file may end before.
+        """
+        end = min(last + self.stride, n_frames - 1) + 1
+        # Products before quotients: whole numbers stay exact (16,000 · 3 / 25 is 1,920, not 1,919.99…).
+        return math.floor(sample_rate * first / fps), math.floor(sample_rate * (end - first) / fps)
+
+    def audio_samples(self, fps: float, sample_rate: int) -> int:
+        """Most samples that `audio_span` returns: 41,600 of 16 frames at stride 4, 25 fps and 16 kHz."""
+        return math.floor(sample_rate * (self.window + 1) / fps)
