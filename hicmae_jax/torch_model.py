@@ -8,11 +8,9 @@ of the published checkpoints, so `load_state_dict` takes those and this project'
     pretrain_loss(output)["total"].backward()
 
 No more is computed than the objective asks for: only visible tubelets are embedded, only masked ones become
-targets, and the last decoder block and the heads run on masked rows alone. Tokens are picked by index
-gathers, so all shapes are static.
+targets, and the last decoder block and the heads run on masked rows alone.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,8 +23,8 @@ EPSILON = 1e-6  # of every LayerNorm and of the targets' standard deviation
 PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet
 FLOWS = ("default", "raw-input", "video-first", "audio-first")
 SKIP_ORDERS = ("deepest-first", "shallowest-first")
-MODALITIES = ("audio-visual", "video", "audio")
-
+MODALITIES = {"audio-visual": ("video", "audio"), "video": ("video",), "audio": ("audio",)}
+ENCODERS = {"video": "encoder", "audio": "encoder_audio"}
 Mask = tuple[Tensor, Tensor]  # int [B, visible] and [B, masked]: flat token indices
 
 
@@ -34,11 +32,9 @@ Mask = tuple[Tensor, Tensor]  # int [B, visible] and [B, masked]: flat token ind
 class Config:
     """Geometry, widths and wiring (paper sections 3.1 and 4.5); the defaults are HiCMAE-B.
 
-    Clips are `frames` × `image_size`² pixels cut into `tubelet` × `patch`² tubelets, spectrograms
-    `audio_frames` × `audio_bins` cut into `patch`² patches. `skip_layers` (1-based, ascending) are the
-    encoder layers that the contrastive loss compares and, with `skip_connections`, decoder blocks 2, 3, …
-    attend to: `deepest-first` as the published code has it, `shallowest-first` as the paper's text. With
-    `fusion_depth` 0 only the fusion encoder's two final LayerNorms remain; `fusion_flow` is paper table 16.
+    `skip_layers` (1-based) are the encoder layers that contrast compares and, with `skip_connections`,
+    decoder blocks 2, 3, … attend to: `deepest-first` is the published code's order, the other the paper's.
+    `fusion_flow` is paper table 16; with `fusion_depth` 0 two final LayerNorms remain of the fusion encoder.
     """
 
     image_size: int = 160
@@ -60,35 +56,25 @@ class Config:
     skip_order: str = "deepest-first"
 
     def __post_init__(self) -> None:
-        """Raise ValueError naming every broken rule."""
-        layers, depth = self.skip_layers, self.encoder_depth
-        multiples = {"frames": "tubelet", "encoder_dim": "encoder_heads", "decoder_dim": "decoder_heads"}
-        multiples |= dict.fromkeys(("image_size", "audio_frames", "audio_bins"), "patch")
-        rules = {
-            f"{a} a multiple of {b}": getattr(self, a) % getattr(self, b) == 0 for a, b in multiples.items()
-        }
-        rules |= {
-            "skip_layers ascending within 1 … encoder_depth": layers
-            == tuple(sorted({*layers} & {*range(1, depth + 1)})),
-            "decoder_depth more than the skips": len(self.decoder_skips) < self.decoder_depth,
-            f"fusion_flow one of {FLOWS}": self.fusion_flow in FLOWS,
-            f"skip_order one of {SKIP_ORDERS}": self.skip_order in SKIP_ORDERS,
-        }
-        if not all(rules.values()):
-            raise ValueError(
-                f"need {', '.join(rule for rule, holds in rules.items() if not holds)}; got {self}"
-            )
+        units = {"frames": "tubelet", "encoder_dim": "encoder_heads", "decoder_dim": "decoder_heads"}
+        units |= dict.fromkeys(("image_size", "audio_frames", "audio_bins"), "patch")
+        wrong = [
+            f"{a} is no multiple of {b}" for a, b in units.items() if getattr(self, a) % getattr(self, b)
+        ]
+        if list(self.skip_layers) != sorted({*self.skip_layers} & {*range(1, self.encoder_depth + 1)}):
+            wrong.append("skip_layers do not ascend within 1 … encoder_depth")
+        if len(self.decoder_skips) >= self.decoder_depth:
+            wrong.append("decoder_depth must exceed the number of skips")
+        if self.fusion_flow not in FLOWS or self.skip_order not in SKIP_ORDERS:
+            wrong.append(f"fusion_flow is one of {FLOWS}, skip_order of {SKIP_ORDERS}")
+        if wrong:
+            raise ValueError(f"{'; '.join(wrong)}: {self}")
 
     @property
     def decoder_skips(self) -> tuple[int, ...]:
         """Encoder layers that decoder blocks 2, 3, … attend to, in the decoder's order."""
         step = -1 if self.skip_order == "deepest-first" else 1
         return self.skip_layers[::step] if self.skip_connections else ()
-
-    def tokens(self, modality: str) -> int:
-        """Tokens of a clip."""
-        video = self.frames // self.tubelet * (self.image_size // self.patch) ** 2
-        return video if modality == "video" else self.audio_frames * self.audio_bins // self.patch**2
 
 
 def tubelets(video: Tensor, config: Config) -> Tensor:
@@ -114,17 +100,11 @@ def pixels(values: Tensor) -> Tensor:
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()
 
 
-def normalise(values: Tensor) -> Tensor:
-    """ImageNet normalisation, channels last."""
-    return (values - values.new_tensor(PIXEL_MEAN)) / values.new_tensor(PIXEL_STD)
-
-
 @torch.no_grad()
 def targets(patches: Tensor, frame_difference: bool = False) -> Tensor:
-    """What to reconstruct (section 3.1.3): float32 [B, N, ..., channels] → [B, N, values].
+    """What to reconstruct, float32 [B, N, ..., channels] → [B, N, values]: each channel standardised.
 
-    Each channel of a token is standardised with the unbiased deviation; then, with `frame_difference`,
-    every frame (dimension 2) but a tubelet's first becomes its change from the frame before.
+    With `frame_difference`, frames (dimension 2) after the first become the change from the one before.
     """
     std, mean = torch.std_mean(patches, tuple(range(2, patches.dim() - 1)), keepdim=True)
     values = (patches - mean) / (std + EPSILON)
@@ -139,16 +119,17 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, cross: bool = False) -> None:
         super().__init__()
         self.heads, self.cross = heads, cross
-        self.q_bias = nn.Parameter(torch.zeros(dim))
-        self.v_bias = nn.Parameter(torch.zeros(dim))
-        for name, parts in {"q": 1, "kv": 2}.items() if cross else [("qkv", 3)]:
-            self.add_module(name, nn.Linear(dim, parts * dim, bias=False))
+        self.q_bias, self.v_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        if cross:
+            self.q, self.kv = nn.Linear(dim, dim, bias=False), nn.Linear(dim, 2 * dim, bias=False)
+        else:
+            self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """[B, N, C] over [B, M, C] → [B, N, C]; heads are contiguous blocks of channels."""
         dim, no_bias = x.shape[-1], torch.zeros_like(self.v_bias)
-        if x is context:  # all three projections in one product
+        if not self.cross and x is context:  # all three projections in one product
             bias = torch.cat([self.q_bias, no_bias, self.v_bias])
             query_key_value = F.linear(x, self.qkv.weight, bias).chunk(3, -1)
         else:
@@ -160,30 +141,23 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block, with `cross` one that first attends to a context with its own LayerNorm.
-
-    `drop_path` is the rate at which a clip skips a residual branch in training.
-    """
+    """Pre-norm Transformer block; a `cross` one first attends to a context that has its own LayerNorm."""
 
     def __init__(self, dim: int, heads: int, drop_path: float = 0.0, cross: bool = False) -> None:
         super().__init__()
         self.drop_path, self.cross = drop_path, cross
         if cross:
-            self.cross_norm1 = nn.LayerNorm(dim, EPSILON)
-            self.cross_norm2 = nn.LayerNorm(dim, EPSILON)
+            self.cross_norm1, self.cross_norm2 = nn.LayerNorm(dim, EPSILON), nn.LayerNorm(dim, EPSILON)
             self.cross_attn = Attention(dim, heads, cross=True)
-        self.norm1 = nn.LayerNorm(dim, EPSILON)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, EPSILON), nn.LayerNorm(dim, EPSILON)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, EPSILON)
-        mlp = {"fc1": nn.Linear(dim, 4 * dim), "gelu": nn.GELU(), "fc2": nn.Linear(4 * dim, dim)}
-        self.mlp = nn.Sequential(OrderedDict(mlp))
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
 
     def drop(self, branch: Tensor) -> Tensor:
-        """In training, drop the branch of whole clips and scale up the survivors'."""
+        """In training, drop the branch of a clip at rate `drop_path` and scale up the survivors'."""
         if not self.training or self.drop_path == 0:
             return branch
-        keep = 1 - self.drop_path
-        return branch * branch.new_empty(len(branch), 1, 1).bernoulli_(keep) / keep
+        return branch * F.dropout(branch.new_ones(len(branch), 1, 1), self.drop_path)
 
     def forward(self, x: Tensor, context: Tensor | None = None, rows: int = 0) -> Tensor:
         """[B, N, C], over [B, M, C] → [B, N, C], or [B, rows, C] if only the last `rows` are wanted."""
@@ -191,7 +165,7 @@ class Block(nn.Module):
             x = x + self.drop(self.cross_attn(self.cross_norm1(x), self.cross_norm2(context)))
         normed = self.norm1(x)  # every row serves as key and value, whichever are wanted
         x = x[:, -rows:] + self.drop(self.attn(normed[:, -rows:] if rows else normed, normed))
-        return x + self.drop(self.mlp(self.norm2(x)))
+        return x + self.drop(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x)))))
 
 
 def blocks(depth: int, dim: int, heads: int, drop_path: float, cross: bool = False) -> nn.ModuleList:
@@ -200,8 +174,10 @@ def blocks(depth: int, dim: int, heads: int, drop_path: float, cross: bool = Fal
     return nn.ModuleList(Block(dim, heads, rate, cross) for rate in rates)
 
 
-def positions(tokens: int, dim: int) -> Tensor:
+def positions(config: Config, modality: str, dim: int) -> Tensor:
     """Fixed float32 [tokens, dim] positions: sine on even channels, cosine on odd."""
+    video = config.frames // config.tubelet * (config.image_size // config.patch) ** 2
+    tokens = video if modality == "video" else config.audio_frames * config.audio_bins // config.patch**2
     channel = torch.arange(dim)
     angle = torch.arange(tokens)[:, None] * 10000.0 ** (-2 * (channel // 2).double() / dim)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
@@ -218,17 +194,13 @@ class Encoder(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": proj})
         self.blocks = blocks(config.encoder_depth, dim, config.encoder_heads, drop_path)
         self.norm = nn.LayerNorm(dim, EPSILON)
-        self.register_buffer("positions", positions(config.tokens(modality), dim), persistent=False)
+        self.register_buffer("positions", positions(config, modality, dim), persistent=False)
 
     def forward(self, patches: Tensor, layers: set[int], index: Tensor | None = None) -> dict[int, Tensor]:
-        """Encode tokens.
-
-        Args:
-            patches: [B, N, *patch, channels].
-            layers: 1-based layers whose features [B, N, C] are wanted; one LayerNorm serves them all.
-            index: int [B, N], which tokens these are; all of them by default.
-        """
+        """Tokens [B, N, *patch, channels], those of `index` if given → features of 1-based `layers`."""
         proj, features = self.patch_embed["proj"], {}
+        if isinstance(proj, nn.Conv3d):
+            patches = (patches - patches.new_tensor(PIXEL_MEAN)) / patches.new_tensor(PIXEL_STD)
         x = F.linear(patches.flatten(2), proj.weight.movedim(1, -1).flatten(1), proj.bias)
         x = x + (self.positions if index is None else self.positions[index])
         for layer, block in enumerate(self.blocks, 1):
@@ -267,12 +239,12 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Config, modality: str) -> None:
         super().__init__()
-        dim, area = config.decoder_dim, config.patch**2
-        kinds = (0 < k <= len(config.decoder_skips) for k in range(config.decoder_depth))
-        self.blocks = nn.ModuleList(Block(dim, config.decoder_heads, cross=cross) for cross in kinds)
+        dim, heads, area = config.decoder_dim, config.decoder_heads, config.patch**2
+        cross = (0 < k <= len(config.decoder_skips) for k in range(config.decoder_depth))
+        self.blocks = nn.ModuleList(Block(dim, heads, cross=has_skip) for has_skip in cross)
         self.norm = nn.LayerNorm(dim, EPSILON)
         self.head = nn.Linear(dim, config.tubelet * area * 3 if modality == "video" else area)
-        self.register_buffer("positions", positions(config.tokens(modality), dim), persistent=False)
+        self.register_buffer("positions", positions(config, modality, dim), persistent=False)
 
     def forward(self, stream: Tensor, skips: list[Tensor], mask_token: Tensor, mask: Mask) -> Tensor:
         """[B, visible, C_d] stream and skips of blocks 2, 3, … → predictions [B, masked, values]."""
@@ -323,16 +295,13 @@ class PretrainModel(nn.Module):
     def forward(self, video: Tensor, log_mel: Tensor, video_mask: Mask, audio_mask: Mask) -> Output:
         """Encode what is visible, predict what is masked.
 
-        Args:
-            video: [B, T, H, W, 3], uint8 or floating point in [0, 1]; ImageNet normalisation is done here.
-            log_mel: [B, time, frequency], already normalised.
-            video_mask: visible and masked tokens; given a subset of the masked, only that is decoded.
-            audio_mask: likewise.
+        `video` [B, T, H, W, 3] is uint8, or floating point in [0, 1]; `log_mel` [B, time, frequency] is
+        normalised already. Of a mask that gives only some of the masked tokens, only those are decoded.
         """
         config, depth = self.config, self.config.encoder_depth
         cubes, patches = tubelets(video, config), audio_patches(log_mel, config)
         layers = {*config.skip_layers, depth}
-        seen = self.encoder(normalise(pixels(take(cubes, video_mask[0]))), layers, video_mask[0])
+        seen = self.encoder(pixels(take(cubes, video_mask[0])), layers, video_mask[0])
         heard = self.encoder_audio(take(patches, audio_mask[0]), layers, audio_mask[0])
         video_stream, audio_stream = self.encoder_fusion(seen[depth], heard[depth])
         return Output(
@@ -346,10 +315,9 @@ class PretrainModel(nn.Module):
 
     def decode(self, suffix: str, stream: Tensor, features: dict[int, Tensor], mask: Mask) -> Tensor:
         """Predictions of the modality whose parameters end in `suffix`; one map serves stream and skips."""
-        names = ("decoder", "encoder_to_decoder", "mask_token")
-        decoder, to_decoder, mask_token = (getattr(self, name + suffix) for name in names)
-        skips = [to_decoder(features[layer]) for layer in self.config.decoder_skips]
-        return decoder(to_decoder(stream), skips, mask_token, mask)
+        project, token = getattr(self, f"encoder_to_decoder{suffix}"), getattr(self, f"mask_token{suffix}")
+        skips = [project(features[layer]) for layer in self.config.decoder_skips]
+        return getattr(self, f"decoder{suffix}")(project(stream), skips, token, mask)
 
 
 def contrastive_logits(video: Tensor, audio: Tensor, temperature: float) -> Tensor:
@@ -360,17 +328,11 @@ def contrastive_logits(video: Tensor, audio: Tensor, temperature: float) -> Tens
 
 def pretrain_loss(
     output: Output, temperature: float = 0.07, contrastive_weight: float = 0.0025, group: int | None = None
-) -> dict[str, Tensor]:
-    """Mean squared errors plus the weighted sum over levels of symmetric InfoNCE (equations 8 to 11).
+) -> dict[str, Tensor | list[Tensor]]:
+    """Mean squared errors plus `contrastive_weight` × symmetric InfoNCE over levels (equations 8 to 11).
 
-    Args:
-        output: of `PretrainModel`.
-        temperature: τ of equation 9.
-        contrastive_weight: λ of equation 11.
-        group: consecutive clips that are each other's negatives, dividing the batch; None for all.
-
-    Returns:
-        float32 scalars `total`, `video`, `audio`, `contrastive` (unweighted sum) and `contrastive_levels`.
+    `group` consecutive clips, dividing the batch, are each other's negatives; None takes the whole batch.
+    Gives float32 `total`, `video`, `audio`, `contrastive` (unweighted sum) and `contrastive_levels`.
     """
     video = F.mse_loss(output.video.float(), output.video_target)
     audio = F.mse_loss(output.audio.float(), output.audio_target)
@@ -380,21 +342,17 @@ def pretrain_loss(
         logits = contrastive_logits(*groups, temperature)
         matched = logits.diagonal(dim1=-2, dim2=-1)
         levels.append(0.5 * (logits.logsumexp(-1) + logits.logsumexp(-2) - 2 * matched).mean())
-    contrastive = torch.stack(levels) if levels else video.new_zeros(0)
-    total = video + audio + contrastive_weight * contrastive.sum()
-    terms = {"total": total, "video": video, "audio": audio}
-    return {**terms, "contrastive": contrastive.sum(), "contrastive_levels": contrastive}
+    contrastive = sum(levels, start=torch.zeros_like(video))
+    terms = {"video": video, "audio": audio, "contrastive": contrastive, "contrastive_levels": levels}
+    return {"total": video + audio + contrastive_weight * contrastive, **terms}
 
 
 class FinetuneModel(nn.Module):
     """Encoders, fusion and hierarchical feature fusion under a linear head (section 3.4).
 
-    Args:
-        config: its decoder fields are not used.
-        outputs: emotion classes, or dimensions of a regression.
-        modality: `audio-visual`, or one alone, which has no fusion encoder.
-        feature_fusion: learned weighting of all encoder layers; off, the last layer alone.
-        drop_path: stochastic depth of the last block of each stack, rising linearly from 0.
+    `modality` is `audio-visual`, or one alone, without fusion encoder; with `feature_fusion` every encoder
+    layer takes part by a learned weight, else only the last; `drop_path` is the stochastic depth of each
+    stack's last block, rising linearly from 0.
     """
 
     def __init__(
@@ -407,44 +365,34 @@ class FinetuneModel(nn.Module):
     ) -> None:
         super().__init__()
         if modality not in MODALITIES:
-            raise ValueError(f"modality {modality!r}: choose one of {MODALITIES}")
-        self.config, self.feature_fusion = config, feature_fusion
-        self.modalities = modality.replace("visual", "video").split("-")
+            raise ValueError(f"modality {modality!r}: choose one of {', '.join(MODALITIES)}")
+        self.config, self.feature_fusion, self.modalities = config, feature_fusion, MODALITIES[modality]
         for name in self.modalities:
             encoder = Encoder(config, name, drop_path)
             initialise(lambda weight: nn.init.trunc_normal_(weight, std=0.02), encoder)
-            self.add_module("encoder" if name == "video" else "encoder_audio", encoder)
+            self.add_module(ENCODERS[name], encoder)
             if feature_fusion:
                 even = torch.full((config.encoder_depth,), 1 / config.encoder_depth)
                 self.register_parameter(f"{name}_layer_weights", nn.Parameter(even))
-        width = config.encoder_dim
         if len(self.modalities) == 2:
-            width *= 4
             self.encoder_fusion = Fusion(config, drop_path)
             initialise(nn.init.xavier_uniform_, self.encoder_fusion)
-        self.fc_norm = nn.LayerNorm(width, EPSILON)
-        self.head = nn.Linear(width, outputs)
-
-    def encode(self, modality: str, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """The modality's feature [B, C] and its last layer's tokens."""
-        depth = self.config.encoder_depth
-        encoder = self.encoder if modality == "video" else self.encoder_audio
-        layers = encoder(patches, set(range(1, depth + 1)) if self.feature_fusion else {depth})
-        pooled = torch.stack([layer.mean(1) for layer in layers.values()], -1)
-        if not self.feature_fusion:
-            return pooled[..., 0], layers[depth]
-        return pooled @ getattr(self, f"{modality}_layer_weights").softmax(0), layers[depth]
+        width = config.encoder_dim * (4 if len(self.modalities) == 2 else 1)
+        self.fc_norm, self.head = nn.LayerNorm(width, EPSILON), nn.Linear(width, outputs)
 
     def features(self, video: Tensor | None, log_mel: Tensor | None) -> Tensor:
         """Normalised features [B, 4C] (video, audio, fused video, fused audio), or [B, C] of one modality."""
-        encoded = []
-        if "video" in self.modalities:
-            encoded.append(self.encode("video", normalise(pixels(tubelets(video, self.config)))))
-        if "audio" in self.modalities:
-            encoded.append(self.encode("audio", audio_patches(log_mel, self.config)))
-        parts = [feature for feature, _ in encoded]
-        if len(encoded) == 2:
-            parts += [stream.mean(1) for stream in self.encoder_fusion(encoded[0][1], encoded[1][1])]
+        config, depth, parts, streams = self.config, self.config.encoder_depth, [], []
+        wanted = set(range(1, depth + 1)) if self.feature_fusion else {depth}
+        for name in self.modalities:
+            patches = pixels(tubelets(video, config)) if name == "video" else audio_patches(log_mel, config)
+            layers = getattr(self, ENCODERS[name])(patches, wanted)
+            pooled = torch.stack([feature.mean(1) for feature in layers.values()], -1)
+            weights = getattr(self, f"{name}_layer_weights").softmax(0) if self.feature_fusion else 1
+            parts.append((pooled * weights).sum(-1))
+            streams.append(layers[depth])
+        if len(streams) == 2:
+            parts += [stream.mean(1) for stream in self.encoder_fusion(*streams)]
         return self.fc_norm(torch.cat(parts, -1))
 
     def forward(self, video: Tensor | None, log_mel: Tensor | None) -> Tensor:
