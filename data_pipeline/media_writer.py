@@ -1,4 +1,4 @@
-"""Write clips as real media files: H.264 in mp4, AAC in m4a, 16-bit PCM in wav (PyAV and ``wave``).
+"""Write clips as real media files: H.264 in mp4 or flv, AAC in m4a, 16-bit PCM in wav (PyAV and ``wave``).
 
 Every encoder runs on one thread: the bytes of a file are then a function of its input and of the FFmpeg
 build alone, never of the number of cores, and processes are the unit of parallelism.
@@ -10,6 +10,7 @@ from os import PathLike
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 # x264's assembler for macroblock-tree rate control reads memory that it has not set: one clip, encoded again,
 # gives other bytes (x264 core 165 in av 18.1; tests/test_media_writer.py shows it if this is taken out).
@@ -29,7 +30,8 @@ def write_mp4(
     """Writes frames as H.264 (yuv420p, x264's default GOP), with an AAC mono track if sound is given.
 
     Args:
-        path: where to write; an existing file is replaced.
+        path: where to write; an existing file is replaced. A name in ``.flv`` gets a Flash container, which
+            CREMA-D uses; any other an mp4.
         frames: uint8 RGB [T, H, W, 3], T ≥ 1, H and W even.
         fps: frames a second.
         crf: x264's constant rate factor, 0 (lossless) to 51.
@@ -48,14 +50,16 @@ def write_mp4(
     pcm = None if samples is None else to_int16(samples, path)
 
     options = {"crf": str(crf), "preset": preset, **X264_DETERMINISTIC}
-    with av.open(str(path), "w", format="mp4") as container:
+    container_format = "flv" if str(path).endswith(".flv") else "mp4"
+    with av.open(str(path), "w", format=container_format) as container:
         video = container.add_stream("libx264", rate=fps, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.thread_count = 1
         audio = None if pcm is None else _add_aac(container, rate)
+        to_yuv = VideoReformatter()  # one for all frames: setting up a conversion costs more than doing it
         for rgb in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            container.mux(video.encode(picture.reformat(format="yuv420p")))
+            container.mux(video.encode(to_yuv.reformat(picture, format="yuv420p")))
         container.mux(video.encode(None))
         if audio is not None:
             _encode_sound(container, audio, pcm)

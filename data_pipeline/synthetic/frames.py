@@ -1,0 +1,99 @@
+"""Frames of a talking face: the portrait with this frame's features, moved with the head, plus grain.
+
+The head's motion is a displacement field over the frame: shift and roll fade away around the head, yaw and
+nod move the middle of the face against its outline, the jaw stretches the chin. A frame is then one lookup
+in the portrait, which is drawn at twice the frame's resolution so that the nearest pixel is good enough.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from data_pipeline.synthetic.features import Eye, Mouth
+from data_pipeline.synthetic.motion import Motion
+from data_pipeline.synthetic.person import Person
+from data_pipeline.synthetic.portrait import CENTRE, SCALE, SIDE, Portrait, bump, ellipse, face_distance, soft
+
+CANVAS = SIDE * SCALE
+
+
+def render(
+    portrait: Portrait, person: Person, motion: Motion, noise: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Renders a clip.
+
+    Args:
+        portrait: the still picture; its canvas is not changed.
+        person: whose features to paint.
+        motion: T frames of movement.
+        noise: standard deviation of the sensor noise, 0–255 units, at most 6.
+        rng: where each frame's noise comes from.
+
+    Returns:
+        uint8 RGB [T, 224, 224, 3].
+    """
+    boxes = [Mouth(portrait, person), Eye(portrait, person, -1), Eye(portrait, person, 1)]
+    fields = _fields(person)
+    canvas = np.zeros((CANVAS, CANVAS, 4), np.uint8)
+    canvas[..., :3] = portrait.canvas
+    pixels = canvas.view(np.uint32).reshape(-1)
+    grain = _grain(noise)
+    starts = rng.integers(0, len(grain) - SIDE * SIDE * 3, len(motion))
+    frames = np.empty((len(motion), SIDE, SIDE, 3), np.uint8)
+    for index in range(len(motion)):
+        pose = motion.frame(index)
+        for box in boxes:
+            canvas[(*box.place, slice(3))] = box.draw(pose).transpose(1, 2, 0)
+        picture = pixels[_lookup(fields, pose)].view(np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
+        # Two's complement: adding −3 as uint8 is adding 253; the portrait leaves room at both ends.
+        np.add(
+            picture,
+            grain[starts[index] : starts[index] + SIDE * SIDE * 3].reshape(SIDE, SIDE, 3),
+            out=frames[index],
+        )
+    return frames
+
+
+def _fields(person: Person) -> dict[str, np.ndarray]:
+    """Where each kind of motion acts, float32 [224, 224]."""
+    x = np.arange(SIDE, dtype=np.float32)[None] + 0.5
+    y = np.arange(SIDE, dtype=np.float32)[:, None] + 0.5
+    outside = ellipse(x, y, CENTRE, (person.face_width + 12, person.face_height + 14))
+    u, v = (x - CENTRE[0]) / person.face_width, (y - CENTRE[1]) / person.face_height
+    chin = CENTRE[1] + person.face_height
+    below_lips = CENTRE[1] + 0.66 * person.face_height
+    jaw = np.clip((y - below_lips) / 8, 0, 1) * soft(y - chin - 14, 24)
+    fields = {
+        "x": x + 0 * y,
+        "y": y + 0 * x,
+        "head": bump(np.maximum(outside, 0), 16),
+        "depth": np.sqrt(np.clip(1.05 - u * u - v * v, 0, 1)),
+        "jaw": jaw * bump(u, 0.55) * soft(face_distance(person, x, y) - 8, 16),
+    }
+    return {name: field.astype(np.float32) for name, field in fields.items()}
+
+
+def _lookup(fields: dict[str, np.ndarray], pose: Motion) -> np.ndarray:
+    """Flat canvas index of every frame pixel, int32 [224 · 224]."""
+    x, y, head, depth = fields["x"], fields["y"], fields["head"], fields["depth"]
+    roll, nod = np.float32(pose.roll), np.float32(pose.nod)
+    from_x = x - head * (np.float32(pose.shift_x + pose.roll * CENTRE[1]) - roll * y)
+    from_x -= depth * np.float32(pose.yaw)
+    from_y = y - head * (np.float32(pose.shift_y - pose.roll * CENTRE[0]) + roll * x)
+    from_y -= depth * nod
+    from_y -= fields["jaw"] * np.float32(0.45 * pose.opening)
+    row = np.clip(from_y * SCALE, 0, CANVAS - 1).astype(np.int32)
+    column = np.clip(from_x * SCALE, 0, CANVAS - 1).astype(np.int32)
+    return (row * CANVAS + column).reshape(-1)
+
+
+@lru_cache(maxsize=2)
+def _grain(noise: float) -> np.ndarray:
+    """A long strip of sensor noise, mostly shared by the three channels, as uint8 in two's complement."""
+    if not 0 <= noise <= 6:
+        raise ValueError(f"sensor noise must be between 0 and 6, got {noise}")
+    rng = np.random.default_rng(0)  # the same strip in every process; frames differ in where they start
+    length = SIDE * SIDE * 4
+    grey, colour = rng.standard_normal((length, 1)), rng.standard_normal((length, 3))
+    values = np.clip(noise * (0.9 * grey + 0.44 * colour), -22, 22)
+    return np.rint(values).astype(np.int8).view(np.uint8).reshape(-1)
