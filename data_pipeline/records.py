@@ -37,10 +37,10 @@ import numpy as np
 
 STRIDE = 4  # frames between two of a sample (paper, section 4.2), hence also the number of phases
 FEATURE = "record"
+VERSION = 1
 ARRAY_RECORD_OPTIONS = "group_size:1,uncompressed"
 
 _MAGIC = b"HCMR"
-_VERSION = 1
 _VIDEO, _AUDIO = 1, 2
 _KIND_NAMES = {_VIDEO: "video", _AUDIO: "audio"}
 _HEADER = struct.Struct("<4sIIBBHId")
@@ -228,7 +228,7 @@ def _seal(kind: int, name: bytes, n_frames: int, fps: float, body: list[bytes]) 
     length = _HEADER.size + sum(map(len, body))
     if length > _LONGEST or len(name) >= 2**16:
         raise ValueError(f"{name[:80].decode(errors='replace')}: {length} bytes are too many for a record")
-    header = _HEADER.pack(_MAGIC, 0, length, _VERSION, kind, len(name), n_frames, fps)
+    header = _HEADER.pack(_MAGIC, 0, length, VERSION, kind, len(name), n_frames, fps)
     checked = b"".join([header[_CHECKED_FROM:], *body])
     return b"".join([_envelope(length), _MAGIC, struct.pack("<I", zlib.crc32(checked)), checked])
 
@@ -242,8 +242,8 @@ def _open(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, int, in
     if len(payload) < _HEADER.size:
         raise CorruptRecordError(f"truncated: {len(payload)} bytes do not hold the header")
     _, crc, length, version, found, name_length, n_frames, fps = _HEADER.unpack_from(payload)
-    if version != _VERSION:
-        raise CorruptRecordError(f"version {version}, where this code reads {_VERSION}")
+    if version != VERSION:
+        raise CorruptRecordError(f"version {version}, where this code reads {VERSION}")
     if length != len(payload):
         raise CorruptRecordError(f"truncated: {len(payload)} of {length} bytes")
     if found != kind:

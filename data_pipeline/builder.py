@@ -1,0 +1,121 @@
+"""From a directory of clips to a prepared set: plan, make the shards, describe the whole.
+
+What is finished is never made again, so that running the same command after an interruption goes on where it
+ended, and the result does not depend on the number of processes, on interruptions or on the runner.
+"""
+
+import collections
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+
+from etils import epath
+
+from data_pipeline import media, prepared_set, staging
+from data_pipeline.plan import Options, Plan, ensure_plan
+from data_pipeline.prepared_set import PreparedSet, Shard
+from data_pipeline.records import STRIDE
+from data_pipeline.shard_writer import ShardSpec, read_manifest
+from data_pipeline.tfds_metadata import write_tfds_metadata
+
+REJECTED = "rejected.jsonl"
+
+Runner = Callable[[list[ShardSpec], Plan], None]
+
+
+def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options, run: Runner) -> PreparedSet:
+    """Prepares a split of a corpus in the layout of VoxCeleb2.
+
+    Args:
+        input_root: directory that holds ``<split>/mp4/<speaker>/<video>/<clip>.mp4``.
+        output: directory of the prepared set, see `prepared_set`.
+        options: what to do.
+        run: makes the shards of the work items it is given, which are those not yet finished.
+
+    Returns:
+        What is in the set, as its ``dataset.json`` says.
+
+    Raises:
+        FileNotFoundError: if the input has not that layout.
+        ValueError: if `output` was begun with other options or another input, or no clip can be used.
+        OSError: if a file cannot be read or written.
+        RuntimeError: if a shard is missing after `run`, or another process is preparing the same set.
+    """
+    input_root, output = epath.Path(input_root), epath.Path(output)
+    with _alone(output):
+        staging.clear(output)
+        plan = ensure_plan(input_root, output, options)
+        specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
+        run([spec for spec in specs if not read_manifest(output, plan, spec.index)], plan)
+        described = _describe(output, plan)
+        staging.clear(output)
+    return described
+
+
+def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
+    """Writes what says what the finished shards hold, ``dataset.json`` last."""
+    manifests = [read_manifest(output, plan, index) for index in range(plan.n_shards)]
+    if not all(manifests):
+        raise RuntimeError(f"{output}: shard {manifests.index(None)} is not finished; run again")
+    rejected = sorted(
+        (line for manifest in manifests for line in manifest["rejected"]), key=lambda line: line["path"]
+    )
+    staging.publish_text("".join(json.dumps(line) + "\n" for line in rejected), output, REJECTED)
+    clips = [clip for manifest in manifests for clip in manifest["clips"]]
+    if not clips:
+        raise ValueError(f"no clip can be used; {output / REJECTED} says why")
+    described = PreparedSet(
+        split=plan.options.split,
+        n_clips=len(clips),
+        n_frames=sum(n_frames for _, n_frames, _, _ in clips),
+        n_samples=sum(n_samples for _, _, n_samples, _ in clips),
+        fps=media.FPS,
+        sample_rate=media.SAMPLE_RATE,
+        height=plan.options.crop.height,
+        width=plan.options.crop.width,
+        stride=STRIDE,
+        n_bytes=sum(file["bytes"] for manifest in manifests for file in manifest["files"].values()),
+        n_resampled=sum(resampled for _, _, _, resampled in clips),
+        rejected=dict(sorted(collections.Counter(line["reason"] for line in rejected).items())),
+        fingerprint=_fingerprint(manifests),
+        shards=tuple(
+            Shard(
+                prepared_set.shard_file(prepared_set.VIDEO, plan.options.split, index, plan.n_shards),
+                prepared_set.shard_file(prepared_set.AUDIO, plan.options.split, index, plan.n_shards),
+                len(manifest["clips"]),
+            )
+            for index, manifest in enumerate(manifests)
+        ),
+    )
+    write_tfds_metadata(output, described)
+    staging.publish_text(described.to_json(), output, prepared_set.DESCRIPTION)
+    return described
+
+
+def _fingerprint(manifests: list[dict]) -> str:
+    """Returns a hash of the names and contents of all shards."""
+    lines = [
+        f"{name} {file['sha256']}\n" for manifest in manifests for name, file in manifest["files"].items()
+    ]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _alone(output: epath.Path) -> Iterator[None]:
+    """Keeps a second preparation away from a local output; the lock ends with the process in any case."""
+    if not staging.is_local(output):
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(output, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"{output} is being prepared by another process") from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,84 @@
+"""Run work items in processes of this machine, with progress and the time left."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
+
+from tqdm import tqdm
+
+from data_pipeline.shard_writer import ShardSpec, write_shard
+
+
+class _StoppedError(Exception):
+    """Another work item has failed, or the user has interrupted."""
+
+
+def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -> None:
+    """Makes shards in `workers` processes.
+
+    Args:
+        specs: work items.
+        n_clips: number of clips of the whole set, for the progress bar.
+        n_done: number of them that are not in `specs`, being finished.
+        workers: number of processes.
+
+    Raises:
+        RuntimeError: if a process died.
+        Exception: the first that a work item raised; the others end at their next clip.
+    """
+    if not specs:
+        return
+    context = multiprocessing.get_context("spawn")  # forked processes inherit locks of the libraries' threads
+    counter, stop = context.Value("q", 0), context.Event()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(specs)), context, initializer=_start_worker, initargs=(counter, stop)
+    )
+    with pool, tqdm(desc="preparing", unit="clip", total=n_clips, initial=n_done, smoothing=0.05) as bar:
+        pending = {pool.submit(_work, spec) for spec in specs}
+        try:
+            while pending:
+                done, pending = concurrent.futures.wait(pending, 0.5, concurrent.futures.FIRST_COMPLETED)
+                bar.update(n_done + counter.value - bar.n)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a worker process died, perhaps for want of memory: run again with fewer --workers; "
+                "finished shards stay"
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+_counter: Synchronized | None = None
+_stop: Event | None = None
+
+
+def _start_worker(counter: Synchronized, stop: Event) -> None:
+    global _counter, _stop
+    _counter, _stop = counter, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and stops everyone in order
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the parent has been killed, lest it goes on for ever beside the next run."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(spec: ShardSpec) -> None:
+    write_shard(spec, _count_clip)
+
+
+def _count_clip() -> None:
+    if _stop.is_set():
+        raise _StoppedError
+    with _counter.get_lock():
+        _counter.value += 1

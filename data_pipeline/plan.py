@@ -1,0 +1,157 @@
+"""Decide, once, which clip goes into which shard.
+
+The plan is written before any shard and read by every process that makes one, so that a shard is the same
+whoever makes it and whenever. It consists of ``plan.json`` and, for shard `i`, of the names of its clips in
+``plan/<i>.txt``. The order of clips is that of a hash of seed and name: the same on every machine, for ever.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+
+from etils import epath
+
+from data_pipeline import media, records, staging, voxceleb2
+
+PLAN = "plan.json"
+_LISTS = "plan"
+_MEASURED_CLIPS = 8  # whose size sets the number of clips a shard
+_CLIPS_TRIED = 32
+_FEWEST_SHARDS = 8  # so that a small set, too, is prepared by several processes
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the user asks for.
+
+    Attributes:
+        split: directory of the input to prepare, such as ``dev``.
+        crop: the part of each frame to keep.
+        shard_mb: size to aim at for a shard of video, in 10⁶ bytes.
+        seed: of the order of clips.
+    """
+
+    split: str = "dev"
+    crop: media.Crop = dataclasses.field(default_factory=media.Crop)
+    shard_mb: float = 768.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.shard_mb <= 0:
+            raise ValueError(f"shard_mb must be above 0, got {self.shard_mb:g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the shards of a prepared set follow from, besides the contents of the clips.
+
+    Attributes:
+        options: what the user asked for.
+        n_clips: number of clips found.
+        names_sha256: hash of their names.
+        n_shards: number of shards.
+        jpeg_quality: of the frames.
+        record_version: of the records' bytes.
+    """
+
+    options: Options
+    n_clips: int
+    names_sha256: str
+    n_shards: int
+    jpeg_quality: int = media.JPEG_QUALITY
+    record_version: int = records.VERSION
+
+    def members(self, index: int) -> range:
+        """Returns the places, in the order of clips, of those of shard `index`."""
+        return range(index * self.n_clips // self.n_shards, (index + 1) * self.n_clips // self.n_shards)
+
+
+def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) -> Plan:
+    """Returns the plan of `output`, made now if there is none.
+
+    Raises:
+        FileNotFoundError: if the input has not the layout of VoxCeleb2.
+        ValueError: if `output` was begun with other options or another input, or is something else, or if
+            none of the first clips can be used.
+    """
+    names = voxceleb2.find_clips(input_root, options.split)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    if (output / PLAN).exists():
+        plan = read_plan(output)
+        asked = Plan(options, len(names), digest, plan.n_shards)
+        if plan != asked:
+            raise ValueError(
+                f"{output} was begun otherwise ({_difference(plan, asked)}): choose another --output"
+            )
+        return plan
+    _check_vacant(output)
+    names.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).digest())
+    clip_bytes = _bytes_of_a_clip(input_root, options, names)
+    n_shards = math.ceil(len(names) * clip_bytes / (options.shard_mb * 1e6))
+    n_shards = min(max(n_shards, _FEWEST_SHARDS), len(names))
+    plan = Plan(options, len(names), digest, n_shards)
+    for index in range(n_shards):
+        members = "".join(f"{names[place]}\n" for place in plan.members(index))
+        staging.publish_text(members, output, _list_file(index))
+    staging.publish_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n", output, PLAN)
+    return plan
+
+
+def read_plan(output: epath.Path) -> Plan:
+    """Reads the plan of a prepared set.
+
+    Raises:
+        ValueError: if it is damaged or from another version.
+    """
+    try:
+        fields = json.loads((output / PLAN).read_text())
+        options = fields.pop("options")
+        options["crop"] = media.Crop(**options["crop"])
+        return Plan(Options(**options), **fields)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{output / PLAN} is not a plan of this version: {error}") from error
+
+
+def read_names(output: epath.Path, index: int) -> list[str]:
+    """Reads the names of the clips of shard `index`."""
+    return (output / _list_file(index)).read_text().split("\n")[:-1]
+
+
+def _list_file(index: int) -> str:
+    return f"{_LISTS}/{index:05d}.txt"
+
+
+def _difference(begun: Plan, asked: Plan) -> str:
+    """Describes the first difference of two plans as ``name then, now``."""
+    for old, new in ((begun.options, asked.options), (begun, asked)):
+        for field in dataclasses.fields(old):
+            then, now = getattr(old, field.name), getattr(new, field.name)
+            if then != now and field.name != "options":
+                return f"{field.name} was {then} and is now {now}"
+    raise AssertionError("the plans are the same")
+
+
+def _check_vacant(output: epath.Path) -> None:
+    """Refuses a directory with files that planning has not put there."""
+    if output.exists():
+        others = sorted({path.name for path in output.iterdir()} - {_LISTS, staging.UNFINISHED})
+        if others:
+            raise ValueError(f"{output} holds {others[0]} and no {PLAN}: choose an empty --output")
+
+
+def _bytes_of_a_clip(input_root: epath.Path, options: Options, names: list[str]) -> float:
+    """Measures how large a clip becomes, from the first few that can be used."""
+    sizes = []
+    problem = None
+    for name in names[:_CLIPS_TRIED]:
+        try:
+            clip = voxceleb2.load(input_root, options.split, name, options.crop)
+            sizes.append(sum(map(len, clip.jpegs)))
+        except media.UnusableClipError as error:
+            problem = problem or f"{name}: {error}"
+        if len(sizes) == _MEASURED_CLIPS:
+            break
+    if not sizes:
+        raise ValueError(f"none of the first {min(len(names), _CLIPS_TRIED)} clips can be used; {problem}")
+    return sum(sizes) / len(sizes)

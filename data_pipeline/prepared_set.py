@@ -1,0 +1,116 @@
+"""What a prepared set looks like from outside: the directory that `builder` makes and training reads.
+
+====================================================  ==================================================
+``dataset.json``                                      what is in it (`PreparedSet`); written last
+``video/1.0.0/video-dev.array_record-00000-of-00008``   a TFDS data set: `records.STRIDE` records a clip
+``audio/1.0.0/audio-dev.array_record-00000-of-00008``   a TFDS data set: one record a clip
+``rejected.jsonl``                                    a line for each clip left out, with the reason
+``plan.json``, ``plan/``, ``manifests/``              what preparation was asked to do, and has done
+====================================================  ==================================================
+
+Shard `i` of ``video`` and shard `i` of ``audio`` hold the same clips in the same order, so the numbering of
+clips is the same in both however many were rejected: clip `c` is record `c` of ``audio`` and records
+``STRIDE * c`` to ``STRIDE * c + STRIDE - 1`` of ``video``.
+"""
+
+import dataclasses
+import json
+
+from etils import epath
+
+DESCRIPTION = "dataset.json"
+TFDS_VERSION = "1.0.0"
+VIDEO, AUDIO = "video", "audio"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A pair of files, by their paths relative to the set's directory.
+
+    Attributes:
+        video: ArrayRecord file with `records.STRIDE` records a clip.
+        audio: ArrayRecord file with one record a clip.
+        n_clips: number of clips, possibly 0.
+    """
+
+    video: str
+    audio: str
+    n_clips: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSet:
+    """What a prepared set holds.
+
+    Attributes:
+        split: name of the split it was made from, also the TFDS split.
+        n_clips: number of clips.
+        n_frames: number of video frames of all clips, at `fps`.
+        n_samples: number of audio samples of all clips, at `sample_rate`.
+        fps: video frames a second.
+        sample_rate: in Hz.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        stride: number of phases, see `records`.
+        n_bytes: size of all shards.
+        n_resampled: number of clips whose frame or sample rate was changed.
+        rejected: number of clips left out, by reason.
+        fingerprint: identity of the data; two sets with the same one hold the same bytes.
+        shards: the files, in order.
+    """
+
+    split: str
+    n_clips: int
+    n_frames: int
+    n_samples: int
+    fps: int
+    sample_rate: int
+    height: int
+    width: int
+    stride: int
+    n_bytes: int
+    n_resampled: int
+    rejected: dict[str, int]
+    fingerprint: str
+    shards: tuple[Shard, ...]
+
+    def to_json(self) -> str:
+        """Returns the text of ``dataset.json``."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+def read_prepared_set(root: epath.PathLike) -> PreparedSet:
+    """Reads the description of a prepared set.
+
+    Raises:
+        FileNotFoundError: if there is none, or its preparation has not finished.
+        ValueError: if it is damaged or from another version.
+    """
+    path = epath.Path(root) / DESCRIPTION
+    try:
+        fields = json.loads(path.read_text())
+        fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
+        return PreparedSet(**fields)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is missing: no prepared set, or its preparation did not finish"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a prepared set: {error}") from error
+
+
+def shard_file(kind: str, split: str, index: int, n_shards: int) -> str:
+    """Returns a shard's path relative to the set's directory, as TFDS names it.
+
+    Args:
+        kind: `VIDEO` or `AUDIO`.
+        split: name of the split.
+        index: the shard's number, from 0.
+        n_shards: how many there are.
+    """
+    return f"{tfds_directory(kind)}/{kind}-{split}.array_record-{index:05d}-of-{n_shards:05d}"
+
+
+def tfds_directory(kind: str) -> str:
+    """Returns the directory, relative to the set's, that ``tfds.builder_from_directory`` opens."""
+    return f"{kind}/{TFDS_VERSION}"

@@ -1,0 +1,169 @@
+"""Make one shard: the unit of work of a preparation, the same in a local process and on a cluster.
+
+`write_shard` may be repeated, interrupted and run twice at once: its files appear whole, and the manifest,
+which appears last, is what says that a shard is finished.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from etils import epath
+
+from data_pipeline import media, prepared_set, records, staging, voxceleb2
+from data_pipeline.plan import Plan, read_names, read_plan
+from data_pipeline.records import STRIDE
+
+_KINDS = (prepared_set.VIDEO, prepared_set.AUDIO)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardSpec:
+    """A work item.
+
+    Attributes:
+        input_root: directory of the clips, as `voxceleb2` lays it out.
+        output: directory of the prepared set, which already holds the plan.
+        index: number of the shard, from 0.
+    """
+
+    input_root: str
+    output: str
+    index: int
+
+
+def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> None:
+    """Makes a shard unless it is finished.
+
+    Args:
+        spec: what to make.
+        on_clip: is called after every clip; what it raises ends the work.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+        RuntimeError: if what was written does not read back.
+    """
+    output = epath.Path(spec.output)
+    plan = read_plan(output)
+    if read_manifest(output, plan, spec.index):
+        return
+    files = {
+        kind: prepared_set.shard_file(kind, plan.options.split, spec.index, plan.n_shards) for kind in _KINDS
+    }
+    with staging.staging(output) as directory:
+        written = {kind: directory / kind for kind in _KINDS}
+        manifest = _write_records(spec, plan, written, on_clip)
+        _check_records(manifest["clips"], written)
+        manifest["files"] = {
+            files[kind]: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for kind, path in written.items()
+        }
+        for kind, path in written.items():
+            staging.publish(path, output / files[kind])
+    staging.publish_text(json.dumps(manifest) + "\n", output, manifest_file(spec.index))
+
+
+def manifest_file(index: int) -> str:
+    """Returns the path of a shard's manifest relative to the set's directory."""
+    return f"manifests/{index:05d}.json"
+
+
+def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
+    """Reads what a finished shard holds.
+
+    Returns:
+        None if the shard is not finished, or its files do not have the sizes they were finished with;
+        otherwise ``clips``: [name, number of frames, number of samples, whether resampled] of each, in order;
+        ``rejected``: ``path``, ``reason``, ``message`` of each; ``files``: ``bytes`` and ``sha256`` by path.
+    """
+    try:
+        manifest = json.loads((output / manifest_file(index)).read_text())
+        for kind in _KINDS:
+            name = prepared_set.shard_file(kind, plan.options.split, index, plan.n_shards)
+            if (output / name).stat().length != manifest["files"][name]["bytes"]:
+                return None
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return manifest
+
+
+def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip: Callable[[], None]) -> dict:
+    """Writes the clips' records and returns the manifest's ``clips`` and ``rejected``."""
+    root, options = epath.Path(spec.input_root), plan.options
+    writers = {
+        kind: ArrayRecordWriter(str(path), records.ARRAY_RECORD_OPTIONS) for kind, path in files.items()
+    }
+    clips, rejected = [], []
+    try:
+        for name in read_names(epath.Path(spec.output), spec.index):
+            try:
+                clip = voxceleb2.load(root, options.split, name, options.crop)
+            except media.UnusableClipError as error:
+                path = voxceleb2.video_file(epath.Path(), options.split, name)
+                rejected.append({"path": str(path), "reason": error.reason, "message": error.detail})
+            else:
+                _write_clip(name, clip, options.crop, writers)
+                clips.append([name, len(clip.jpegs), len(clip.samples), clip.resampled])
+            on_clip()
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return {"clips": clips, "rejected": rejected}
+
+
+def _write_clip(name: str, clip: media.Clip, crop: media.Crop, writers: dict[str, ArrayRecordWriter]) -> None:
+    n_frames = len(clip.jpegs)
+    for phase in range(STRIDE):
+        record = records.encode_video(
+            name,
+            clip.jpegs[phase::STRIDE],
+            n_frames=n_frames,
+            phase=phase,
+            stride=STRIDE,
+            fps=media.FPS,
+            height=crop.height,
+            width=crop.width,
+        )
+        writers[prepared_set.VIDEO].write(record)
+    record = records.encode_audio(
+        name, clip.samples, n_frames=n_frames, fps=media.FPS, sample_rate=media.SAMPLE_RATE
+    )
+    writers[prepared_set.AUDIO].write(record)
+
+
+def _check_records(clips: list, files: dict[str, Path]) -> None:
+    """Reads everything back and checks that it is there, intact and in order.
+
+    Raises:
+        RuntimeError: if it is not.
+    """
+    expected = {
+        prepared_set.VIDEO: [(name, phase) for name, *_ in clips for phase in range(STRIDE)],
+        prepared_set.AUDIO: [(name, 0) for name, *_ in clips],
+    }
+    for kind, path in files.items():
+        reader = ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0")
+        try:
+            if reader.num_records() != len(expected[kind]):
+                raise RuntimeError(
+                    f"{path}: {reader.num_records()} records of {len(expected[kind])} read back"
+                )
+            for index, (name, phase) in enumerate(expected[kind]):
+                stored = reader.read([index])[0]
+                if kind == prepared_set.VIDEO:
+                    record = records.parse_video(stored)
+                    found = (record.clip, record.phase)
+                else:
+                    found = (records.parse_audio(stored).clip, 0)
+                if found != (name, phase):
+                    raise RuntimeError(f"{path}: record {index} is {found}, not {(name, phase)}")
+        finally:
+            reader.close()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

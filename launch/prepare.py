@@ -1,0 +1,124 @@
+"""Prepare a corpus of clips for training.
+
+    python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
+
+``--input`` has the layout of VoxCeleb2 (see `data_pipeline.voxceleb2`), ``--output`` becomes a prepared set
+(see `data_pipeline.prepared_set`). After an interruption run the same command again. On a cluster:
+
+    python -m launch.prepare ... --runner=beam --beam_options='--runner=FlinkRunner --flink_master=host:8081'
+"""
+
+import os
+import shlex
+import sys
+import time
+
+from absl import app, flags
+from etils import epath
+
+from data_pipeline import builder
+from data_pipeline.local_runner import run_local
+from data_pipeline.media import Crop
+from data_pipeline.plan import Options, Plan
+from data_pipeline.prepared_set import PreparedSet
+from data_pipeline.shard_writer import ShardSpec
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_string(
+        "input", None, "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4.", required=True
+    )
+    flags.DEFINE_string("output", None, "Directory to make, or to go on with.", required=True)
+    flags.DEFINE_string("split", "dev", "Which split of the input to prepare.")
+    flags.DEFINE_float("shard_mb", Options.shard_mb, "Size to aim at for a shard of video, in 10^6 bytes.")
+    flags.DEFINE_integer("seed", 0, "Of the order of clips.")
+    flags.DEFINE_list(
+        "crop", ["0", "32", "160", "160"], "Part of a frame to keep: top,left,height,width in pixels."
+    )
+    flags.DEFINE_enum("runner", "local", ["local", "beam"], "Processes of this machine, or Apache Beam.")
+    flags.DEFINE_integer("workers", os.cpu_count(), "Processes of the local runner.", lower_bound=1)
+    flags.DEFINE_string("beam_options", "", "Command line of Beam.")
+    flags.DEFINE_float(
+        "max_rejected_share",
+        0.05,
+        "Exit with an error if more clips are rejected.",
+        lower_bound=0,
+        upper_bound=1,
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code: 1 after an error, 2 if too many clips were rejected."""
+    begun = time.monotonic()
+    n_made = 0
+
+    def run(specs: list[ShardSpec], plan: Plan) -> None:
+        nonlocal n_made
+        n_made = sum(len(plan.members(spec.index)) for spec in specs)
+        if FLAGS.runner == "beam":
+            _run_beam(specs)
+        else:
+            run_local(specs, plan.n_clips, plan.n_clips - n_made, FLAGS.workers)
+
+    try:
+        if argv[1:]:
+            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
+        options = Options(FLAGS.split, _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
+        described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"prepare: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prepare: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    print(summary(described, n_made / (time.monotonic() - begun)))
+    n_rejected = sum(described.rejected.values())
+    share = n_rejected / (n_rejected + described.n_clips)
+    if share > FLAGS.max_rejected_share:
+        where = epath.Path(FLAGS.output) / builder.REJECTED
+        print(
+            f"prepare: {share:.1%} of the clips are rejected, more than --max_rejected_share="
+            f"{FLAGS.max_rejected_share:g}: see {where}",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def summary(described: PreparedSet, clips_per_second: float) -> str:
+    """Describes a prepared set and the run that made it in a few lines."""
+    lines = [
+        f"kept      {described.n_clips} clips, {described.n_frames / described.fps / 3600:.2f} hours, "
+        f"{described.n_bytes / 1e9:.2f} GB in {len(described.shards)} pairs of shards",
+        f"resampled {described.n_resampled}",
+        f"rejected  {sum(described.rejected.values())}",
+        *(f"  {reason:18}{count}" for reason, count in described.rejected.items()),
+        f"rate      {clips_per_second:.1f} clips a second in this run",
+        f"identity  {described.fingerprint}",
+    ]
+    return "\n".join(lines)
+
+
+def _crop(values: list[str]) -> Crop:
+    try:
+        return Crop(*map(int, values))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"--crop={','.join(values)} is not top,left,height,width in pixels: {error}"
+        ) from error
+
+
+def _run_beam(specs: list[ShardSpec]) -> None:
+    try:
+        from data_pipeline.beam_runner import run_beam
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"--runner=beam needs {error.name}: pip install 'hicmae_jax[beam]'") from error
+    run_beam(specs, shlex.split(FLAGS.beam_options))
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
