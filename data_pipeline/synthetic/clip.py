@@ -42,7 +42,7 @@ class ClipSpec:
     intensity: float = 1.0
     sentence: str | None = None
     seconds: float | None = None
-    noise: float = 2.5
+    noise: float = 3.5
 
 
 def stream(seed: int, name: str, *numbers: int) -> np.random.Generator:

@@ -229,10 +229,10 @@ def _claim(root: Path, wish: dict) -> None:
                 f"{root} holds another made-up corpus ({there}); give another directory, or the same values"
             )
         return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    temporary = note.with_suffix(".part")  # alone in a directory if a first run was killed at once
+    if root.exists() and (not root.is_dir() or any(path != temporary for path in root.iterdir())):
         raise CorpusError(f"{root} is not empty and not a made-up corpus; give a new or empty directory")
     root.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_suffix(".part")
     temporary.write_text(json.dumps(wish) + "\n")
     temporary.replace(note)
 

@@ -4,13 +4,15 @@ Lids, brows and lips are curves y(x) along one row of a small box, so that a mas
 pixel's y with a curve; boxes are planar float32 [3, h, w] at the canvas's resolution.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from data_pipeline.synthetic.motion import Motion
 from data_pipeline.synthetic.person import Person
 from data_pipeline.synthetic.portrait import BRIGHTEST, CENTRE, DARKEST, SCALE, Portrait, bump, grid, soft
 
-DARK = np.array((52, 22, 24))  # inside the mouth
+DARK = np.array((32, 12, 14))  # inside the mouth
 TEETH = np.array((226, 220, 206))
 SCLERA = np.array((228, 224, 220))
 EDGE = 0.9  # breadth of an anti-aliased edge, pixels
@@ -105,9 +107,22 @@ class Eye(Box):
         ring = np.abs(np.sqrt(((r - person.eye_gap) / 15.5) ** 2 + ((y - 1) / 11.5) ** 2) - 1) * 13 - 0.8
         bridge = np.maximum(np.abs(y + 1) - 0.9, r - person.eye_gap + 15)
         self.frame = soft(np.minimum(ring, bridge), EDGE) if person.glasses else None
+        self.drawn: dict[tuple[float, ...], np.ndarray] = {}
 
     def draw(self, pose: Motion) -> np.ndarray:
-        """The box with eye and brow of one frame, uint8 [3, h, w]."""
+        """The box with eye and brow of one frame, uint8 [3, h, w].
+
+        Eyes and brows move slowly and return to where they were, so a pose is rounded to steps too small to
+        see and drawn once.
+        """
+        steps = {"brow_raise": 3, "brow_inner": 3, "frown": 8, "lids": 12, "smile": 1, "wrinkle": 8}
+        rounded = {name: round(getattr(pose, name) * step) / step for name, step in steps.items()}
+        key = (*rounded.values(), pose.gaze_x, pose.gaze_y)
+        if key not in self.drawn:
+            self.drawn[key] = self._draw(replace(pose, **rounded))
+        return self.drawn[key]
+
+    def _draw(self, pose: Motion) -> np.ndarray:
         picture = self.still.copy()
         picture *= 1 - 0.4 * max(pose.frown, 0) * self.frown - 0.22 * max(pose.wrinkle, 0) * self.wrinkle
         self._eyeball(picture, pose)

@@ -38,19 +38,19 @@ def render(
     canvas[..., :3] = portrait.canvas
     pixels = canvas.view(np.uint32).reshape(-1)
     grain = _grain(noise)
-    starts = rng.integers(0, len(grain) - SIDE * SIDE * 3, len(motion))
+    starts = rng.integers(0, len(grain) - SIDE * SIDE, len(motion))
     frames = np.empty((len(motion), SIDE, SIDE, 3), np.uint8)
     for index in range(len(motion)):
         pose = motion.frame(index)
         for box in boxes:
-            canvas[(*box.place, slice(3))] = box.draw(pose).transpose(1, 2, 0)
-        picture = pixels[_lookup(fields, pose)].view(np.uint8).reshape(SIDE, SIDE, 4)[..., :3]
+            feature = box.draw(pose)
+            for channel in range(3):
+                canvas[(*box.place, channel)] = feature[channel]
+        picture = pixels.take(_lookup(fields, pose)).view(np.uint8).reshape(-1, 4)
         # Two's complement: adding −3 as uint8 is adding 253; the portrait leaves room at both ends.
-        np.add(
-            picture,
-            grain[starts[index] : starts[index] + SIDE * SIDE * 3].reshape(SIDE, SIDE, 3),
-            out=frames[index],
-        )
+        picture += grain[starts[index] : starts[index] + SIDE * SIDE]
+        for channel in range(3):  # five times as fast as copying [..., :3] at once
+            frames[index, ..., channel] = picture[:, channel].reshape(SIDE, SIDE)
     return frames
 
 
@@ -64,8 +64,8 @@ def _fields(person: Person) -> dict[str, np.ndarray]:
     below_lips = CENTRE[1] + 0.66 * person.face_height
     jaw = np.clip((y - below_lips) / 8, 0, 1) * soft(y - chin - 14, 24)
     fields = {
-        "x": x + 0 * y,
-        "y": y + 0 * x,
+        "x": np.broadcast_to(x, (SIDE, SIDE)),
+        "y": np.broadcast_to(y, (SIDE, SIDE)),
         "head": bump(np.maximum(outside, 0), 16),
         "depth": np.sqrt(np.clip(1.05 - u * u - v * v, 0, 1)),
         "jaw": jaw * bump(u, 0.55) * soft(face_distance(person, x, y) - 8, 16),
@@ -89,11 +89,11 @@ def _lookup(fields: dict[str, np.ndarray], pose: Motion) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _grain(noise: float) -> np.ndarray:
-    """A long strip of sensor noise, mostly shared by the three channels, as uint8 in two's complement."""
+    """A long strip of sensor noise, mostly shared by the three channels, uint8 [n, 4] in two's complement."""
     if not 0 <= noise <= 6:
         raise ValueError(f"sensor noise must be between 0 and 6, got {noise}")
     rng = np.random.default_rng(0)  # the same strip in every process; frames differ in where they start
     length = SIDE * SIDE * 4
-    grey, colour = rng.standard_normal((length, 1)), rng.standard_normal((length, 3))
+    grey, colour = rng.standard_normal((length, 1)), rng.standard_normal((length, 4))
     values = np.clip(noise * (0.9 * grey + 0.44 * colour), -22, 22)
-    return np.rint(values).astype(np.int8).view(np.uint8).reshape(-1)
+    return np.rint(values).astype(np.int8).view(np.uint8)

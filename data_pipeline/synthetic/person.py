@@ -14,7 +14,7 @@ import numpy as np
 EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
 
 SKINS = np.array(
-    [(236, 196, 172), (224, 176, 146), (198, 146, 112), (160, 112, 82), (122, 82, 60), (94, 64, 50)]
+    [(236, 196, 172), (224, 176, 146), (198, 146, 112), (160, 112, 82), (122, 82, 60), (104, 72, 56)]
 )
 HAIRS = np.array([(44, 34, 30), (78, 54, 38), (122, 82, 48), (168, 128, 78), (134, 62, 38), (34, 30, 34)])
 IRISES = np.array([(74, 52, 36), (98, 76, 46), (86, 110, 80), (88, 120, 152), (60, 44, 36)])
@@ -114,7 +114,7 @@ def make_person(rng: np.random.Generator) -> Person:
     age = float(rng.random())
     grey = np.clip((age - 0.55) * 2.5, 0, 0.9)
     hair = HAIRS[rng.integers(len(HAIRS))] * (1 - grey) + GREY * grey
-    skin = SKINS[rng.integers(len(SKINS))] + rng.normal(0, 5, 3)
+    skin = SKINS[rng.integers(len(SKINS))] * (1 + rng.normal(0, 0.05) + rng.normal(0, 0.015, 3))
     return Person(
         size=size,
         age=age,

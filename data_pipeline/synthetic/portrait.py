@@ -117,18 +117,28 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     x, y = grid(0, 0, SIDE, SIDE)
     wall = rng.uniform(50, 190, 3) * 0.4 + rng.uniform(60, 180) * 0.6
     slope = rng.uniform(-0.15, 0.15, 2)
-    shade = 1 + slope[0] * (x / 112 - 1) + slope[1] * (y / 112 - 1) + 0.02 * mottle(rng, 3, 3)
+    shade = (
+        1
+        + slope[0] * (x / 112 - 1)
+        + slope[1] * (y / 112 - 1)
+        + 0.02 * mottle(rng, 3, 3)
+        + 0.03 * mottle(rng, 1.2, 1.2)
+    )
     canvas = shade[..., None].astype(np.float32) * wall.astype(np.float32)
     for _ in range(rng.integers(2, 6)):
         centre, half = rng.uniform(0, SIDE, 2), rng.uniform(10, 45, 2)
         edge = np.maximum(np.abs(x - centre[0]) - half[0], np.abs(y - centre[1]) - half[1])
-        paint(canvas, soft(edge, rng.uniform(2, 12)) * 0.8, rng.uniform(30, 210, 3))
+        paint(
+            canvas,
+            soft(edge, rng.uniform(2, 12)) * 0.8,
+            0.5 * rng.uniform(30, 210, 3) + 0.5 * rng.uniform(30, 210),
+        )
     return canvas
 
 
 def _strands(person: Person, rng: np.random.Generator) -> np.ndarray:
     """Hair colour with strands, [448, 448, 3]."""
-    grain = 1 + 0.13 * mottle(rng, 1.4, 26) + 0.10 * mottle(rng, 5, 30)
+    grain = 1 + 0.18 * mottle(rng, 1.3, 24) + 0.10 * mottle(rng, 5, 30)
     return grain[..., None] * np.array(person.hair, np.float32)
 
 
@@ -139,7 +149,9 @@ def _hair_behind(
         return
     top, breadth = CENTRE[1] - 8, person.face_width + 7 + 4 * person.hair_length
     distance = ellipse(x, y, (CENTRE[0], top), (breadth, person.face_height + 9))
-    if person.hair_length == 1:  # falls to the shoulders
+    if person.hair_length < 1:  # ends at the ears
+        distance = np.maximum(distance, y - CENTRE[1] - 12 + 0.15 * np.abs(x - CENTRE[0]))
+    else:  # falls to the shoulders
         curtain = np.maximum(
             np.abs(x - CENTRE[0]) - breadth - 3 * np.sin(y / 19), np.maximum(top - y, y - 188)
         )
@@ -150,11 +162,11 @@ def _hair_behind(
 def _body(canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
     chin, skin = CENTRE[1] + person.face_height, np.array(person.skin, np.float32)
     neck = np.maximum(np.abs(x - CENTRE[0]) - person.face_width * (0.52 + 0.06 * person.size), chin - 40 - y)
-    shade = 0.84 - 0.22 * bump(np.minimum(y - chin, 0) * 0 + np.maximum(y - chin, 0), 12)
+    shade = 0.84 - 0.22 * bump(np.maximum(y - chin, 0), 12)
     paint(canvas, soft(neck, 1.5), (shade * (1 + 0 * x))[..., None] * skin)
-    cloth = rng.uniform(25, 200, 3)
+    cloth = 0.5 * rng.uniform(25, 200, 3) + 0.5 * rng.uniform(25, 170)
     weave = 1 + 0.06 * mottle(rng, 1.2, 1.2) + 0.08 * np.sin(x / rng.uniform(2, 9) + y / rng.uniform(4, 40))
-    shoulders = ellipse(x, y, (CENTRE[0], 246), (88 + 12 * person.size, 62))
+    shoulders = ellipse(x, y, (CENTRE[0], 244), (98 + 10 * person.size, 70))
     collar = ellipse(x, y, (CENTRE[0], chin + 10), (person.face_width * 0.62, 24))
     paint(canvas, soft(np.maximum(shoulders, -collar), 1.5), weave[..., None] * cloth.astype(np.float32))
 
@@ -170,7 +182,7 @@ def _head(
     u, v = (x - CENTRE[0]) / person.face_width, (y - CENTRE[1]) / person.face_height
     bulge = np.sqrt(np.clip(1.06 - u * u - 0.85 * v * v, 0.02, 1))
     shade = 0.58 + 0.46 * bulge + 0.16 * side * u - 0.05 * v
-    shade += 0.010 * mottle(rng, 0.8, 0.8) + 0.016 * mottle(rng, 3, 3) + 0.012 * mottle(rng, 14, 14)
+    shade += 0.026 * mottle(rng, 1.1, 1.1) + 0.018 * mottle(rng, 3, 3) + 0.012 * mottle(rng, 14, 14)
     across = np.abs(x - CENTRE[0])
     eye_y = CENTRE[1] - 0.14 * person.face_height
     shade -= 0.13 * bump(across - person.eye_gap, 10) * bump(y - eye_y + 2, 7)  # sockets
@@ -181,8 +193,8 @@ def _head(
         shade -= 0.09 * max(person.age - 0.4, 0) * bump(crease, 0.8) * bump(across, 20)
     face = shade[..., None] * skin
     flush = bump(across - 28, 11) * bump(y - CENTRE[1] - 20, 10)
-    face[..., 0] += 10 * flush
-    face[..., 1:] -= 5 * flush[..., None]
+    face[..., 0] *= 1 + 0.05 * flush
+    face[..., 1:] *= 1 - 0.03 * flush[..., None]
     paint(canvas, soft(face_distance(person, x, y), 1.4), face)
 
 
