@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         nonlocal n_made
         n_made = sum(len(plan.members(spec.index)) for spec in specs)
         if FLAGS.runner == "beam":
-            _run_beam(specs)
+            run_on_beam(specs, FLAGS.beam_options)
         else:
             run_local(specs, plan.n_clips, plan.n_clips - n_made, FLAGS.workers)
 
@@ -104,19 +104,25 @@ def summary(described: PreparedSet, clips_per_second: float) -> str:
 
 def _crop(values: list[str]) -> Crop:
     try:
-        return Crop(*map(int, values))
-    except (TypeError, ValueError) as error:
+        top, left, height, width = map(int, values)
+        return Crop(top, left, height, width)
+    except ValueError as error:
         raise ValueError(
             f"--crop={','.join(values)} is not top,left,height,width in pixels: {error}"
         ) from error
 
 
-def _run_beam(specs: list[ShardSpec]) -> None:
+def run_on_beam(specs: list[ShardSpec], command_line: str) -> None:
+    """Makes shards on Apache Beam.
+
+    Raises:
+        RuntimeError: if it is not installed.
+    """
     try:
         from data_pipeline.beam_runner import run_beam
     except ModuleNotFoundError as error:
         raise RuntimeError(f"--runner=beam needs {error.name}: pip install 'hicmae_jax[beam]'") from error
-    run_beam(specs, shlex.split(FLAGS.beam_options))
+    run_beam(specs, shlex.split(command_line))
 
 
 if __name__ == "__main__":

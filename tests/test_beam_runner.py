@@ -1,0 +1,21 @@
+import pytest
+
+from data_pipeline.beam_runner import run_beam
+from data_pipeline.shard_writer import ShardSpec
+from tests import clips
+
+pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)
+
+
+def test_options_reach_beam(tmp_path):
+    with pytest.raises(ValueError, match="NoSuchRunner"):
+        run_beam([ShardSpec("in", "out", 0)], ["--runner=NoSuchRunner"])
+
+
+def test_an_error_comes_out(tmp_path):
+    with pytest.raises(RuntimeError, match=r"FileNotFoundError.*plan\.json"):
+        run_beam([ShardSpec(str(tmp_path / "in"), str(tmp_path / "out"), 0)], [])
+
+
+def test_nothing_to_do_needs_no_pipeline():
+    run_beam([], ["--runner=NoSuchRunner"])

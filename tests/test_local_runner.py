@@ -1,0 +1,57 @@
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from data_pipeline.local_runner import run_local
+from tests import clips
+
+pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)
+
+
+def in_processes(workers):
+    return lambda specs, plan: run_local(specs, plan.n_clips, 0, workers)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    clips.write_corpus(root)
+    return root
+
+
+def test_processes_make_the_same_bytes_and_show_progress(corpus, tmp_path, capsys):
+    clips.prepare(corpus, tmp_path / "alone")
+    clips.prepare(corpus, tmp_path / "two", run=in_processes(2))
+    assert clips.tree(tmp_path / "two") == clips.tree(tmp_path / "alone")
+    assert "9/9" in capsys.readouterr().err
+
+
+def test_an_error_ends_the_run_and_the_next_one_goes_on(tmp_path):
+    names = clips.write_corpus(tmp_path / "in")
+    audio = clips.files_of(tmp_path / "in", names[4])[1]
+    sound = audio.read_bytes()
+    audio.unlink()
+    audio.mkdir()  # an error of the machine, not of the clip
+    with pytest.raises(IsADirectoryError):
+        clips.prepare(tmp_path / "in", tmp_path / "out", run=in_processes(2))
+    audio.rmdir()
+    audio.write_bytes(sound)
+    assert clips.prepare(tmp_path / "in", tmp_path / "out", run=in_processes(2)).n_clips == 9
+
+
+def test_the_death_of_a_process_is_one_clear_error(corpus, tmp_path):
+    def kill_a_child():
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_a_child)
+    thread.start()
+    with pytest.raises(RuntimeError, match=r"a worker process died.*finished shards stay"):
+        clips.prepare(corpus, tmp_path, run=in_processes(1))
+    thread.join()
+    assert clips.prepare(corpus, tmp_path, run=in_processes(1)).n_clips == 9

@@ -1,0 +1,156 @@
+"""The command line, in processes of its own, killed and interrupted."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from launch import prepare
+from tests import clips
+
+CROP = "--crop=0,8,32,32"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    clips.write_corpus(root, 16)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """The corpus prepared without interruption."""
+    output = tmp_path_factory.mktemp("whole")
+    assert run(corpus, output, "--workers=2")[0] == 0
+    return output
+
+
+def start(corpus, output, *arguments):
+    command = [
+        sys.executable,
+        "-m",
+        "launch.prepare",
+        f"--input={corpus}",
+        f"--output={output}",
+        CROP,
+        *arguments,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(corpus, output, *arguments):
+    process = start(corpus, output, *arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def finished(output):
+    """Every file of a finished shard, by name: inode, time and content."""
+    shards = {path.stem for path in (output / "manifests").glob("*.json")}
+    files = [
+        path for path in output.rglob("*") if path.is_file() and any(f"{s}" in path.name for s in shards)
+    ]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def descendants(pid):
+    """Living processes whose parent is `pid`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(entry.parent.name))
+    return found
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def stop_half_way(corpus, output, kind):
+    """Starts a preparation and sends it a signal when the first shards are finished."""
+    process = start(corpus, output, "--workers=1")
+    wait_until(lambda: len(list((output / "manifests").glob("*.json"))) >= 2)
+    workers = descendants(process.pid)
+    process.send_signal(kind)
+    _, err = process.communicate()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert workers
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_half_way_and_run_again(corpus, whole, tmp_path, kind):
+    code, err = stop_half_way(corpus, tmp_path / "stopped", kind)
+    if kind == signal.SIGINT:
+        assert code == 130
+        assert err.splitlines()[-1] == "prepare: interrupted; run the same command again to go on"
+    else:
+        assert code == -signal.SIGKILL
+    before = finished(tmp_path / "stopped")
+    assert 2 * 4 <= len(before) < 8 * 4  # video, audio, list and manifest of some shards, not of all
+    assert not (tmp_path / "stopped/dataset.json").exists()
+
+    assert run(corpus, tmp_path / "stopped", "--workers=2")[0] == 0
+    assert finished(tmp_path / "stopped").items() >= before.items()
+    assert clips.tree(tmp_path / "stopped") == clips.tree(whole)
+
+
+def test_summary_and_share_of_rejected_clips(tmp_path):
+    names = clips.write_corpus(tmp_path / "in", 5)
+    clips.files_of(tmp_path / "in", names[0])[0].write_bytes(b"no film")
+    code, out, err = run(tmp_path / "in", tmp_path / "out")
+    assert code == 2
+    assert "kept      4 clips" in out
+    assert "not_media         1" in out
+    assert err.splitlines()[-1].startswith("prepare: 20.0% of the clips are rejected")
+    code, again, err = run(tmp_path / "in", tmp_path / "out", "--max_rejected_share=0.2")
+    assert code == 0
+    assert [line for line in again.splitlines() if not line.startswith("rate")] == [
+        line for line in out.splitlines() if not line.startswith("rate")
+    ]
+
+
+def test_beam_from_the_command_line(corpus, whole, tmp_path):
+    code, out, err = run(corpus, tmp_path, "--runner=beam", "--beam_options=--direct_num_workers=1")
+    assert code == 0, err
+    assert "kept      16 clips" in out
+    assert clips.tree(tmp_path) == clips.tree(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--crop=1,2,3"], "--crop=1,2,3 is not top,left,height,width"),
+        (["--crop=0,0,0,9"], "a crop needs"),
+        (["--split=train"], "train/mp4 is not a directory"),
+        (["--shard_mb=-1"], "shard_mb must be above 0"),
+        (["stray"], "do not know what to do with 'stray'"),
+        (["--crop=0,0,224,224"], "frame_too_small"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(corpus, tmp_path, arguments, message):
+    code, out, err = run(corpus, tmp_path / "out", *arguments)
+    assert code == 1
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("prepare: ")
+    assert message in err
+    assert clips.tree(tmp_path) == {}
+
+
+def test_a_missing_beam_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "data_pipeline.beam_runner", raising=False)
+    with pytest.raises(RuntimeError, match=r"needs apache_beam: pip install 'hicmae_jax\[beam\]'"):
+        prepare.run_on_beam([], "")
