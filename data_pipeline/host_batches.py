@@ -1,0 +1,70 @@
+"""A host's share of any step's batch, read into place by a pool of threads."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import grain
+import numpy as np
+
+from data_pipeline.sources import ClipRequest, ClipSource
+
+
+class HostBatches:
+    """Random access from a step to the rows of its batch that this host needs.
+
+    Row `r` of step `s` is the clip at position `s * batch + r` of the order, whoever reads it: that is why
+    batches do not depend on the number of hosts. Picklable; the threads belong to a process.
+
+    Args:
+        order: position → `ClipRequest`, endless.
+        source: where to read them.
+        batch: rows of the whole batch, over all hosts.
+        rows: those to read here, ascending.
+        threads: clips to read at a time.
+    """
+
+    def __init__(
+        self,
+        order: grain.MapDataset[ClipRequest],
+        source: ClipSource,
+        batch: int,
+        rows: Sequence[int],
+        threads: int,
+    ) -> None:
+        self._order = order
+        self._source = source
+        self._batch = batch
+        self._rows = tuple(rows)
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return len(self._order) // self._batch
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """This host's B rows of a step's batch.
+
+        Returns:
+            frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the N are sound),
+            example int32[B] (ids of the clips that were read), wanted int32[B] (ids of those that were drawn;
+            different where a clip was replaced), draw float64[B] and step int64, a scalar.
+        """
+        requests = [self._order[int(step) * self._batch + row] for row in self._rows]
+        source, count = self._source, len(requests)
+        # Frames are decoded straight into the batch: stacking samples would copy every byte again.
+        frames = np.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
+        audio = np.empty((count, source.audio_samples), np.int16)
+        self._pool = self._pool or ThreadPoolExecutor(self._threads, "clip-reader")
+        read = np.array(list(self._pool.map(source.read, requests, frames, audio)), np.int32)
+        return {
+            "frames": frames,
+            "audio": audio,
+            "samples": read[:, 1],
+            "example": read[:, 0],
+            "wanted": np.array([request.example for request in requests], np.int32),
+            "draw": np.array([request.draw for request in requests]),
+            "step": np.int64(step),
+        }
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_pool": None}

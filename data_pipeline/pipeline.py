@@ -1,0 +1,221 @@
+"""Batches from a step: what training reads, on any number of hosts, workers and threads.
+
+The batch is a function of (seed, step) alone. Nothing is saved but the step: a restarted run, or one on
+another number of hosts, continues with the batches it would have seen. Each host reads the rows of the global
+batch that its devices hold (see `device_feed`).
+
+Clips are read by `threads` threads into a batch's own arrays, either in this process (`workers=0`) or in
+`workers` processes, which take turns by whole batches.
+
+Memory: a process that reads holds `prefetch` batches, waiting or being read, and one handed over. A worker
+also puts at most two into shared memory, one in its queue and one waiting for a place there; with those
+the consumer and `device_feed` hold, /dev/shm has at most 2 · workers + 3 batches, which is checked before
+the workers start. A clip takes frames · H · W · 3 + 2 · samples bytes: 1.31 MB at 16 × 160 × 160.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+from absl import logging
+from etils import epath
+
+from data_pipeline.clip_order import ClipOrder
+from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.host_batches import HostBatches
+from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource, hash_of
+
+_SHARED_MEMORY = epath.Path("/dev/shm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """What to read and how.
+
+    Attributes:
+        data: directories of prepared sets.
+        weights: share of each set in the batches, in any unit; empty for one proportional to its clips.
+        batch: clips in a batch, over all hosts.
+        seed: of order, start frames and mixing.
+        frames: frames in a sample.
+        stride: frames of the clip from one of the sample to the next; a multiple of the stored phases.
+        shuffle_window: shards to shuffle clips over, 0 for a shuffle of the whole set (see `clip_order`).
+        threads: clips read at a time, in each process.
+        workers: processes that read, 0 for this one.
+        prefetch: batches read ahead, in each process.
+
+    Raises:
+        ValueError: an impossible number, or weights that do not go with the sets.
+    """
+
+    data: tuple[str, ...]
+    batch: int
+    weights: tuple[float, ...] = ()
+    seed: int = 0
+    frames: int = 16
+    stride: int = 4
+    shuffle_window: int = 0
+    threads: int = os.cpu_count() or 1
+    workers: int = 0
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batch", 1),
+            ("threads", 1),
+            ("prefetch", 1),
+            ("workers", 0),
+            ("shuffle_window", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} {getattr(self, name)} is not at least {least}")
+        if isinstance(self.data, str):
+            raise ValueError(f"data {self.data!r}: give a tuple of directories, even of one")
+        if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
+            raise ValueError(f"weights {self.weights}: give a positive one for each of {len(self.data)} sets")
+        ClipSampling(self.frames, self.stride)
+
+
+class Pipeline:
+    """Prepared sets, checked and ready to be read from any step.
+
+    Attributes:
+        config: as given.
+        source: the sets.
+        rows: the rows of each batch that this host reads.
+        batch_bytes: size of this host's share of a batch.
+
+    Args:
+        config: what to read and how.
+        rows: rows of the global batch to read here, from `host_rows` or `sharding_rows`; all if None.
+
+    Raises:
+        FileNotFoundError: a set is missing or unfinished.
+        ValueError: a set that cannot be read or does not fit the others, fewer clips than a batch, or too
+            little shared memory for the workers.
+    """
+
+    def __init__(self, config: PipelineConfig, rows: Sequence[int] | None = None) -> None:
+        self.config = config
+        self.rows = tuple(range(config.batch) if rows is None else rows)
+        if not self.rows or not 0 <= min(self.rows) <= max(self.rows) < config.batch:
+            raise ValueError(f"rows {self.rows[:8]}… are not rows of a batch of {config.batch}")
+        self.source = ClipSource(config.data, ClipSampling(config.frames, config.stride))
+        if len(self.source) < config.batch:
+            raise ValueError(
+                f"{', '.join(config.data)}: {len(self.source)} clips are fewer than a batch of {config.batch}"
+            )
+        clip_bytes = config.frames * math.prod(self.source.frame_shape) + 2 * self.source.audio_samples
+        self.batch_bytes = len(self.rows) * clip_bytes
+        if config.workers:
+            _check_shared_memory((2 * config.workers + 3) * self.batch_bytes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in all clips of all sets."""
+        return len(self.source) // self.config.batch
+
+    def order(self) -> grain.MapDataset[ClipRequest]:
+        """Position → clip, over all sets, endless."""
+        config = self.config
+        orders = []
+        for number, clips in enumerate(self.source.sets):
+            lengths = [shard.n_clips for shard in clips.about.shards]
+            seed = hash_of(config.seed, number) % 2**32
+            first = self.source.first_example(number)
+            orders.append(grain.MapDataset.source(ClipOrder(lengths, first, seed, config.shuffle_window)))
+        if len(orders) == 1:
+            return orders[0]
+        return grain.MapDataset.mix(orders, config.weights or [len(clips) for clips in self.source.sets])
+
+    def batches(self, first_step: int = 0) -> "BatchStream":
+        """The batches of `first_step` and all steps after it; close it when done."""
+        config = self.config
+        batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
+        # Grain counts elements, and an element here is a batch: its default of 500 would fill any memory.
+        ahead = grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
+        dataset = grain.MapDataset.source(batches)[first_step:].to_iter_dataset(ahead)
+        if config.workers:
+            workers = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=1)
+            dataset = dataset.mp_prefetch(workers)
+        return BatchStream(iter(dataset), self.source, first_step)
+
+
+class BatchStream:
+    """Iterator over a host's batches that counts and names the clips that were replaced.
+
+    A batch is a dictionary: frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the
+    N are sound), example int32[B] (ids of the clips) and replaced bool[B] (whether a clip stands in for an
+    unreadable one).
+
+    Attributes:
+        step: of the batch that comes next.
+        replaced: rows that held a stand-in so far.
+        broken: example id → one line (name and reason) for each unreadable clip met so far; each is logged
+            once, as a warning.
+
+    Raises:
+        OSError: on iteration, when no clip at all can be read any more: the storage is gone.
+        RuntimeError: on iteration, when a worker died.
+    """
+
+    def __init__(self, batches: grain.DatasetIterator, source: ClipSource, first_step: int) -> None:
+        self._batches = batches
+        self._source = source
+        self.step = first_step
+        self.replaced = 0
+        self.broken: dict[int, str] = {}
+
+    def __iter__(self) -> "BatchStream":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self._batches)
+        step, wanted, draw = (batch.pop(name) for name in ("step", "wanted", "draw"))
+        if step != self.step:
+            # Grain goes on without the batches of a worker that failed: that must not pass unnoticed.
+            raise RuntimeError(f"step {self.step}: got the batch of step {step}; a worker has died")
+        batch["replaced"] = batch["example"] != wanted
+        for row in np.flatnonzero(batch["replaced"]):
+            self._name_broken(ClipRequest(int(wanted[row]), float(draw[row])))
+        if (batch["example"] == NO_CLIP).any():
+            raise OSError(
+                f"step {step}: no clip can be read any more, last {list(self.broken.values())[-1:]}"
+            )
+        self.replaced += int(batch["replaced"].sum())
+        self.step += 1
+        return batch
+
+    def _name_broken(self, request: ClipRequest) -> None:
+        if request.example in self.broken:
+            return
+        for example, line in self._source.diagnose(request).items():
+            if example not in self.broken:
+                self.broken[example] = line
+                logging.warning("Replacing an unreadable clip: %s", line)
+
+    def close(self) -> None:
+        """Stop the threads or workers and free what they hold."""
+        self._batches.close()
+
+    def __enter__(self) -> "BatchStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _check_shared_memory(needed: int) -> None:
+    """Workers hand batches over in shared memory; a worker that runs out of it is killed without a word."""
+    if not _SHARED_MEMORY.exists():
+        return
+    state = os.statvfs(_SHARED_MEMORY)
+    free = state.f_bavail * state.f_frsize
+    if needed > free:
+        raise ValueError(
+            f"workers need up to {needed / 1e6:,.0f} MB of {_SHARED_MEMORY}, with {free / 1e6:,.0f} MB free: "
+            "use fewer workers, a smaller batch, threads alone (workers=0), or enlarge it (docker --shm-size)"
+        )

@@ -1,0 +1,74 @@
+import collections
+
+import numpy as np
+import pytest
+
+from data_pipeline.clip_order import ClipOrder
+
+LENGTHS = (10, 0, 7, 30, 5, 1)
+CLIPS = sum(LENGTHS)
+SHARDS = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+
+
+def epoch(order: ClipOrder, number: int) -> list[int]:
+    return [order[position].example for position in range(number * CLIPS, (number + 1) * CLIPS)]
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 4, 100])
+def test_every_epoch_visits_every_clip_once_in_its_own_order(window):
+    order = ClipOrder(LENGTHS, first_example=1_000, seed=5, window=window)
+    epochs = [epoch(order, number) for number in range(4)]
+    for visited in epochs:
+        assert sorted(visited) == list(range(1_000, 1_000 + CLIPS))
+    assert len({tuple(visited) for visited in epochs}) == 4
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_a_window_holds_the_clips_of_that_many_shards(window):
+    shards = SHARDS[epoch(ClipOrder(LENGTHS, seed=1, window=window), 2)]
+    visited = list(dict.fromkeys(shards))  # in the order of their first clip
+    place = 0
+    while visited:
+        empty_or_full = sum(np.sort(LENGTHS) == 0)
+        for count in range(window, window - empty_or_full - 1, -1):  # an empty shard may be in the window
+            here = visited[:count]
+            size = sum(LENGTHS[shard] for shard in here)
+            if set(shards[place : place + size]) == set(here):
+                break
+        else:
+            pytest.fail(f"{shards[place:]} does not begin with {window} whole shards")
+        visited, place = visited[count:], place + size
+
+
+def test_clips_are_shuffled_within_a_window():
+    shards = SHARDS[epoch(ClipOrder(LENGTHS, seed=3, window=100), 0)]
+    assert np.mean(shards[1:] != shards[:-1]) > 0.4
+
+
+def test_first_places_are_uniform_over_seeds():
+    # The first clip of the epoch, over 5,300 seeds: chi-square with 52 degrees of freedom.
+    first = collections.Counter(ClipOrder(LENGTHS, seed=seed)[0].example for seed in range(100 * CLIPS))
+    chi_square = sum((first[clip] - 100) ** 2 / 100 for clip in range(CLIPS))
+    assert chi_square < 95  # exceeded with probability 2e-4
+
+
+def test_draws_are_uniform_and_differ_between_visits():
+    order = ClipOrder([1], seed=2)
+    draws = np.array([order[position].draw for position in range(4_000)])
+    assert len(np.unique(draws)) == 4_000
+    assert np.abs(np.sort(draws) - (np.arange(4_000) + 0.5) / 4_000).max() < 0.03  # Kolmogorov-Smirnov
+    assert ClipOrder([1], seed=3)[0].draw != draws[0]
+
+
+def test_the_order_is_the_one_that_earlier_runs_saw():
+    # A resumed run must continue the same shuffle: these values may never change.
+    order = ClipOrder((4, 3, 5), seed=7, window=2)
+    assert [order[position].example for position in (0, 1, 2, 11, 12, 2**40)] == [8, 9, 10, 1, 1, 6]
+    assert order[12].draw == 0.5903425812475934
+
+
+def test_impossible_orders_are_refused():
+    with pytest.raises(ValueError, match="no clip"):
+        ClipOrder([0, 0])
+    with pytest.raises(ValueError, match="window of -1"):
+        ClipOrder([1], window=-1)
