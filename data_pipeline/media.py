@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import av
 import numpy as np
 import simplejpeg
+from av.video.reformatter import VideoReformatter
 from etils import epath
 
 from data_pipeline.records import STRIDE
@@ -145,6 +146,7 @@ def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes
     """Returns the cropped frames at `FPS` as JPEG, the time of the first in s, and if the rate changed."""
     damaged = Reason.TRUNCATED_VIDEO if data[4:8] == b"ftyp" else Reason.NOT_MEDIA
     jpegs, starts, end = [], [], 0.0
+    to_rgb = VideoReformatter()  # one for all frames: a conversion's set-up costs more than the conversion
     with _open(data, path, damaged) as container:
         if not container.streams.video:
             raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{path.name} has no picture")
@@ -153,7 +155,7 @@ def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes
         for frame in _decode(container, stream, path, Reason.CORRUPT_VIDEO):
             starts.append(float(frame.pts * frame.time_base))
             end = starts[-1] + float((frame.duration or 0) * frame.time_base or 1 / FPS)
-            jpegs.append(_jpeg(frame, crop))
+            jpegs.append(_jpeg(frame, crop, to_rgb))
             _check_length(end - starts[0], path)
     length = end - starts[0] if starts else 0.0
     if not starts or declared - length >= MAX_LENGTH_DIFFERENCE:
@@ -175,15 +177,16 @@ def _nearest_frames(times: np.ndarray, length: float) -> np.ndarray:
     return np.searchsorted((times[1:] + times[:-1]) / 2, wanted)
 
 
-def _jpeg(frame: av.VideoFrame, crop: Crop) -> bytes:
+def _jpeg(frame: av.VideoFrame, crop: Crop, to_rgb: VideoReformatter) -> bytes:
     bottom, right = crop.top + crop.height, crop.left + crop.width
     if frame.height < bottom or frame.width < right:
         detail = (
             f"frames of {frame.height} × {frame.width} have no rows up to {bottom} and columns up to {right}"
         )
         raise UnusableClipError(Reason.FRAME_TOO_SMALL, detail)
-    face = frame.to_ndarray(format="rgb24")[crop.top : bottom, crop.left : right]
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(face), JPEG_QUALITY, "RGB", "420")
+    rgb = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+    face = np.ascontiguousarray(rgb[crop.top : bottom, crop.left : right])
+    return simplejpeg.encode_jpeg(face, JPEG_QUALITY, "RGB", "420")
 
 
 def _decode_audio(data: bytes, path: epath.Path, if_absent: Reason) -> tuple[np.ndarray, float, bool]:

@@ -8,6 +8,20 @@ A prepared set holds two homogeneous TFDS data sets whose records pair up by ind
 * ``audio``: record ``clip`` has the sound of the whole clip as int16 PCM, and the clip's frame count, so
   that a reader can draw the start frame from it before it knows which phase to read.
 
+What reading the frames of one sample costs (``python -m benchmarks.record_layout``: 16 made-up clips of 8 s,
+200 frames of 6.6 kB on average, one core of a two-core machine, files in the page cache):
+
+==============================  ========  ==========  ====================================
+layout                          read, MB  read, ms    reading : decoding those 16 JPEGs
+==============================  ========  ==========  ====================================
+polyphase                       0.33      0.10        0.07
+polyphase, 8 records a group    0.33      0.48        0.33
+one record a clip               1.32      0.33        0.22
+==============================  ========  ==========  ====================================
+
+All three store 1.32 MB of video a clip. Parsing a record takes 3 µs, 82 µs with its checksum, and 33 µs
+where TFDS unpacks it. So records are not grouped, and a reader may verify checksums at small cost.
+
 A stored record is a ``tf.train.Example`` with the one bytes feature ``record``, which is what TFDS reads,
 and that feature is the payload laid out below (little-endian). The envelope's parsing by protobuf copies the
 payload; `parse_video` and `parse_audio` skip over it instead, and also accept the bare payload that
