@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from etils import epath
 
 from data_pipeline.clip_order import ClipOrder
@@ -139,6 +139,8 @@ class Pipeline:
         ahead = grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
         dataset = grain.MapDataset.source(batches)[first_step:].to_iter_dataset(ahead)
         if config.workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # Grain asks for its flags, which a notebook never parses
             workers = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=1)
             dataset = dataset.mp_prefetch(workers)
         return BatchStream(iter(dataset), self.source, first_step)
