@@ -3,8 +3,8 @@
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
 ``--input`` has the layout of VoxCeleb2 (see `data_pipeline.voxceleb2`), ``--output`` becomes a prepared set
-(see `data_pipeline.prepared_set`). After an interruption run the same command again. Clips of a finished shard
-are not looked at again: to take in one repaired since, remove the shard's file in ``manifests/`` first.
+(see `data_pipeline.prepared_set`). After an interruption run the same command again. Clips of finished shards
+are not looked at again: to take in one repaired since, remove its shard's file in ``manifests/`` first.
 
 On a cluster:
 
