@@ -7,8 +7,7 @@ of the published checkpoints, so `load_state_dict` takes those and this project'
     output = model(video, log_mel, (video_visible, video_masked), (audio_visible, audio_masked))
     pretrain_loss(output)["total"].backward()
 
-No more is computed than the objective asks for: only visible tubelets are embedded, only masked ones become
-targets, and the last decoder block and the heads run on masked rows alone.
+Only visible tubelets are embedded; targets, the last decoder block and the heads are of masked tokens alone.
 """
 
 from collections.abc import Callable
@@ -170,7 +169,7 @@ class Block(nn.Module):
 
 def blocks(depth: int, dim: int, heads: int, drop_path: float, cross: bool = False) -> nn.ModuleList:
     """A stack whose stochastic depth rises linearly from 0 to `drop_path`."""
-    rates = torch.linspace(0, drop_path, depth).tolist()
+    rates = (drop_path * layer / max(depth - 1, 1) for layer in range(depth))
     return nn.ModuleList(Block(dim, heads, rate, cross) for rate in rates)
 
 
@@ -184,12 +183,11 @@ def positions(config: Config, modality: str, dim: int) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """One modality's encoder (section 3.1.2)."""
+    """One modality's encoder (section 3.1.2); the patch projection is stored as the convolution it equals."""
 
     def __init__(self, config: Config, modality: str, drop_path: float = 0.0) -> None:
         super().__init__()
         dim, p = config.encoder_dim, config.patch
-        # Stored as the convolution that the published weights are; its stride is its kernel: a linear map.
         proj = nn.Conv3d(3, dim, (config.tubelet, p, p)) if modality == "video" else nn.Conv2d(1, dim, (p, p))
         self.patch_embed = nn.ModuleDict({"proj": proj})
         self.blocks = blocks(config.encoder_depth, dim, config.encoder_heads, drop_path)
@@ -336,6 +334,8 @@ def pretrain_loss(
     """
     video = F.mse_loss(output.video.float(), output.video_target)
     audio = F.mse_loss(output.audio.float(), output.audio_target)
+    if group and len(output.video) % group:
+        raise ValueError(f"batch {len(output.video)} is not a multiple of the negatives' group of {group}")
     levels = []
     for pair in zip(output.video_levels, output.audio_levels):
         groups = (feature.unflatten(0, (-1, group or len(feature))) for feature in pair)
