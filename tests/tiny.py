@@ -52,12 +52,17 @@ def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed:
 
 
 def parameters(config: ModelConfig, seed: int = 0, masks: MaskConfig = MASKS) -> Any:
-    """Initial parameters, jittered so that no bias, scale or token is at a special value."""
-    shapes = jax.jit(HiCMAE(config).init)(jax.random.key(seed), *inputs(config, masks))["params"]
-    return jitter(shapes, seed)
+    """Random parameters of a sensible scale, none of them at a special value such as 0 or 1."""
+    shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs(config, masks, batch=1))
+    return random_like(shapes["params"], seed)
 
 
-def jitter(params: Any, seed: int = 0) -> Any:
-    """Add noise to every parameter."""
+def random_like(shapes: Any, seed: int = 0) -> Any:
+    """Fill a tree of parameter shapes."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: p + jnp.asarray(0.05 * rng.standard_normal(p.shape), p.dtype), params)
+
+    def fill(path: tuple[Any, ...], leaf: Any) -> jax.Array:
+        noise = 0.1 * rng.standard_normal(leaf.shape)
+        return jnp.asarray(noise + (path[-1].key == "scale"), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)

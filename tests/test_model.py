@@ -1,0 +1,162 @@
+"""The pre-training model: exact savings, every switch, precision, execution choices, initialisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from hicmae_jax import sizes
+from hicmae_jax.config import LossConfig, MaskConfig
+from hicmae_jax.model import HiCMAE
+from hicmae_jax.objective import pretrain_loss
+from tests import straightforward, tiny
+
+SWITCHES = {
+    "published": ({}, {}, {}),
+    "no skips": ({"skip_connections": False}, {}, {}),
+    "no taps": ({"skip_layers": ()}, {}, {}),
+    "one tap": ({"skip_layers": (2,)}, {}, {}),
+    "paper's skip order": ({"skip_order": "shallowest-first"}, {}, {}),
+    "no contrast": ({}, {"contrastive_weight": 0.0}, {}),
+    "heavy contrast, groups": ({}, {"contrastive_weight": 0.5, "negatives": "group:2"}, {}),
+    "no fusion": ({"fusion_depth": 0, "encoder_depth": 4, "skip_layers": (2, 4)}, {}, {}),
+    "raw-input": ({"fusion_flow": "raw-input", "fusion_depth": 2}, {}, {}),
+    "video-first": ({"fusion_flow": "video-first", "fusion_depth": 2}, {}, {}),
+    "audio-first": ({"fusion_flow": "audio-first", "fusion_depth": 2}, {}, {}),
+    "appearance only": ({}, {"frame_difference": False}, {}),
+    "random and time masks": ({}, {}, {"video_kind": "random", "audio_kind": "time"}),
+    "frequency mask, other ratio": ({}, {}, {"audio_kind": "frequency", "video_ratio": 0.75}),
+    "dual masking": ({}, {}, {"video_decode_fraction": 0.5, "audio_decode_fraction": 0.5}),
+}
+
+
+def value_and_grad(model, objective, params, inputs):
+    """Operation by operation: the switches share nearly all of them, so nothing compiles twice."""
+    function = jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True)
+    (total, terms), gradient = function(HiCMAE(model), params, *inputs, objective)
+    return total, terms, gradient
+
+
+def assert_trees_close(actual, expected, tolerance):
+    """Compare leaf by leaf, relative to each leaf's largest value."""
+    actual, expected = flatten_dict(actual, sep="/"), flatten_dict(expected, sep="/")
+    assert actual.keys() == expected.keys()
+    for path in actual:
+        scale = np.abs(expected[path]).max() + 1e-7
+        np.testing.assert_allclose(actual[path] / scale, expected[path] / scale, atol=tolerance, err_msg=path)
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_doing_less_work_changes_neither_loss_nor_gradients(switch):
+    of_model, of_loss, of_masks = SWITCHES[switch]
+    model = tiny.model_config(**of_model)
+    objective = LossConfig(**of_loss)
+    masks = MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks)
+    inputs, params = tiny.inputs(model, masks), tiny.parameters(model, masks=masks)
+    total, _, gradient = value_and_grad(model, objective, params, inputs)
+    expected, expected_gradient = jax.value_and_grad(straightforward.loss, argnums=2)(
+        model, objective, params, *inputs
+    )
+    assert np.isfinite(total)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    assert_trees_close(gradient, expected_gradient, 1e-4)
+
+
+def test_switches_are_not_idle():
+    """Every switch gives another loss than the published setting, from the same seed."""
+    totals = {}
+    for switch, (of_model, of_loss, of_masks) in SWITCHES.items():
+        if switch == "no fusion":  # the sum of depths is kept, as in table 15: more than one change
+            continue
+        model = tiny.model_config(**({"fusion_depth": 2} | of_model))
+        masks = MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks)
+        params = tiny.parameters(model, masks=masks)
+        total, _ = pretrain_loss(HiCMAE(model), params, *tiny.inputs(model, masks), LossConfig(**of_loss))
+        totals[switch] = round(float(total), 6)
+    assert len(set(totals.values())) == len(totals), totals
+
+
+def test_the_encoder_sees_visible_tokens_only():
+    model = tiny.model_config()
+    video, log_mel, video_mask, audio_mask = tiny.inputs(model)
+    params = tiny.parameters(model)
+    apply = HiCMAE(model).apply
+    before = apply({"params": params}, video, log_mel, video_mask, audio_mask)
+    # Scramble exactly the pixels and bins of masked tokens.
+    pixel_mask = np.zeros((4, model.video_tokens), bool)
+    np.put_along_axis(pixel_mask, np.asarray(video_mask.masked), True, 1)
+    pixel_mask = pixel_mask.reshape(4, 2, 2, 2).repeat(2, 1).repeat(16, 2).repeat(16, 3)[..., None]
+    bin_mask = np.zeros((4, model.audio_tokens), bool)
+    np.put_along_axis(bin_mask, np.asarray(audio_mask.masked), True, 1)
+    bin_mask = bin_mask.reshape(4, 2, 2).repeat(16, 1).repeat(16, 2)
+    video = jnp.where(pixel_mask, 255 - video, video)
+    log_mel = jnp.where(bin_mask, -log_mel, log_mel)
+    after = apply({"params": params}, video, log_mel, video_mask, audio_mask)
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"remat_encoder": "full", "remat_fusion": "dots", "remat_decoder": "full"},
+        {"remat_encoder": "dots", "remat_fusion": "full", "remat_decoder": "dots"},
+    ],
+)
+def test_remat_changes_nothing(choices):
+    model = tiny.model_config()
+    inputs, params = tiny.inputs(model), tiny.parameters(model)
+    total, _, gradient = value_and_grad(model, LossConfig(), params, inputs)
+    again, _, gradient_again = value_and_grad(tiny.model_config(**choices), LossConfig(), params, inputs)
+    np.testing.assert_allclose(again, total, rtol=1e-6)
+    assert_trees_close(gradient_again, gradient, 1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_scanned_encoders_equal_unrolled_ones(remat):
+    plain = tiny.model_config()
+    scanned = tiny.model_config(scan_encoders=True, remat_encoder=remat)
+    inputs, params = tiny.inputs(plain), tiny.parameters(plain)
+
+    def stack(tree):
+        tree = dict(tree)
+        for name in ("encoder", "encoder_audio"):
+            layers = [tree[name][f"blocks_{i}"] for i in range(3)]
+            rest = {key: value for key, value in tree[name].items() if not key.startswith("blocks_")}
+            tree[name] = rest | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
+        return tree
+
+    total, _, gradient = value_and_grad(plain, LossConfig(), params, inputs)
+    again, _, gradient_again = value_and_grad(scanned, LossConfig(), stack(params), inputs)
+    np.testing.assert_allclose(again, total, rtol=1e-6)
+    assert_trees_close(gradient_again, stack(gradient), 1e-5)
+
+
+def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
+    """On the micro case's shape: mu at 64 pixels and 64 log-mel frames."""
+    geometry = {"image_size": 64, "audio_frames": 64, "scan_encoders": True}
+    masks = MaskConfig()
+    full, half = (sizes.model_config("mu", dtype=dtype, **geometry) for dtype in ("float32", "bfloat16"))
+    inputs = tiny.inputs(full, masks)
+    params = tiny.parameters(full, masks=masks)
+    compiled = jax.jit(jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True), static_argnums=(0, 6))
+    (expected, terms), _ = compiled(HiCMAE(full), params, *inputs, LossConfig())
+    (total, half_terms), gradient = compiled(HiCMAE(half), params, *inputs, LossConfig())
+    assert total.dtype == jnp.float32
+    for name in ("total", "video", "audio", "contrastive"):
+        np.testing.assert_allclose(half_terms[name], terms[name], rtol=0.01)
+    for path, leaf in flatten_dict(gradient, sep="/").items():
+        assert leaf.dtype == jnp.float32, path
+        assert np.isfinite(leaf).all(), path
+        assert np.abs(leaf).max() > 0, path
+    assert total != expected, "bfloat16 was not used"
+
+
+def test_a_video_of_floats_equals_its_bytes():
+    model = tiny.model_config()
+    video, *rest = tiny.inputs(model)
+    params = {"params": tiny.parameters(model)}
+    apply = HiCMAE(model).apply
+    of_bytes, of_floats = apply(params, video, *rest), apply(params, video / 255.0, *rest)
+    for a, b in zip(jax.tree.leaves(of_bytes), jax.tree.leaves(of_floats)):
+        np.testing.assert_allclose(a, b, atol=1e-6)
