@@ -1,0 +1,182 @@
+"""Weight files: both formats, published checkpoints, pickles that would run code, life without PyTorch."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from hicmae_jax import checkpoint_files
+
+STATE = {"encoder.norm.weight": np.arange(4, dtype=np.float32), "mask_token": np.ones((1, 1, 2), np.float32)}
+TENSORS = {name: torch.tensor(value) for name, value in STATE.items()}
+
+
+def published(**overrides):
+    """A checkpoint as training scripts leave it: weights, command line, optimiser with NumPy numbers."""
+    return {
+        "model": TENSORS,
+        "args": argparse.Namespace(lr=3e-4, model="pretrain_base", betas=[0.9, 0.95], output_dir=None),
+        "epoch": 99,
+        "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": np.float64(1e-5), "params": [0]}]},
+        "scaler": {"scale": 65536.0},
+        **overrides,
+    }
+
+
+def assert_same(actual):
+    assert actual.keys() == STATE.keys()
+    for name, value in STATE.items():
+        np.testing.assert_array_equal(actual[name], value)
+
+
+@pytest.mark.parametrize("ending", ["pth", "pt", "safetensors"])
+def test_round_trip(tmp_path, ending):
+    path = tmp_path / f"weights.{ending}"
+    checkpoint_files.write(path, STATE)
+    assert_same(checkpoint_files.read(path))
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_written_files_are_what_others_expect(tmp_path):
+    checkpoint_files.write(tmp_path / "a.pth", STATE)
+    content = torch.load(tmp_path / "a.pth", weights_only=True)
+    assert content.keys() == {"model"}
+    assert_same({name: value.numpy() for name, value in content["model"].items()})
+    checkpoint_files.write(tmp_path / "a.safetensors", STATE)
+    assert_same(safetensors.numpy.load_file(tmp_path / "a.safetensors"))
+
+
+def test_transposed_arrays_are_written_as_they_look(tmp_path):
+    value = np.arange(6, dtype=np.float32).reshape(2, 3).T
+    for name in ("a.pth", "a.safetensors"):
+        checkpoint_files.write(tmp_path / name, {"x": value})
+        np.testing.assert_array_equal(checkpoint_files.read(tmp_path / name)["x"], value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        published(),
+        TENSORS,
+        {"model": {f"module.{name}": value for name, value in TENSORS.items()}},
+        {f"module.{name}": value for name, value in TENSORS.items()},
+    ],
+    ids=["published", "bare", "distributed", "bare distributed"],
+)
+def test_published_layouts_are_read(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    assert_same(checkpoint_files.read(tmp_path / "a.pth"))
+
+
+def test_numbers_pickled_by_numpy_1_are_read(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(published(), path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    assert b"numpy._core.multiarray\nscalar" in data
+    path.write_bytes(data.replace(b"numpy._core.multiarray\nscalar", b"numpy.core.multiarray\nscalar"))
+    assert_same(checkpoint_files.read(path))
+
+
+def test_only_a_prefix_that_all_names_share_is_removed(tmp_path):
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "a.pth")
+    assert checkpoint_files.read(tmp_path / "a.pth").keys() == {"module.a", "b"}
+
+
+def test_bfloat16_widens_to_float32(tmp_path):
+    torch.save({"x": torch.tensor([1.0, 0.3]).bfloat16()}, tmp_path / "a.pth")
+    value = checkpoint_files.read(tmp_path / "a.pth")["x"]
+    assert value.dtype == np.float32
+    np.testing.assert_array_equal(value, np.float32([1.0, 0.30078125]))
+
+
+class Malicious:
+    """Runs a command where pickle rebuilds it."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("where", ["args", "model", "optimizer"])
+def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, zipped, where):
+    trace = tmp_path / "trace"
+    content = published(**{where: Malicious(f"touch {trace}")})
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"a\.pth: refused, reading it would call posix\.system$"):
+        checkpoint_files.read(tmp_path / "a.pth")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.pth", b"not a checkpoint at all", "not a readable PyTorch file"),
+        ("a.pth", b"", "not a readable PyTorch file"),
+        ("a.safetensors", b"not a checkpoint at all", "not a readable .safetensors file"),
+        ("a.npz", b"", r"weights end in .pth, .pt, .safetensors"),
+    ],
+)
+def test_unreadable_files_are_one_clear_line(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=message) as error:
+        checkpoint_files.read(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_truncated_file_is_one_clear_line(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    checkpoint_files.write(path, STATE)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a readable") as error:
+        checkpoint_files.read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": [1]}, {"epoch": 3}, torch.ones(2)])
+def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="holds neither a state dict nor one under `model`"):
+        checkpoint_files.read(tmp_path / "a.pth")
+
+
+def test_missing_and_existing_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.pth: no such file"):
+        checkpoint_files.read(tmp_path / "a.pth")
+    checkpoint_files.write(tmp_path / "a.pth", STATE)
+    with pytest.raises(FileExistsError, match=r"a\.pth exists"):
+        checkpoint_files.write(tmp_path / "a.pth", {})
+    assert_same(checkpoint_files.read(tmp_path / "a.pth"))
+
+
+def test_without_pytorch_safetensors_work_and_pth_says_what_to_install(tmp_path):
+    script = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+import numpy as np
+from hicmae_jax import checkpoint_files, torch_weights
+checkpoint_files.write(sys.argv[1] + "/a.safetensors", {"x": np.ones(2, np.float32)})
+assert checkpoint_files.read(sys.argv[1] + "/a.safetensors")["x"].tolist() == [1, 1]
+for call in (lambda: checkpoint_files.write(sys.argv[1] + "/b.pth", {}),
+             lambda: checkpoint_files.read(sys.argv[1] + "/a.pth")):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
+"""
+    (tmp_path / "a.pth").write_bytes(b"x")
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    lines = run.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("pip install 'hicmae_jax[torch]'" in line for line in lines)
