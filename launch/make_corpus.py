@@ -10,37 +10,46 @@ from absl import app, flags
 
 from data_pipeline.synthetic import CorpusError, write_crema_d, write_voxceleb2
 
-ROOT = flags.DEFINE_string(
-    "root", None, "Directory to write; new, empty, or an earlier run of this command.", required=True
-)
-CLIPS = flags.DEFINE_integer("clips", 200, "How many clips.", lower_bound=1)
-LAYOUT = flags.DEFINE_enum(
-    "layout", "voxceleb2", ["voxceleb2", "crema_d"], "Whose directory layout and names."
-)
-SPEAKERS = flags.DEFINE_integer(
-    "speakers",
-    None,
-    "How many speakers; by default one for 8 clips (voxceleb2) or 12 (crema_d).",
-    lower_bound=1,
-)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of everything drawn.", lower_bound=0)
-WORKERS = flags.DEFINE_integer("workers", None, "Processes; by default one a core.", lower_bound=1)
+FLAGS = flags.FLAGS
 
 
-def main(argv: list[str]) -> None:
-    """Writes the corpus and says how long it took."""
-    if len(argv) > 1:
-        sys.exit(f"unknown argument {argv[1]!r}: every option is a flag, see --help")
-    write = write_voxceleb2 if LAYOUT.value == "voxceleb2" else write_crema_d
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_string(
+        "root", None, "Directory to write; new, empty, or an earlier run of this command.", required=True
+    )
+    flags.DEFINE_integer("clips", 200, "How many clips.", lower_bound=1)
+    flags.DEFINE_enum("layout", "voxceleb2", ["voxceleb2", "crema_d"], "Whose directory layout and names.")
+    flags.DEFINE_integer(
+        "speakers",
+        None,
+        "How many speakers; by default one for 8 clips (voxceleb2) or 12 (crema_d).",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything drawn.", lower_bound=0)
+    flags.DEFINE_integer("workers", None, "Processes; by default one a core.", lower_bound=1)
+
+
+def main(argv: list[str]) -> int:
+    """Writes the corpus, says how long it took, and returns the exit code."""
+    write = write_voxceleb2 if FLAGS.layout == "voxceleb2" else write_crema_d
     start = time.monotonic()
     try:
+        if argv[1:]:
+            raise CorpusError(f"do not know what to do with {argv[1]!r}: options begin with --")
         planned = write(
-            ROOT.value, CLIPS.value, SPEAKERS.value, seed=SEED.value, workers=WORKERS.value, progress=True
+            FLAGS.root, FLAGS.clips, FLAGS.speakers, seed=FLAGS.seed, workers=FLAGS.workers, progress=True
         )
     except (CorpusError, OSError) as error:
-        sys.exit(f"make_corpus: {error}")
-    print(f"{len(planned)} clips of {LAYOUT.value} in {ROOT.value}, {time.monotonic() - start:.0f} s")
+        print(f"make_corpus: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make_corpus: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    print(f"{len(planned)} clips of {FLAGS.layout} in {FLAGS.root}, {time.monotonic() - start:.0f} s")
+    return 0
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -1,0 +1,236 @@
+"""What is in a prepared set, and whether every record of it can still be read.
+
+The survey reads descriptions and a sample of records, so it takes seconds for any size. Verification reads
+everything: each record's checksum, each JPEG decoded, and each clip's picture, sound and manifest agreeing.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from array_record.python.array_record_module import ArrayRecordReader
+from etils import epath
+
+from data_pipeline import records
+from data_pipeline.media import MAX_LENGTH_DIFFERENCE
+from data_pipeline.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
+from data_pipeline.records import STRIDE, AudioRecord, VideoRecord
+from data_pipeline.shard_writer import manifest_file
+
+SAMPLED_CLIPS = 128  # whose frames' sizes stand for all
+CLIPS_A_TASK = 16
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+class ListedClip(NamedTuple):
+    """A clip as its shard's manifest lists it."""
+
+    name: str
+    n_frames: int
+    n_samples: int
+
+
+class Problem(NamedTuple):
+    """Something that is wrong: which clip (or how many), where it is stored, and what was found."""
+
+    clip: str
+    place: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.clip} ({self.place}): {self.what}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is in a prepared set.
+
+    Attributes:
+        about: its description.
+        listed: the clips of each shard, in order.
+        frame_bytes: int64 [n], sizes of the JPEGs of a sample of clips.
+        sampled: number of clips in that sample.
+    """
+
+    about: PreparedSet
+    listed: tuple[tuple[ListedClip, ...], ...]
+    frame_bytes: np.ndarray
+    sampled: int
+
+    @property
+    def speakers(self) -> set[str]:
+        """Their names, the first part of the clips' names."""
+        return {clip.name.split("/")[0] for shard in self.listed for clip in shard}
+
+    @property
+    def recordings(self) -> set[str]:
+        """``speaker/video``."""
+        return {clip.name.rsplit("/", 1)[0] for shard in self.listed for clip in shard}
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Duration of each clip's picture, float64 [clips]."""
+        frames = [clip.n_frames for shard in self.listed for clip in shard]
+        return np.array(frames) / self.about.fps
+
+
+def survey(root: epath.PathLike) -> Survey:
+    """Looks at a prepared set.
+
+    Raises:
+        FileNotFoundError: there is no finished prepared set at ``root``, or a manifest is missing.
+        ValueError: its description or a manifest is damaged, or they contradict each other.
+    """
+    root = epath.Path(root)
+    about = read_prepared_set(root)
+    listed = tuple(_read_list(root, index) for index in range(len(about.shards)))
+    for shard, clips in zip(about.shards, listed, strict=True):
+        if len(clips) != shard.n_clips:
+            raise ValueError(f"{root}: {shard.audio} has {shard.n_clips} clips, its manifest {len(clips)}")
+    places = [(index, clip) for index, clips in enumerate(listed) for clip in range(len(clips))]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(SAMPLED_CLIPS, len(places))).astype(int))
+    sizes = []
+    for index, clip in (places[number] for number in chosen):
+        try:
+            reader = ArrayRecordReader(str(root / about.shards[index].video), _READER_OPTIONS)
+            record = records.parse_video(reader.read([STRIDE * clip])[0])
+            reader.close()
+        except Exception:  # what cannot be read is for `verify` to tell
+            continue
+        sizes.append(np.diff(record.offsets))
+    return Survey(about, listed, np.concatenate(sizes or [np.zeros(0, int)]), len(sizes))
+
+
+def _read_list(root: epath.Path, index: int) -> tuple[ListedClip, ...]:
+    path = root / manifest_file(index)
+    try:
+        clips = json.loads(path.read_text())["clips"]
+        return tuple(ListedClip(name, n_frames, n_samples) for name, n_frames, n_samples, _ in clips)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: copy the whole directory of the prepared set") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a shard's manifest: {error}") from error
+
+
+def verify(
+    root: epath.PathLike, surveyed: Survey, workers: int | None, on_clips: Callable[[int], None]
+) -> list[Problem]:
+    """Reads every record of a set and decodes every frame.
+
+    Args:
+        root: directory of the set.
+        surveyed: what `survey` found there.
+        workers: threads; by default one a core.
+        on_clips: is called with the number of clips just done.
+
+    Returns:
+        what is wrong, in the order of the set; empty if nothing is.
+    """
+    root = epath.Path(root)
+    tasks = [
+        (index, range(start, min(start + CLIPS_A_TASK, len(clips))))
+        for index, clips in enumerate(surveyed.listed)
+        for start in range(0, len(clips), CLIPS_A_TASK)
+    ]
+    found = {}
+    # Threads: checksums and JPEG decoding let go of the interpreter.
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        futures = {
+            pool.submit(_check_clips, root, surveyed, *task): number for number, task in enumerate(tasks)
+        }
+        for future in as_completed(futures):
+            number = futures[future]
+            found[number] = future.result()
+            on_clips(len(tasks[number][1]))
+    in_order = [problem for number in range(len(tasks)) for problem in found[number]]
+    # Each task that meets an unreadable file says so; once is enough.
+    return list(dict.fromkeys([*_check_totals(surveyed), *in_order]))
+
+
+def _check_totals(surveyed: Survey) -> Iterator[Problem]:
+    about, clips = surveyed.about, [clip for shard in surveyed.listed for clip in shard]
+    for what, stated, counted in (
+        ("clips", about.n_clips, len(clips)),
+        ("frames", about.n_frames, sum(clip.n_frames for clip in clips)),
+        ("samples", about.n_samples, sum(clip.n_samples for clip in clips)),
+        ("names", len(clips), len({clip.name for clip in clips})),
+    ):
+        if stated != counted:
+            yield Problem("all clips", "dataset.json", f"{stated} {what}, the manifests list {counted}")
+
+
+def _check_clips(root: epath.Path, surveyed: Survey, index: int, clips: range) -> list[Problem]:
+    """Checks some clips of one pair of shards."""
+    shard, listed = surveyed.about.shards[index], surveyed.listed[index]
+    problems, readers = [], {}
+    for kind, file, count in ((AUDIO, shard.audio, len(listed)), (VIDEO, shard.video, STRIDE * len(listed))):
+        try:
+            readers[kind] = ArrayRecordReader(str(root / file), _READER_OPTIONS)
+            if readers[kind].num_records() != count:
+                raise ValueError(f"{readers[kind].num_records()} records of {count}")
+        except Exception as error:  # ArrayRecord has no exceptions of its own
+            readers.pop(kind, None)
+            problems.append(Problem(f"all {len(listed)} clips", file, _one_line(error)))
+    for clip in clips:
+        problems += _check_clip(surveyed.about, listed[clip], shard.audio, shard.video, readers, clip)
+    for reader in readers.values():
+        reader.close()
+    return problems
+
+
+def _check_clip(
+    about: PreparedSet, listed: ListedClip, audio: str, video: str, readers: dict, clip: int
+) -> Iterator[Problem]:
+    if AUDIO in readers:
+        try:
+            _check_sound(about, listed, records.parse_audio(readers[AUDIO].read([clip])[0]))
+        except Exception as error:
+            yield Problem(listed.name, f"record {clip} of {audio}", _one_line(error))
+    for phase in range(STRIDE if VIDEO in readers else 0):
+        number = STRIDE * clip + phase
+        try:
+            _check_picture(about, listed, phase, records.parse_video(readers[VIDEO].read([number])[0]))
+        except Exception as error:
+            yield Problem(listed.name, f"record {number} of {video}", _one_line(error))
+
+
+def _check_sound(about: PreparedSet, listed: ListedClip, sound: AudioRecord) -> None:
+    found = ListedClip(sound.clip, sound.n_frames, len(sound.samples))
+    if found != listed:
+        raise ValueError(f"holds {_clip(found)}, not {_clip(listed)}")
+    if (sound.fps, sound.sample_rate) != (about.fps, about.sample_rate):
+        raise ValueError(f"{sound.fps:g} fps, {sound.sample_rate} Hz, not {about.fps}, {about.sample_rate}")
+    difference = len(sound.samples) / sound.sample_rate - sound.n_frames / sound.fps
+    if abs(difference) >= MAX_LENGTH_DIFFERENCE:
+        raise ValueError(f"sound is {difference:+.3f} s longer than the picture")
+
+
+def _check_picture(about: PreparedSet, listed: ListedClip, phase: int, picture: VideoRecord) -> None:
+    found = (picture.clip, picture.n_frames, picture.phase, picture.stride)
+    wanted = (listed.name, listed.n_frames, phase, about.stride)
+    if found != wanted:
+        raise ValueError(f"(clip, frames, phase, stride) are {found}, not {wanted}")
+    size = (about.height, about.width, 3)
+    if (picture.height, picture.width, picture.fps) != (about.height, about.width, about.fps):
+        raise ValueError(f"{picture.height} × {picture.width} at {picture.fps:g} fps, not as the set says")
+    for index in range(picture.n_stored):
+        frame = phase + about.stride * index
+        try:
+            shape = simplejpeg.decode_jpeg(picture.jpeg(index)).shape
+        except ValueError as error:
+            raise ValueError(f"frame {frame}: {error}") from error
+        if shape != size:
+            raise ValueError(f"frame {frame} is {shape[0]} × {shape[1]}, not {size[0]} × {size[1]}")
+
+
+def _clip(clip: ListedClip) -> str:
+    return f"{clip.name} of {clip.n_frames} frames and {clip.n_samples} samples"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,73 @@
+"""A picture of samples as the model sees them: cropped faces and the normalised log-mel spectrogram."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.log_mel import LOG_MEL_FRAMES
+from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource
+from hicmae_jax.preprocess import ModelInputs, PreprocessConfig, preprocess_batch
+
+FRAMES_SHOWN = 8  # every second one of a sample's 16
+
+
+def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str], ModelInputs]:
+    """Reads random samples from prepared sets and prepares them as training does.
+
+    Args:
+        roots: directories of prepared sets.
+        count: how many samples; fewer if the sets have fewer clips.
+        seed: which clips, starts and augmentation.
+
+    Returns:
+        names of the clips, and the inputs of the model with a batch dimension of that length.
+
+    Raises:
+        FileNotFoundError: a set is missing or unfinished.
+        ValueError: as `ClipSource`, or no clip can be read.
+    """
+    config = PreprocessConfig()
+    source = ClipSource(roots, ClipSampling(frames=config.model.frames))
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(source), min(count, len(source)), replace=False)
+    rows, names = [], []
+    for example in chosen:
+        frames, audio = source.empty_sample()
+        found, samples = source.read(ClipRequest(int(example), float(rng.random())), frames, audio)
+        if found == NO_CLIP:
+            raise ValueError(f"{', '.join(roots)}: no clip can be read")
+        number = max(n for n in range(len(source.sets)) if source.first_example(n) <= found)
+        names.append(source.sets[number].name(found - source.first_example(number)).split(" (")[0])
+        rows.append({"frames": frames, "audio": audio, "samples": samples, "example": found})
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    make = jax.jit(preprocess_batch, static_argnums=3)
+    return names, jax.device_get(make(batch, jax.random.key(seed), 0, config))
+
+
+def draw_sheet(names: Sequence[str], inputs: ModelInputs) -> Figure:
+    """Draws one row a sample: every second frame, then the log-mel spectrogram (time to the right)."""
+    figure = Figure(figsize=(18, 1.65 * len(names) + 0.5), layout="constrained")
+    widths = [1] * FRAMES_SHOWN + [3.2]
+    axes = figure.subplots(len(names), FRAMES_SHOWN + 1, width_ratios=widths, squeeze=False)
+    step = inputs.video.shape[1] // FRAMES_SHOWN
+    for row, (name, video, log_mel) in enumerate(zip(names, inputs.video, inputs.log_mel, strict=True)):
+        for column in range(FRAMES_SHOWN):
+            axes[row, column].imshow(np.clip(video[column * step], 0, 1), interpolation="nearest")
+            axes[row, column].set_axis_off()
+        axes[row, 0].set_title(name, fontsize=9, loc="left")
+        image = axes[row, -1].imshow(
+            log_mel.T,
+            origin="lower",
+            aspect="auto",
+            vmin=-1.5,
+            vmax=1.5,
+            extent=(0, LOG_MEL_FRAMES / 100, 0, 128),
+        )
+        axes[row, -1].set_ylabel("mel bin", fontsize=8)
+        axes[row, -1].tick_params(labelsize=7)
+    axes[-1, -1].set_xlabel("seconds", fontsize=8)
+    figure.colorbar(image, ax=axes[:, -1].tolist(), label="log-mel, normalised", fraction=0.03)
+    return figure

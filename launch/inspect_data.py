@@ -1,0 +1,133 @@
+"""Look into prepared sets.
+
+    python -m launch.inspect_data --data=prepared/dev                    what is in it
+    python -m launch.inspect_data --data=prepared/dev --verify           read and decode all of it
+    python -m launch.inspect_data --data=prepared/dev --sheet=dev.png    some samples as the model sees them
+
+Several sets, such as two splits, are given as ``--data=A,B``; speakers they share are counted. The exit code
+is 1 after an error and 2 if `--verify` found something wrong.
+"""
+
+import sys
+import time
+
+import numpy as np
+from absl import app, flags
+from etils import epath
+from tqdm import tqdm
+
+from data_pipeline import inspection
+from data_pipeline.inspection import Survey
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
+    flags.DEFINE_bool("verify", False, "Read every record and decode every frame.")
+    flags.DEFINE_string("sheet", None, "PNG file to draw random samples into, as the model will see them.")
+    flags.DEFINE_integer("samples", 8, "Rows of the sheet.", lower_bound=1, upper_bound=64)
+    flags.DEFINE_integer("seed", 0, "Of the sheet's samples and their augmentation.", lower_bound=0)
+    flags.DEFINE_integer("workers", None, "Threads that verify; by default one a core.", lower_bound=1)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code: 1 after an error, 2 if something stored is wrong."""
+    try:
+        if argv[1:]:
+            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
+        if FLAGS.sheet:
+            _check_sheet(epath.Path(FLAGS.sheet))
+        surveys = {root: inspection.survey(root) for root in FLAGS.data}
+        print("\n\n".join(table(root, surveyed) for root, surveyed in surveys.items()))
+        if len(surveys) > 1:
+            print("\n" + shared_speakers(surveys))
+        if FLAGS.sheet:
+            _write_sheet(FLAGS.sheet)
+        n_wrong = sum(_verify(root, surveyed) for root, surveyed in surveys.items()) if FLAGS.verify else 0
+    except (ValueError, OSError) as error:
+        print(f"inspect_data: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("inspect_data: interrupted", file=sys.stderr)
+        return 130
+    return 2 if n_wrong else 0
+
+
+def table(root: str, surveyed: Survey) -> str:
+    """Describes a prepared set in aligned lines."""
+    about, seconds, sizes = surveyed.about, surveyed.seconds, surveyed.frame_bytes
+    n_clips, n_rejected = about.n_clips, sum(about.rejected.values())
+    rows = [
+        ("split", about.split),
+        ("clips", f"{n_clips:,}, of which {about.n_resampled:,} resampled"),
+        ("speakers", f"{len(surveyed.speakers):,} in {len(surveyed.recordings):,} videos"),
+        ("hours", f"{about.n_frames / about.fps / 3600:,.2f}"),
+        ("clip length", f"{_range(seconds, '.1f')} s"),
+        ("picture", f"{about.height} × {about.width}, {about.fps} frames a second, {about.stride} phases"),
+        ("sound", f"{about.sample_rate:,} Hz, {about.n_samples / about.sample_rate / 3600:,.2f} hours"),
+        ("stored", f"{about.n_bytes / 1e9:,.3f} GB in {len(about.shards):,} pairs of shards"),
+        (
+            "a clip",
+            f"{about.n_bytes / n_clips / 1e6:.2f} MB, {about.n_bytes / seconds.sum() / 1e6:.3f} MB a second",
+        ),
+        ("a frame", f"{_range(sizes / 1e3, '.1f')} kB as JPEG ({surveyed.sampled} clips sampled)"),
+        ("rejected", f"{n_rejected:,} ({n_rejected / (n_rejected + n_clips):.1%})"),
+        *((f"  {reason}", f"{count:,}") for reason, count in about.rejected.items()),
+        ("identity", about.fingerprint),
+    ]
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join([str(root), *(f"  {name:{width}}{value}" for name, value in rows)])
+
+
+def shared_speakers(surveys: dict[str, Survey]) -> str:
+    """Says for each two sets how many speakers are in both, which between splits should be none."""
+    roots = list(surveys)
+    return "\n".join(
+        f"speakers in both {first} and {second}: {len(surveys[first].speakers & surveys[second].speakers):,}"
+        for number, first in enumerate(roots)
+        for second in roots[number + 1 :]
+    )
+
+
+def _range(values: np.ndarray, form: str) -> str:
+    if not len(values):
+        return "unknown"
+    low, high = np.percentile(values, [5, 95])
+    return (
+        f"mean {values.mean():{form}}, 5 % to 95 % {low:{form}}–{high:{form}}, at most {values.max():{form}}"
+    )
+
+
+def _verify(root: str, surveyed: Survey) -> int:
+    """Verifies a set, prints what is wrong, and returns how much that is."""
+    begun = time.monotonic()
+    with tqdm(desc=f"verifying {root}", unit="clip", total=surveyed.about.n_clips, smoothing=0.05) as bar:
+        problems = inspection.verify(root, surveyed, FLAGS.workers, bar.update)
+    print(f"\n{root}: {surveyed.about.n_clips:,} clips read in {time.monotonic() - begun:.1f} s, ", end="")
+    print("all intact" if not problems else f"problems: {len(problems):,}")
+    for problem in problems:
+        print(f"  {problem}")
+    return len(problems)
+
+
+def _check_sheet(path: epath.Path) -> None:
+    if path.suffix != ".png":
+        raise ValueError(f"--sheet={path} does not end in .png")
+    if path.exists():
+        raise ValueError(f"--sheet={path} exists: delete it or give another name")
+    if not path.parent.is_dir():
+        raise ValueError(f"--sheet={path}: there is no directory {path.parent}")
+
+
+def _write_sheet(file: str) -> None:
+    from launch.contact_sheet import draw_samples, draw_sheet  # JAX takes seconds to start
+
+    draw_sheet(*draw_samples(FLAGS.data, FLAGS.samples, FLAGS.seed)).savefig(file, dpi=80)
+    print(f"\nsheet     {file}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
