@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from data_pipeline.synthetic.person import Emotion, Person
-from data_pipeline.synthetic.speech import TRACK_RATE, Articulation
+from data_pipeline.synthetic.speech import TRACK_RATE, Articulation, smooth
 
 WIDEST = 11.0  # pixels between the lips in a neutral, fully open vowel
 
@@ -64,7 +64,7 @@ def perform(
     )
     loud = float(np.clip(1 + 0.055 * emotion.energy, 0.5, 1.5))
     lively = (1 + emotion.motion) * (1.1 - 0.2 * person.age)
-    stress = _smooth(voice, 0.3 * fps)
+    stress = smooth(voice, 0.3 * fps)
     strength = np.clip(0.95 + 0.12 * _wander(count, 1.2 * fps, rng), 0.6, 1.2)
 
     def sway(amplitude: float, seconds: float) -> np.ndarray:
@@ -90,12 +90,6 @@ def perform(
         yaw=sway(2.2, 1.4),
         nod=emotion.nod * strength + sway(1.0, 0.8) + 2.0 * lively * (stress - 0.4),
     )
-
-
-def _smooth(track: np.ndarray, frames: float) -> np.ndarray:
-    half = max(1, round(frames / 2))
-    kernel = np.hanning(2 * half + 3)[1:-1]
-    return np.convolve(np.pad(track, half, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
 def _wander(count: int, frames: float, rng: np.random.Generator) -> np.ndarray:

@@ -163,7 +163,7 @@ def _body(canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray, rng:
     chin, skin = CENTRE[1] + person.face_height, np.array(person.skin, np.float32)
     neck = np.maximum(np.abs(x - CENTRE[0]) - person.face_width * (0.52 + 0.06 * person.size), chin - 40 - y)
     shade = 0.84 - 0.22 * bump(np.maximum(y - chin, 0), 12)
-    paint(canvas, soft(neck, 1.5), (shade * (1 + 0 * x))[..., None] * skin)
+    paint(canvas, soft(neck, 1.5), np.broadcast_to(shade, neck.shape)[..., None] * skin)
     cloth = 0.5 * rng.uniform(25, 200, 3) + 0.5 * rng.uniform(25, 170)
     weave = 1 + 0.06 * mottle(rng, 1.2, 1.2) + 0.08 * np.sin(x / rng.uniform(2, 9) + y / rng.uniform(4, 40))
     shoulders = ellipse(x, y, (CENTRE[0], 244), (98 + 10 * person.size, 70))

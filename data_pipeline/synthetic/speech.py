@@ -147,7 +147,9 @@ def _melody(accent: np.ndarray, phrase: np.ndarray, emotion: Emotion, rng: np.ra
     knots = np.arange(0, len(accent) + 60, 60)  # 0.3 s apart
     drift = np.interp(np.arange(len(accent)), knots, rng.normal(0, 0.5, len(knots)))
     fall = 2.0 - 4.0 * position
-    return emotion.pitch + span * (_smooth(accent, 0.16) + fall + drift) + emotion.contour * position
+    return (
+        emotion.pitch + span * (smooth(accent, 0.16 * TRACK_RATE) + fall + drift) + emotion.contour * position
+    )
 
 
 def _fit(tracks: np.ndarray, melody: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -161,15 +163,15 @@ def _fit(tracks: np.ndarray, melody: np.ndarray, steps: int) -> tuple[np.ndarray
 def _smoothed(tracks: np.ndarray, melody: np.ndarray) -> Articulation:
     width = {"voice": 0.035, "friction": 0.02, "centre": 0.02, "opening": 0.09, "spread": 0.11}
     columns = {
-        name: _smooth(tracks[:, FIELDS[name]], width.get(name, 0.055))
+        name: smooth(tracks[:, FIELDS[name]], width.get(name, 0.055) * TRACK_RATE)
         for name in COLUMNS
         if name != "duration"
     }
-    return Articulation(**columns, melody=_smooth(melody, 0.06))
+    return Articulation(**columns, melody=smooth(melody, 0.06 * TRACK_RATE))
 
 
-def _smooth(track: np.ndarray, seconds: float) -> np.ndarray:
-    """Convolves with a Hann window of this length, the ends held."""
-    half = max(1, round(seconds * TRACK_RATE / 2))
+def smooth(track: np.ndarray, steps: float) -> np.ndarray:
+    """Convolves a track [n] with a Hann window about this many steps long, its ends held."""
+    half = max(1, round(steps / 2))
     kernel = np.hanning(2 * half + 3)[1:-1]
     return np.convolve(np.pad(track, half, mode="edge"), kernel / kernel.sum(), mode="valid")
