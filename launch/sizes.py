@@ -1,35 +1,43 @@
 """Print what every model size costs: `python -m launch.sizes [--size B] [--remat full]`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import jax
 from absl import app, flags
 
 from hicmae_jax import config, costs, sizes
 
-_SIZE = flags.DEFINE_enum("size", None, list(sizes.SIZES), "one size, with its components; default: all")
-_REMAT = flags.DEFINE_enum("remat", "none", config.REMAT, "what the backward pass recomputes, everywhere")
-_DTYPE = flags.DEFINE_enum("dtype", "bfloat16", config.DTYPES, "of the computation, for activation memory")
+FLAGS = flags.FLAGS
 
 
-def model_config(size: str) -> config.ModelConfig:
-    """The named size under the flags' execution choices."""
-    choices = dict.fromkeys(("remat_encoder", "remat_fusion", "remat_decoder"), _REMAT.value)
-    return sizes.model_config(size, dtype=_DTYPE.value, **choices)
+def define_flags() -> None:
+    """Declare the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_enum("size", None, list(sizes.SIZES), "One size, with its components; default: all.")
+    flags.DEFINE_enum("remat", "none", config.REMAT, "What the backward pass recomputes, everywhere.")
+    flags.DEFINE_enum("dtype", "bfloat16", config.DTYPES, "Of the computation, for activation memory.")
 
 
-def overview(names: Sequence[str]) -> str:
-    """Table of all sizes: widths, taps, parameters, arithmetic, activation memory."""
-    lines = [
+def model_config(size: str, remat: str, dtype: str) -> config.ModelConfig:
+    """The named size under the given execution choices."""
+    choices = dict.fromkeys(("remat_encoder", "remat_fusion", "remat_decoder"), remat)
+    return sizes.model_config(size, dtype=dtype, **choices)
+
+
+def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16") -> Iterator[str]:
+    """Table of all sizes, a line at a time: widths, taps, parameters, arithmetic, activation memory."""
+    yield (
         f"{'size':>4} {'encoder':>13} {'decoder':>8} {'taps':>12} {'pre-training':>12} {'fine-tuning':>11} "
-        f"{'forward':>8} {'training':>8} {'kept':>7}",
+        f"{'forward':>8} {'training':>8} {'kept':>7}"
+    )
+    yield (
         f"{'':>4} {'width × depth':>13} {'width':>8} {'':>12} {'M params':>12} {'M params':>11} "
-        f"{'GFLOP':>8} {'GFLOP':>8} {'MB':>7}",
-    ]
+        f"{'GFLOP':>8} {'GFLOP':>8} {'MB':>7}"
+    )
     masks = config.MaskConfig()
     for name in names:
-        model = model_config(name)
+        model = model_config(name, remat, dtype)
         count = costs.flops(model, masks)
-        lines.append(
+        yield (
             f"{name:>4} {model.encoder_dim:>5} × {model.encoder_depth:<5} {model.decoder_dim:>8} "
             f"{', '.join(map(str, model.skip_layers)):>12} "
             f"{costs.pretrain_parameters(model, masks) / 1e6:>12.2f} "
@@ -37,16 +45,15 @@ def overview(names: Sequence[str]) -> str:
             f"{sum(count.forward.values()) / 1e9:>8.1f} {sum(count.training.values()) / 1e9:>8.1f} "
             f"{costs.activation_bytes(model, masks) / 1e6:>7.1f}"
         )
-    lines.append(
+    yield (
         f"FLOP: 2 a multiply-add, matrix products only, a clip. Kept: bytes a clip from the forward to the "
-        f"backward pass, {_DTYPE.value}, remat {_REMAT.value}."
+        f"backward pass, {dtype}, remat {remat}."
     )
-    return "\n".join(lines)
 
 
 def components(name: str) -> str:
     """Table of one size: arithmetic by component."""
-    count = costs.flops(model_config(name), config.MaskConfig())
+    count = costs.flops(sizes.model_config(name), config.MaskConfig())
     total = sum(count.training.values())
     lines = [f"{'component':>20} {'forward GFLOP':>13} {'training GFLOP':>14} {'share':>6}"]
     for part, forward in count.forward.items():
@@ -60,11 +67,14 @@ def main(argv: Sequence[str]) -> None:
     """Print the tables."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    print(overview([_SIZE.value] if _SIZE.value else list(sizes.SIZES)))
-    if _SIZE.value:
+    jax.config.update("jax_platforms", "cpu")  # shapes alone: no accelerator is worth waiting for
+    for line in overview([FLAGS.size] if FLAGS.size else list(sizes.SIZES), FLAGS.remat, FLAGS.dtype):
+        print(line, flush=True)
+    if FLAGS.size:
         print()
-        print(components(_SIZE.value))
+        print(components(FLAGS.size))
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
