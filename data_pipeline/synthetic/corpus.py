@@ -166,22 +166,10 @@ def write_crema_d(
     noise: float = ClipSpec.noise,
     progress: bool = False,
 ) -> list[PlannedClip]:
-    """Writes, or completes, a made-up labelled corpus in CREMA-D's layout; see `write_voxceleb2`.
+    """Writes, or completes, a made-up labelled corpus in CREMA-D's layout.
 
-    Args:
-        root: its directory; must be new, empty, or hold an earlier run of the same call.
-        clips: how many, at most 82 an actor.
-        actors: how many; by default one for every twelve clips (two sentences in six moods).
-        seed: of everything drawn.
-        workers: processes; by default one a core. 1 stays in this process.
-        noise: standard deviation of the camera's noise, 0–255 units.
-        progress: whether to show a progress bar.
-
-    Returns:
-        the clips with their files, relative to ``root``.
-
-    Raises:
-        CorpusError: if ``root`` holds something else, or the numbers do not fit each other.
+    An actor has at most 82 clips; by default there is one for every twelve (two sentences in six moods).
+    The other arguments, the result and the errors are those of `write_voxceleb2`.
     """
     actors = actors or -(-clips // 12)
     planned = plan_crema_d(clips, actors, seed, noise)
