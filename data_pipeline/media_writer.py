@@ -59,7 +59,7 @@ def write_mp4(
         to_yuv = VideoReformatter()  # one for all frames: setting up a conversion costs more than doing it
         for rgb in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-            container.mux(video.encode(to_yuv.reformat(picture, format="yuv420p")))
+            container.mux(video.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)))
         container.mux(video.encode(None))
         if audio is not None:
             _encode_sound(container, audio, pcm)
