@@ -28,7 +28,7 @@ class TokenMask(NamedTuple):
 
 
 def masked_count(units: int, ratio: float) -> int:
-    """Number of masked units, ⌊ratio · units⌋.
+    """Number of masked units, ⌊ratio · units⌋ in binary floating point, as the published code rounds.
 
     Args:
         units: places (tube), tokens (random), columns (time) or rows (frequency).
@@ -37,8 +37,7 @@ def masked_count(units: int, ratio: float) -> int:
     Raises:
         ValueError: if nothing would be masked or nothing would stay visible.
     """
-    # int(0.9 * 100) is 90 as the published code has it; the rounding only guards 0.29 * 100 = 28.999…96.
-    count = int(round(ratio * units, 9))
+    count = int(ratio * units)
     if not 0 < count < units:
         what = "masked" if count <= 0 else "visible"
         raise ValueError(
@@ -64,7 +63,7 @@ def mask_sizes(
     masked = masked_count(units[kind], ratio) * tokens_a_unit
     if not 0 < decode_fraction <= 1:
         raise ValueError(f"decode fraction {decode_fraction} is not in (0, 1]")
-    target = int(round(decode_fraction * masked, 9))
+    target = int(decode_fraction * masked)
     if target < 1:
         raise ValueError(f"decode fraction {decode_fraction} of {masked} masked tokens leaves none to decode")
     return rows * columns - masked, target

@@ -1,13 +1,15 @@
 """The fine-tuning model: features, modalities, stochastic depth, and what it asks for."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import layers
+from hicmae_jax import layers, tokens
 from hicmae_jax.config import FinetuneConfig
 from hicmae_jax.finetune_model import HiCMAEFinetune
+from hicmae_jax.torch_weights import stack_layers
 from tests import straightforward, tiny
 
 CONFIG = tiny.model_config()
@@ -35,8 +37,6 @@ def softmax_sum(weights, features):
 
 @pytest.mark.parametrize("feature_fusion", [True, False])
 def test_the_feature_is_weighted_levels_and_pooled_fusion(feature_fusion):
-    from hicmae_jax import tokens
-
     model, params, video, log_mel = build(feature_fusion=feature_fusion)
     out = model.apply({"params": params}, video, log_mel)
     pixels = tokens.normalise(tokens.pixels(tokens.tubelets(video, 2, 16)))
@@ -76,14 +76,11 @@ def test_one_modality_needs_nothing_of_the_other(modality):
             return args[0]
         return next_fun(*args, **kwargs)
 
-    import flax.linen as nn
-
     with nn.intercept_methods(spy):
         whole.apply({"params": whole_params}, *both)
-        mine = {}
         expected = seen["feature"][:, :32] if modality == "video" else seen["feature"][:, 32:64]
-        mine["feature"] = model.apply({"params": params}, video, log_mel).feature
-    np.testing.assert_allclose(mine["feature"], expected, atol=1e-5)
+        alone = model.apply({"params": params}, video, log_mel).feature
+    np.testing.assert_allclose(alone, expected, atol=1e-5)
 
 
 def test_a_missing_input_is_named():
@@ -127,12 +124,7 @@ def test_stochastic_depth_rises_within_each_stack_and_is_off_in_evaluation(scan,
 
 def test_scanned_and_unrolled_agree():
     model, params, video, log_mel = build()
-    stacked = dict(params)
-    for name in ("encoder", "encoder_audio"):
-        blocks = [params[name][f"blocks_{i}"] for i in range(3)]
-        stacked[name] = {k: v for k, v in params[name].items() if not k.startswith("blocks_")}
-        stacked[name]["blocks"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
     scanned = HiCMAEFinetune(tiny.model_config(scan_encoders=True), model.finetune)
     a = model.apply({"params": params}, video, log_mel)
-    b = scanned.apply({"params": stacked}, video, log_mel)
+    b = scanned.apply({"params": stack_layers(params)}, video, log_mel)
     np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)

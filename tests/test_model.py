@@ -10,6 +10,7 @@ from hicmae_jax import sizes
 from hicmae_jax.config import LossConfig, MaskConfig
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.objective import pretrain_loss
+from hicmae_jax.torch_weights import stack_layers
 from tests import straightforward, tiny
 
 SWITCHES = {
@@ -118,18 +119,10 @@ def test_scanned_encoders_equal_unrolled_ones(remat):
     scanned = tiny.model_config(scan_encoders=True, remat_encoder=remat)
     inputs, params = tiny.inputs(plain), tiny.parameters(plain)
 
-    def stack(tree):
-        tree = dict(tree)
-        for name in ("encoder", "encoder_audio"):
-            layers = [tree[name][f"blocks_{i}"] for i in range(3)]
-            rest = {key: value for key, value in tree[name].items() if not key.startswith("blocks_")}
-            tree[name] = rest | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
-        return tree
-
     total, _, gradient = value_and_grad(plain, LossConfig(), params, inputs)
-    again, _, gradient_again = value_and_grad(scanned, LossConfig(), stack(params), inputs)
+    again, _, gradient_again = value_and_grad(scanned, LossConfig(), stack_layers(params), inputs)
     np.testing.assert_allclose(again, total, rtol=1e-6)
-    assert_trees_close(gradient_again, stack(gradient), 1e-5)
+    assert_trees_close(gradient_again, stack_layers(gradient), 1e-5)
 
 
 def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
