@@ -117,7 +117,7 @@ def load(path: str | Path) -> Golden:
         config = json.loads(str(arrays.pop("config", "{}")))
     except FileNotFoundError:
         raise GoldenError(f"{path}: no such file") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise GoldenError(f"{path}: not a readable .npz of goldens ({error})") from None
     if "pred_video" in arrays:
         kind = "pretrain"

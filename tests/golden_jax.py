@@ -19,7 +19,8 @@ from tests.golden_cases import Golden, Line, Quantities
 from tests.goldens import recipe
 
 
-def _inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
+def inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
+    """Inputs of the JAX model at a training step."""
     video, log_mel, video_mask, audio_mask = golden.inputs(step)
     masks = masking.from_boolean(video_mask), masking.from_boolean(audio_mask)
     return jnp.asarray(video), jnp.asarray(log_mel), *masks
@@ -40,18 +41,18 @@ def _norms(golden: Golden, tree: Any) -> np.ndarray:
 def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     """Every quantity of a pre-training case, and the model's names."""
     model, config = HiCMAE(golden.model_config()), golden.loss_config()
-    inputs = _inputs(golden)
-    template = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    start = inputs(golden)
+    template = jax.eval_shape(model.init, jax.random.key(0), *start)["params"]
     params, names = _recipe_weights(golden, template)
 
-    def loss(params: Any, *inputs: Any) -> tuple[jax.Array, Any]:
-        output = model.apply({"params": params}, *inputs)
-        goals = objective.masked_targets(model, *inputs, config.frame_difference)
+    def loss(params: Any, *clips: Any) -> tuple[jax.Array, Any]:
+        output = model.apply({"params": params}, *clips)
+        goals = objective.masked_targets(model, *clips, config.frame_difference)
         terms = objective.combine(output, *goals, config)
         return terms["total"], (output, goals, terms)
 
     backward = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (_, (output, goals, terms)), gradient = backward(params, *inputs)
+    (_, (output, goals, terms)), gradient = backward(params, *start)
     levels = zip(output.video_levels, output.audio_levels)
     logits = [losses.contrastive_logits(*pair, config.temperature) for pair in levels]
     batch = golden.config["batch"]
@@ -96,9 +97,9 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
 
     table, norms = [], []
     for step in range(golden.steps):
-        (_, (_, _, terms)), gradient = backward(params, *_inputs(golden, step))
+        (_, (_, _, terms)), gradient = backward(params, *inputs(golden, step))
         table.append([float(terms[name]) for name in ("total", "video", "audio", "contrastive")])
-        norms.append(float(optax.global_norm(gradient)))
+        norms.append(np.linalg.norm(_norms(golden, gradient)))
         params, state = update(params, state, gradient)
     return {
         "trajectory": np.array(table),
@@ -111,7 +112,7 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
 def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
     """Every quantity of a fine-tuning case, and the model's names."""
     model = HiCMAEFinetune(golden.model_config(), FinetuneConfig(outputs=golden.config["num_classes"]))
-    video, log_mel, *_ = _inputs(golden)
+    video, log_mel, *_ = inputs(golden)
     template = jax.eval_shape(model.init, jax.random.key(0), video, log_mel)["params"]
     params, names = _recipe_weights(golden, template)
     target = optax.smooth_labels(

@@ -11,6 +11,9 @@ from hicmae_jax import torch_model
 from tests import golden_cases
 from tests.golden_cases import Golden, Quantities
 
+# On tensors this small threads bring nothing, and on a busy machine they wait for one another.
+torch.set_num_threads(1)
+
 
 def config_of(model: object) -> torch_model.Config:
     """The PyTorch file's config of a `ModelConfig`: the fields of the same name."""
