@@ -214,7 +214,7 @@ def fill_finetune(state: Mapping[str, np.ndarray], params: Mapping[str, Any], pa
 
 
 def stack_layers(params: Mapping[str, Any]) -> Any:
-    """Per-layer encoders → stacked ones, for a model that scans them; leaves are arrays or shapes.
+    """Per-layer encoders → stacked ones, for a model that scans them.
 
     Raises:
         ValueError: if an encoder is stacked already.

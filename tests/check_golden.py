@@ -5,12 +5,17 @@ PyTorch file) and prints one line a quantity: worst error, tolerance, where. Exi
 if the file cannot be checked.
 """
 
-import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
+import jax
+from absl import app, flags
+
 from tests import golden_cases
 from tests.golden_cases import Golden, GoldenError, Line
+
+WITH_TORCH = flags.DEFINE_bool("torch", False, "Check the PyTorch file, not the JAX code.")
 
 
 def check(golden: Golden, with_torch: bool = False) -> list[Line]:
@@ -19,35 +24,30 @@ def check(golden: Golden, with_torch: bool = False) -> list[Line]:
     Raises:
         GoldenError: log-mel or crop goldens with PyTorch, which has no preprocessing.
     """
-    if golden.kind in golden_cases.REQUIRED:
-        if with_torch:
-            from tests import golden_torch as backend
-        else:
-            from tests import golden_jax as backend
-        return list(golden_cases.compare(golden, *getattr(backend, golden.kind)(golden)))
-    if with_torch:
+    of_model = golden.kind in golden_cases.REQUIRED
+    if with_torch and not of_model:
         raise GoldenError(f"{golden.path}: the PyTorch file has no {golden.kind}; leave out --torch")
-    from tests import golden_jax
+    backend = importlib.import_module("tests.golden_torch" if with_torch else "tests.golden_jax")
+    # Accelerators multiply float32 in fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        result = getattr(backend, golden.kind)(golden)
+    return list(golden_cases.compare(golden, *result)) if of_model else result
 
-    return getattr(golden_jax, golden.kind)(golden)
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Print the verdict; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.check_golden", description=__doc__)
-    parser.add_argument("file", help="a golden .npz of the form that tests/goldens/README.md documents")
-    parser.add_argument("--torch", action="store_true", help="check the PyTorch file, not the JAX code")
-    options = parser.parse_args(arguments)
+def main(argv: Sequence[str]) -> int:
+    """Print the verdict on the file that `argv` names; the exit status."""
+    if len(argv) != 2:
+        raise app.UsageError("name one golden .npz of the form that tests/goldens/README.md documents")
     try:
-        lines = check(golden_cases.load(options.file), options.torch)
+        lines = check(golden_cases.load(argv[1]), WITH_TORCH.value)
     except GoldenError as error:
         print(error, file=sys.stderr)
         return 2
     print(*lines, sep="\n")
     misses = sum(not line.ok for line in lines)
-    print(f"{options.file}: {len(lines) - misses} of {len(lines)} within tolerance")
+    print(f"{argv[1]}: {len(lines) - misses} of {len(lines)} within tolerance")
     return int(misses > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    app.run(main)

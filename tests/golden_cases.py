@@ -88,16 +88,18 @@ class Golden:
             frame_difference=self.config["frame_difference"],
         )
 
-    def inputs(self, step: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Video uint8, log-mel, and the two boolean masks (True = masked) of a training step."""
+    def clips(self, step: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Video uint8[B, T, H, W, 3] and log-mel float32[B, time, bins] of a training step."""
+        seed, batch, model = self.config["seed"] + 1000 * step, self.config["batch"], self.model_config()
+        video = recipe.video(seed, batch, model.frames, model.image_size)
+        return video, recipe.log_mel(seed + 1, batch, model.audio_frames, model.audio_bins)
+
+    def masks(self, step: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Video and audio masks bool[B, tokens] of a training step, True = masked."""
         config, model = self.config, self.model_config()
         seed, batch = config["seed"] + 1000 * step, config["batch"]
-        return (
-            recipe.video(seed, batch, model.frames, model.image_size),
-            recipe.log_mel(seed + 1, batch, model.audio_frames, model.audio_bins),
-            recipe.tube_mask(seed + 2, batch, *model.video_grid, config["mask_ratio"]),
-            recipe.random_mask(seed + 3, batch, model.audio_tokens, config["mask_ratio_audio"]),
-        )
+        video = recipe.tube_mask(seed + 2, batch, *model.video_grid, config["mask_ratio"])
+        return video, recipe.random_mask(seed + 3, batch, model.audio_tokens, config["mask_ratio_audio"])
 
     def labels(self) -> np.ndarray:
         """Class of every clip of a fine-tuning case."""
@@ -139,8 +141,9 @@ def load(path: str | Path) -> Golden:
 
 def _check_form(golden: Golden) -> None:
     config, arrays = golden.config, golden.arrays
-    required = {"seed", "batch", "mask_ratio", "mask_ratio_audio"}
-    required |= {"num_classes"} if golden.kind == "finetune" else set(NOT_MODEL) - {"num_classes", "train"}
+    required = {"seed", "batch", "num_classes"}
+    if golden.kind == "pretrain":
+        required = set(NOT_MODEL) - {"num_classes", "train"}
     expected = {"grad_names", *REQUIRED[golden.kind]}
     optional = set(TRAJECTORY) if golden.kind == "pretrain" else set()
     if golden.steps:

@@ -19,11 +19,9 @@ from tests.golden_cases import Golden, Line, Quantities
 from tests.goldens import recipe
 
 
-def inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
-    """Inputs of the JAX model at a training step."""
-    video, log_mel, video_mask, audio_mask = golden.inputs(step)
-    masks = masking.from_boolean(video_mask), masking.from_boolean(audio_mask)
-    return jnp.asarray(video), jnp.asarray(log_mel), *masks
+def pretrain_inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
+    """Inputs of the JAX pre-training model at a training step."""
+    return *map(jnp.asarray, golden.clips(step)), *map(masking.from_boolean, golden.masks(step))
 
 
 def _recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
@@ -41,7 +39,7 @@ def _norms(golden: Golden, tree: Any) -> np.ndarray:
 def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     """Every quantity of a pre-training case, and the model's names."""
     model, config = HiCMAE(golden.model_config()), golden.loss_config()
-    start = inputs(golden)
+    start = pretrain_inputs(golden)
     template = jax.eval_shape(model.init, jax.random.key(0), *start)["params"]
     params, names = _recipe_weights(golden, template)
 
@@ -97,7 +95,7 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
 
     table, norms = [], []
     for step in range(golden.steps):
-        (_, (_, _, terms)), gradient = backward(params, *inputs(golden, step))
+        (_, (_, _, terms)), gradient = backward(params, *pretrain_inputs(golden, step))
         table.append([float(terms[name]) for name in ("total", "video", "audio", "contrastive")])
         norms.append(np.linalg.norm(_norms(golden, gradient)))
         params, state = update(params, state, gradient)
@@ -112,7 +110,7 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
 def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
     """Every quantity of a fine-tuning case, and the model's names."""
     model = HiCMAEFinetune(golden.model_config(), FinetuneConfig(outputs=golden.config["num_classes"]))
-    video, log_mel, *_ = inputs(golden)
+    video, log_mel = map(jnp.asarray, golden.clips())
     template = jax.eval_shape(model.init, jax.random.key(0), video, log_mel)["params"]
     params, names = _recipe_weights(golden, template)
     target = optax.smooth_labels(

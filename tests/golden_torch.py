@@ -70,9 +70,7 @@ def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     assert names == [name for name, _ in model.named_parameters()]
 
     def backward(step: int) -> tuple[torch_model.Output, dict]:
-        video, log_mel, video_mask, audio_mask = golden.inputs(step)
-        inputs = torch.from_numpy(video), torch.from_numpy(log_mel), indices(video_mask), indices(audio_mask)
-        output = model(*inputs)
+        output = model(*map(torch.from_numpy, golden.clips(step)), *map(indices, golden.masks(step)))
         terms = torch_model.pretrain_loss(output, objective.temperature, objective.contrastive_weight)
         model.zero_grad()
         terms["total"].backward()
@@ -144,7 +142,7 @@ def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
     config = config_of(golden.model_config())
     model = torch_model.FinetuneModel(config, golden.config["num_classes"]).eval()
     names = _recipe_weights(model)
-    video, log_mel, *_ = (torch.from_numpy(value) for value in golden.inputs())
+    video, log_mel = map(torch.from_numpy, golden.clips())
     feature = model.features(video, log_mel)
     logits = model.head(feature)
     labels = torch.from_numpy(golden.labels())

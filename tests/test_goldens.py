@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import app, flags
+from absl.testing import flagsaver
 
 from tests import check_golden, golden_cases, golden_jax, golden_torch
 
@@ -130,16 +132,21 @@ def test_missing_extra_and_wrong_names_are_a_miss(tiny_golden):
 # --- The command --------------------------------------------------------------------------------------------
 
 
+def run(*arguments):
+    with flagsaver.flagsaver():
+        return check_golden.main(flags.FLAGS(["check_golden", *arguments]))
+
+
 def test_the_command_says_what_it_found(tiny_golden, capsys):
     golden, computed, names = tiny_golden
-    assert check_golden.main([str(golden.path), "--torch"]) == 0
+    assert run(str(golden.path), "--torch") == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
     assert all(line.startswith("ok ") for line in lines[:-1])
     assert lines[-1].endswith("7 of 7 within tolerance")
     off = golden.path.with_name("off.npz")
     write_golden(off, golden.config, {**computed, "loss": computed["loss"] + 1}, names)
-    assert check_golden.main([str(off), "--torch"]) == 1
+    assert run(str(off), "--torch") == 1
     assert "MISS loss" in capsys.readouterr().out
 
 
@@ -166,7 +173,7 @@ def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys,
     np.savez(path, **damaged(tiny_golden[0], **changes))
     with pytest.raises(golden_cases.GoldenError, match=message):
         golden_cases.load(path)
-    assert check_golden.main([str(path)]) == 2
+    assert run(str(path)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -174,21 +181,27 @@ def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys,
 def test_unreadable_files_are_one_clear_line(tmp_path, capsys, name, data):
     if data is not None:
         (tmp_path / name).write_bytes(data)
-    assert check_golden.main([str(tmp_path / name)]) == 2
+    assert run(str(tmp_path / name)) == 2
     error = capsys.readouterr().err
     assert str(tmp_path / name) in error
     assert len(error.splitlines()) == 1
 
 
 def test_pytorch_has_no_preprocessing(capsys):
-    assert check_golden.main([str(GOLDENS / "log_mel.npz"), "--torch"]) == 2
+    assert run(str(GOLDENS / "log_mel.npz"), "--torch") == 2
     assert "leave out --torch" in capsys.readouterr().err
+
+
+def test_the_command_takes_one_file():
+    for arguments in ([], ["a.npz", "b.npz"]):
+        with pytest.raises(app.UsageError, match=r"name one golden \.npz"):
+            run(*arguments)
 
 
 def test_both_sides_rebuild_the_same_case():
     golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
-    *_, video_mask, audio_mask = golden_jax.inputs(golden, step=3)
-    of_torch = [golden_torch.indices(mask) for mask in golden.inputs(step=3)[2:]]
+    *_, video_mask, audio_mask = golden_jax.pretrain_inputs(golden, step=3)
+    of_torch = [golden_torch.indices(mask) for mask in golden.masks(step=3)]
     for mask, (visible, masked) in zip((video_mask, audio_mask), of_torch):
         np.testing.assert_array_equal(mask.visible, visible)
         np.testing.assert_array_equal(mask.masked, masked)
