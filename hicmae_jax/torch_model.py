@@ -1,7 +1,6 @@
 """HiCMAE in one file of PyTorch: copy it anywhere, it needs nothing but `torch`.
 
-The pre-training model, its losses and the fine-tuning model of arXiv 2401.05698 under the parameter names
-of the published checkpoints, so `load_state_dict` takes those and this project's exports alike.
+Pre-training with its losses and fine-tuning of arXiv 2401.05698, under the published checkpoints' names.
 
     model = PretrainModel(Config())
     output = model(video, log_mel, (video_visible, video_masked), (audio_visible, audio_masked))
@@ -55,11 +54,9 @@ class Config:
     skip_order: str = "deepest-first"
 
     def __post_init__(self) -> None:
-        units = {"frames": "tubelet", "encoder_dim": "encoder_heads", "decoder_dim": "decoder_heads"}
-        units |= dict.fromkeys(("image_size", "audio_frames", "audio_bins"), "patch")
-        wrong = [
-            f"{a} is no multiple of {b}" for a, b in units.items() if getattr(self, a) % getattr(self, b)
-        ]
+        of = {"frames": "tubelet", "encoder_dim": "encoder_heads", "decoder_dim": "decoder_heads"}
+        of |= dict.fromkeys(("image_size", "audio_frames", "audio_bins"), "patch")
+        wrong = [f"{a} is no multiple of {b}" for a, b in of.items() if getattr(self, a) % getattr(self, b)]
         if list(self.skip_layers) != sorted({*self.skip_layers} & {*range(1, self.encoder_depth + 1)}):
             wrong.append("skip_layers do not ascend within 1 … encoder_depth")
         if len(self.decoder_skips) >= self.decoder_depth:
@@ -187,18 +184,21 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, modality: str, drop_path: float = 0.0) -> None:
         super().__init__()
-        dim, p = config.encoder_dim, config.patch
-        proj = nn.Conv3d(3, dim, (config.tubelet, p, p)) if modality == "video" else nn.Conv2d(1, dim, (p, p))
+        dim, p, video = config.encoder_dim, config.patch, modality == "video"
+        kernel = (config.tubelet, p, p) if video else (p, p)
+        proj = (nn.Conv3d if video else nn.Conv2d)(3 if video else 1, dim, kernel, kernel)
         self.patch_embed = nn.ModuleDict({"proj": proj})
         self.blocks = blocks(config.encoder_depth, dim, config.encoder_heads, drop_path)
         self.norm = nn.LayerNorm(dim, EPSILON)
         self.register_buffer("positions", positions(config, modality, dim), persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(PIXEL_STD), persistent=False)
 
     def forward(self, patches: Tensor, layers: set[int], index: Tensor | None = None) -> dict[int, Tensor]:
         """Tokens [B, N, *patch, channels], those of `index` if given → features of 1-based `layers`."""
         proj, features = self.patch_embed["proj"], {}
         if isinstance(proj, nn.Conv3d):
-            patches = (patches - patches.new_tensor(PIXEL_MEAN)) / patches.new_tensor(PIXEL_STD)
+            patches = (patches - self.pixel_mean) / self.pixel_std
         x = F.linear(patches.flatten(2), proj.weight.movedim(1, -1).flatten(1), proj.bias)
         x = x + (self.positions if index is None else self.positions[index])
         for layer, block in enumerate(self.blocks, 1):
