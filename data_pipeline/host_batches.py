@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 
+from data_pipeline.recycled_arrays import RecycledArrays
 from data_pipeline.sources import ClipRequest, ClipSource
 
 
@@ -37,6 +38,7 @@ class HostBatches:
         self._rows = tuple(rows)
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._arrays = RecycledArrays()
 
     def __len__(self) -> int:
         return len(self._order) // self._batch
@@ -52,8 +54,8 @@ class HostBatches:
         requests = [self._order[int(step) * self._batch + row] for row in self._rows]
         source, count = self._source, len(requests)
         # Frames are decoded straight into the batch: stacking samples would copy every byte again.
-        frames = np.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
-        audio = np.empty((count, source.audio_samples), np.int16)
+        frames = self._arrays.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
+        audio = self._arrays.empty((count, source.audio_samples), np.int16)
         self._pool = self._pool or ThreadPoolExecutor(self._threads, "clip-reader")
         read = np.array(list(self._pool.map(source.read, requests, frames, audio)), np.int32)
         return {
@@ -67,4 +69,8 @@ class HostBatches:
         }
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_pool": None}
+        return self.__dict__ | {"_pool": None, "_arrays": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._arrays = RecycledArrays()

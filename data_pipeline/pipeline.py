@@ -7,10 +7,11 @@ batch that its devices hold (see `device_feed`).
 Clips are read by `threads` threads into a batch's own arrays, either in this process (`workers=0`) or in
 `workers` processes, which take turns by whole batches.
 
-Memory: a process that reads holds `prefetch` batches, waiting or being read, and one handed over. A worker
-also puts at most two into shared memory, one in its queue and one waiting for a place there; with those
-the consumer and `device_feed` hold, /dev/shm has at most 2 · workers + 3 batches, which is checked before
-the workers start. A clip takes frames · H · W · 3 + 2 · samples bytes: 1.31 MB at 16 × 160 × 160.
+Memory: a process that reads holds `prefetch` batches, waiting or being read, and one handed over. A worker's
+batches also pass through shared memory: at most four a worker (one waiting for its queue, one in it, two in
+Grain's buffer on this side), two with the consumer, and what Grain's remover has not got round to, 50 arrays
+or eight batches. So /dev/shm has at most 4 · workers + 10 batches, which is checked before the workers start.
+A clip takes frames · H · W · 3 + 2 · samples bytes: 1.31 MB at 16 × 160 × 160.
 """
 
 import dataclasses
@@ -111,7 +112,7 @@ class Pipeline:
         clip_bytes = config.frames * math.prod(self.source.frame_shape) + 2 * self.source.audio_samples
         self.batch_bytes = len(self.rows) * clip_bytes
         if config.workers:
-            _check_shared_memory((2 * config.workers + 3) * self.batch_bytes)
+            _check_shared_memory(shared_batches(config.workers) * self.batch_bytes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -208,6 +209,11 @@ class BatchStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def shared_batches(workers: int) -> int:
+    """Most batches in shared memory at a time, as the module explains."""
+    return 4 * workers + 10 if workers else 0
 
 
 def _check_shared_memory(needed: int) -> None:

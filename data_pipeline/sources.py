@@ -70,6 +70,8 @@ class ClipSet:
     Attributes:
         root: the set's directory.
         about: its description.
+        audio: its audio records, one a clip.
+        video: its video records, `records.STRIDE` a clip.
 
     Raises:
         FileNotFoundError: there is no finished prepared set at `root`.
@@ -81,8 +83,8 @@ class ClipSet:
         self.about: PreparedSet = read_prepared_set(self.root)
         if not self.about.n_clips:
             raise ValueError(f"{self.root} holds no clip: see its rejected.jsonl")
-        self._audio = self._open("audio", 1)
-        self._video = self._open("video", records.STRIDE)
+        self.audio = self._open("audio", 1)
+        self.video = self._open("video", records.STRIDE)
 
     def _open(self, kind: str, records_a_clip: int) -> ArrayRecordDataSource:
         lengths = {
@@ -115,7 +117,7 @@ class ClipSet:
             Exception: of many kinds, if the clip cannot be read or used.
         """
         # ArrayRecord verifies a hash of every record it reads; a second checksum would cost 5 % more time.
-        sound = records.parse_audio(self._audio[clip], checksum=False)
+        sound = records.parse_audio(self.audio[clip], checksum=False)
         if (sound.fps, sound.sample_rate) != (self.about.fps, self.about.sample_rate):
             raise UnusableClipError(f"{sound.fps} fps, {sound.sample_rate} Hz: not as the set says")
         start = sampling.start(draw, sound.n_frames)
@@ -125,7 +127,7 @@ class ClipSet:
         if len(samples) < FEWEST_SAMPLES:
             raise UnusableClipError(f"{len(samples)} samples of sound from frame {start} on")
         phase = start % records.STRIDE
-        video = records.parse_video(self._video[records.STRIDE * clip + phase], checksum=False)
+        video = records.parse_video(self.video[records.STRIDE * clip + phase], checksum=False)
         if (video.clip, video.phase) != (sound.clip, phase):
             raise UnusableClipError(f"video record is of phase {video.phase} of {video.clip}")
         for row, (frame, index) in enumerate(zip(frames, indices)):
@@ -142,8 +144,8 @@ class ClipSet:
     def name(self, clip: int) -> str:
         """The clip's name if any of its records still tells it, and where it is stored."""
         for data, first, count, parse in (
-            (self._audio, clip, 1, records.parse_audio),
-            (self._video, records.STRIDE * clip, records.STRIDE, records.parse_video),
+            (self.audio, clip, 1, records.parse_audio),
+            (self.video, records.STRIDE * clip, records.STRIDE, records.parse_video),
         ):
             for index in range(first, first + count):
                 try:
