@@ -18,7 +18,7 @@ import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from data_pipeline import records
+from data_pipeline import records, staging
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.prepared_set import PreparedSet, read_prepared_set
 
@@ -75,11 +75,15 @@ class ClipSet:
 
     Raises:
         FileNotFoundError: there is no finished prepared set at `root`.
-        ValueError: its description is damaged, or it holds no clip.
+        ValueError: its description is damaged, it holds no clip, or it lies in a bucket.
     """
 
     def __init__(self, root: epath.PathLike) -> None:
         self.root = epath.Path(root)
+        if not staging.is_local(self.root):
+            raise ValueError(
+                f"{self.root}: shards are read as files; mount the bucket (gcsfuse) or copy the set"
+            )
         self.about: PreparedSet = read_prepared_set(self.root)
         if not self.about.n_clips:
             raise ValueError(f"{self.root} holds no clip: see its rejected.jsonl")

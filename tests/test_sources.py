@@ -194,6 +194,8 @@ def test_sets_that_do_not_fit_are_refused(healthy, tmp_path):
         ClipSource([healthy], ClipSampling(stride=3))
     with pytest.raises(FileNotFoundError, match="no prepared set"):
         ClipSource([tmp_path / "nowhere"], SAMPLING)
+    with pytest.raises(ValueError, match="mount the bucket"):
+        ClipSource(["gs://bucket/set"], SAMPLING)
     with pytest.raises(ValueError, match="at least one directory"):
         ClipSource([], SAMPLING)
     with pytest.raises(ValueError, match="holds no clip"):
