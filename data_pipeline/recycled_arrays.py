@@ -1,7 +1,7 @@
 """Large arrays whose memory is used again once nobody looks at them.
 
-A fresh batch of some hundred megabytes costs the kernel a page fault and a zeroing of every page, up to a
-quarter of the time of reading it, and malloc gives memory of that size back at every chance.
+A fresh batch of some hundred megabytes costs the kernel a fault and a zeroing of every page, and malloc gives
+memory of that size back at every chance.
 """
 
 import collections
