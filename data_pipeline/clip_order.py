@@ -47,6 +47,12 @@ class ClipOrder:
         self._first_example = first_example
         self._seed = seed
         self._window = window or len(shard_lengths)
+        # An order's own, because many sets may be mixed; each needs this epoch's and perhaps the next one's.
+        self._epoch = functools.lru_cache(maxsize=2)(self._epoch_shards)
+        self._permutation = functools.lru_cache(maxsize=4)(_permutation)
+
+    def __reduce__(self) -> tuple:
+        return ClipOrder, (self._lengths, self._first_example, self._seed, self._window)
 
     def __len__(self) -> int:
         return POSITIONS
@@ -58,27 +64,24 @@ class ClipOrder:
         return ClipRequest(self._first_example + self._clip(epoch, place), draw)
 
     def _clip(self, epoch: int, place: int) -> int:
-        shards, ends = _epoch_shards(self._lengths, self._seed, epoch)
+        shards, ends = self._epoch(epoch)
         # The window that the place falls into, and the place of its first clip.
         shard = bisect.bisect_right(ends, place)
         first_shard = shard - shard % self._window
         after_shard = min(first_shard + self._window, len(shards))
         start = ends[first_shard - 1] if first_shard else 0
         size = ends[after_shard - 1] - start
-        shuffled = _permutation(size, hash_of(self._seed, epoch, first_shard))
+        shuffled = self._permutation(size, hash_of(self._seed, epoch, first_shard))
         place = start + int(shuffled[place - start])
         shard = bisect.bisect_right(ends, place)
         return self._starts[shards[shard]] + place - (ends[shard - 1] if shard else 0)
 
-
-@functools.lru_cache(maxsize=16)
-def _epoch_shards(lengths: tuple[int, ...], seed: int, epoch: int) -> tuple[list[int], list[int]]:
-    """The epoch's order of shards, and the place where each one's clips end."""
-    shards = _permutation(len(lengths), hash_of(seed, epoch)).tolist()
-    return shards, list(itertools.accumulate(lengths[shard] for shard in shards))
+    def _epoch_shards(self, epoch: int) -> tuple[list[int], list[int]]:
+        """The epoch's order of shards, and the place where each one's clips end."""
+        shards = _permutation(len(self._lengths), hash_of(self._seed, epoch)).tolist()
+        return shards, list(itertools.accumulate(self._lengths[shard] for shard in shards))
 
 
-@functools.lru_cache(maxsize=16)
 def _permutation(size: int, seed: int) -> np.ndarray:
     """A permutation of `size` numbers, uint32, the same with every version of NumPy.
 

@@ -1,8 +1,10 @@
 import collections
+import pickle
 
 import numpy as np
 import pytest
 
+from data_pipeline import clip_order
 from data_pipeline.clip_order import ClipOrder
 
 LENGTHS = (10, 0, 7, 30, 5, 1)
@@ -65,6 +67,23 @@ def test_the_order_is_the_one_that_earlier_runs_saw():
     order = ClipOrder((4, 3, 5), seed=7, window=2)
     assert [order[position].example for position in (0, 1, 2, 11, 12, 2**40)] == [8, 9, 10, 1, 1, 6]
     assert order[12].draw == 0.5903425812475934
+
+
+def test_a_pickled_order_is_the_same():
+    order = ClipOrder(LENGTHS, first_example=9, seed=5, window=2)
+    copy = pickle.loads(pickle.dumps(order))
+    assert [copy[position] for position in range(200)] == [order[position] for position in range(200)]
+
+
+def test_mixing_many_sets_does_not_shuffle_them_again_and_again(monkeypatch):
+    made = []
+    permute = clip_order._permutation
+    monkeypatch.setattr(clip_order, "_permutation", lambda *arguments: made.append(1) or permute(*arguments))
+    orders = [ClipOrder(LENGTHS, seed=seed) for seed in range(40)]
+    for position in (0, 1, CLIPS - 1, CLIPS, 2, CLIPS + 1):  # the turn of the epoch goes back and forth
+        for order in orders:
+            order[position]
+    assert len(made) == 40 * 2 * 2  # of shards and of clips, in two epochs
 
 
 def test_impossible_orders_are_refused():

@@ -80,11 +80,12 @@ def test_no_more_is_taken_than_asked_for(ahead):
     feed.close()
 
 
-def test_batches_of_workers_stay_intact_on_the_device(tmp_path):
-    # On the CPU JAX may share a batch's memory instead of copying it; workers hand over shared memory.
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_stay_intact_on_the_device(tmp_path, workers):
+    # On the CPU JAX may share a batch's memory instead of copying it; that memory is used again, or unlinked.
     root = str(write_set(tmp_path, [64 + clip for clip in range(20)]))
     settings = PipelineConfig(data=(root,), batch=16, threads=1)
-    with Pipeline(dataclasses.replace(settings, workers=1)).batches() as stream:
+    with Pipeline(dataclasses.replace(settings, workers=workers)).batches() as stream:
         arrived = [batch for batch, _ in zip(to_device(stream, sharding(), 16), range(6))]
     with Pipeline(settings).batches() as stream:
         for batch in arrived:
