@@ -1,7 +1,9 @@
-# The two commands of the README live here: `make demo`-style jobs build the environment they need.
+# The README's commands. Each builds the environment that it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Processes that run tests. Files stay whole, so that what one compiles serves its neighbours.
+JOBS ?= 2
 # PyTorch's default Linux wheel pulls gigabytes of CUDA; tests want the CPU build, pinned.
 TORCH := torch==2.13.0
 
@@ -23,7 +25,7 @@ lint: .venv
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile
 
 test-slow: .venv
 	$(BIN)/python -m pytest -m slow

@@ -6,6 +6,9 @@ Pure functions of numbers: the only chance is `draw`, a uniform number the calle
 import dataclasses
 import math
 
+FEWEST_SAMPLES = 1_025
+"""A clip or a sample with less sound is unusable (the published code refuses 1,024 samples and fewer)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ClipSampling:

@@ -23,13 +23,13 @@ import simplejpeg
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
+from data_pipeline.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.records import STRIDE
 
 FPS = 25
 SAMPLE_RATE = 16_000
 JPEG_QUALITY = 90  # with 4:2:0 chroma, as H.264 has it
 MIN_FRAMES = STRIDE  # one for every phase
-MIN_SAMPLES = 1_025  # the published code replaces a clip with 1,024 samples or fewer
 MAX_LENGTH_DIFFERENCE = (
     0.1  # seconds between sound and picture from which the published list leaves a clip out
 )
@@ -123,8 +123,10 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
         samples, _, audio_resampled = _decode_audio(audio_bytes, audio, Reason.EMPTY_AUDIO)
     if not len(samples):
         raise UnusableClipError(Reason.EMPTY_AUDIO, "no sound in it")
-    if len(samples) < MIN_SAMPLES:
-        raise UnusableClipError(Reason.TOO_SHORT_AUDIO, f"{len(samples)} samples, {MIN_SAMPLES} are needed")
+    if len(samples) < FEWEST_SAMPLES:
+        raise UnusableClipError(
+            Reason.TOO_SHORT_AUDIO, f"{len(samples)} samples, {FEWEST_SAMPLES} are needed"
+        )
     seconds = len(samples) / SAMPLE_RATE, len(jpegs) / FPS
     if abs(seconds[0] - seconds[1]) >= MAX_LENGTH_DIFFERENCE:
         raise UnusableClipError(

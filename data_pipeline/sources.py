@@ -19,11 +19,9 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
 from data_pipeline import records, staging
-from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.prepared_set import PreparedSet, read_prepared_set
 
-FEWEST_SAMPLES = 1_025
-"""A sample with less sound is unusable (the published code refuses 1,024 samples and fewer)."""
 NO_CLIP = -1
 """Example id of a row that no clip could be found for."""
 _ATTEMPTS = 32
@@ -43,7 +41,7 @@ class ClipRequest(NamedTuple):
     draw: float
 
 
-class UnusableClipError(ValueError):
+class UnusableSampleError(ValueError):
     """The clip can be read but cannot be trained on; the message says why."""
 
 
@@ -123,24 +121,24 @@ class ClipSet:
         # ArrayRecord verifies a hash of every record it reads; a second checksum would cost 5 % more time.
         sound = records.parse_audio(self.audio[clip], checksum=False)
         if (sound.fps, sound.sample_rate) != (self.about.fps, self.about.sample_rate):
-            raise UnusableClipError(f"{sound.fps} fps, {sound.sample_rate} Hz: not as the set says")
+            raise UnusableSampleError(f"{sound.fps} fps, {sound.sample_rate} Hz: not as the set says")
         start = sampling.start(draw, sound.n_frames)
         indices = sampling.frame_indices(start, sound.n_frames)
         first, count = sampling.audio_span(start, indices[-1], sound.n_frames, sound.fps, sound.sample_rate)
         samples = sound.samples[first : first + count]
         if len(samples) < FEWEST_SAMPLES:
-            raise UnusableClipError(f"{len(samples)} samples of sound from frame {start} on")
+            raise UnusableSampleError(f"{len(samples)} samples of sound from frame {start} on")
         phase = start % records.STRIDE
         video = records.parse_video(self.video[records.STRIDE * clip + phase], checksum=False)
         if (video.clip, video.phase) != (sound.clip, phase):
-            raise UnusableClipError(f"video record is of phase {video.phase} of {video.clip}")
+            raise UnusableSampleError(f"video record is of phase {video.phase} of {video.clip}")
         for row, (frame, index) in enumerate(zip(frames, indices)):
             if row and index == indices[row - 1]:
                 frame[:] = frames[row - 1]
                 continue
             jpeg = video.jpeg((index - phase) // records.STRIDE)
             if simplejpeg.decode_jpeg(jpeg, buffer=frame).shape != frame.shape:
-                raise UnusableClipError(f"frame {index} is not {frame.shape[0]} × {frame.shape[1]}")
+                raise UnusableSampleError(f"frame {index} is not {frame.shape[0]} × {frame.shape[1]}")
         audio[: len(samples)] = samples
         audio[len(samples) :] = 0
         return len(samples)

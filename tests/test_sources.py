@@ -142,7 +142,7 @@ def test_too_little_sound_makes_a_clip_unusable(tmp_path):
     source = ClipSource([write_set(tmp_path, [70, 80, 90], silent=(1,))], SAMPLING)
     assert read_all(source, 0.0)[1][0] in (0, 2)
     (line,) = source.diagnose(ClipRequest(1, 0.0)).values()
-    assert "UnusableClipError: 640 samples of sound" in line
+    assert "UnusableSampleError: 640 samples of sound" in line
 
 
 def test_frames_of_another_size_make_a_clip_unusable(copy):
