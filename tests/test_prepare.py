@@ -29,9 +29,19 @@ def whole(corpus, tmp_path_factory):
     return output
 
 
+# A shell starts background jobs with the interrupt ignored, and children inherit that.
+INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def start(corpus, output, *arguments):
     command = [
         sys.executable,
+        "-c",
+        INTERRUPTIBLE,
         "-m",
         "launch.prepare",
         f"--input={corpus}",
