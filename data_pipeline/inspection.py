@@ -17,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from data_pipeline import records
-from data_pipeline.media import MAX_LENGTH_DIFFERENCE
+from data_pipeline.media import check_lengths
 from data_pipeline.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
 from data_pipeline.records import STRIDE, AudioRecord, VideoRecord
 from data_pipeline.shard_writer import manifest_file
@@ -205,9 +205,7 @@ def _check_sound(about: PreparedSet, listed: ListedClip, sound: AudioRecord) -> 
         raise ValueError(f"holds {_clip(found)}, not {_clip(listed)}")
     if (sound.fps, sound.sample_rate) != (about.fps, about.sample_rate):
         raise ValueError(f"{sound.fps:g} fps, {sound.sample_rate} Hz, not {about.fps}, {about.sample_rate}")
-    difference = len(sound.samples) / sound.sample_rate - sound.n_frames / sound.fps
-    if abs(difference) >= MAX_LENGTH_DIFFERENCE:
-        raise ValueError(f"sound is {difference:+.3f} s longer than the picture")
+    check_lengths(sound.n_frames, len(sound.samples))
 
 
 def _check_picture(about: PreparedSet, listed: ListedClip, phase: int, picture: VideoRecord) -> None:

@@ -4,7 +4,8 @@ A clip that cannot be used raises `UnusableClipError` with a `Reason`. Three thi
 another frame rate (each 1/25 s gets the frame nearest in time), another sample rate or more channels
 (resampled, mixed down), and sound that comes only as the video file's own track. A file whose *declared* rate
 is wrong gives itself away because its sound and picture then last differently. An error of the machine (a
-disk, a network, a permission) is no fault of the clip: it is left to the caller as `OSError`.
+disk, a network, a permission) is no fault of the clip: it is left to the caller as `OSError`. Only reading a
+file can meet one, and files are read before they are decoded; whatever goes wrong then is the file's fault.
 
 Memory: one decoded frame at a time, the clip's JPEGs and samples, and the file itself. Clips are refused
 above `MAX_SECONDS` and files above `MAX_BYTES`, so a stray film in the tree cannot exhaust the machine.
@@ -14,6 +15,7 @@ import dataclasses
 import enum
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -47,7 +49,7 @@ class Reason(enum.StrEnum):
     NOT_MEDIA = "not_media"  # not the kind of file its name promises
     NO_VIDEO_STREAM = "no_video_stream"
     TRUNCATED_VIDEO = "truncated_video"  # the file ends before what its header announces
-    CORRUPT_VIDEO = "corrupt_video"
+    CORRUPT_VIDEO = "corrupt_video"  # it opens, but does not decode
     FRAME_TOO_SMALL = "frame_too_small"  # the crop does not fit
     TOO_FEW_FRAMES = "too_few_frames"
     MISSING_AUDIO = "missing_audio"  # neither a file of its own nor a track in the video file
@@ -127,12 +129,22 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
         raise UnusableClipError(
             Reason.TOO_SHORT_AUDIO, f"{len(samples)} samples, {FEWEST_SAMPLES} are needed"
         )
-    seconds = len(samples) / SAMPLE_RATE, len(jpegs) / FPS
-    if abs(seconds[0] - seconds[1]) >= MAX_LENGTH_DIFFERENCE:
-        raise UnusableClipError(
-            Reason.LENGTH_MISMATCH, f"{seconds[0]:.2f} s of sound, {seconds[1]:.2f} s of picture"
-        )
+    check_lengths(len(jpegs), len(samples))
     return Clip(jpegs, samples, video_resampled or audio_resampled)
+
+
+def check_lengths(n_frames: int, n_samples: int) -> None:
+    """Checks that a clip's picture at `FPS` and its sound at `SAMPLE_RATE` last equally long, or nearly.
+
+    Raises:
+        UnusableClipError: if they differ by `MAX_LENGTH_DIFFERENCE` or more.
+    """
+    # Counted in samples, which is exact: 1.2 s - 1.1 s is less than 0.1 s in floating point.
+    if abs(n_samples - n_frames * SAMPLE_RATE // FPS) >= MAX_LENGTH_DIFFERENCE * SAMPLE_RATE:
+        raise UnusableClipError(
+            Reason.LENGTH_MISMATCH,
+            f"{n_samples / SAMPLE_RATE:.3f} s of sound, {n_frames / FPS:.3f} s of picture",
+        )
 
 
 def _read(path: epath.Path, if_absent: Reason) -> bytes:
@@ -142,6 +154,12 @@ def _read(path: epath.Path, if_absent: Reason) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise UnusableClipError(if_absent, f"no file {path.name}") from None
+    except IsADirectoryError:
+        raise UnusableClipError(if_absent, f"{path.name} is a directory") from None
+    except OSError as error:
+        if not error.filename:  # reading, unlike opening, does not say what
+            error.filename = os.fspath(path)
+        raise
 
 
 def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes], float, bool]:
@@ -149,12 +167,12 @@ def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes
     damaged = Reason.TRUNCATED_VIDEO if data[4:8] == b"ftyp" else Reason.NOT_MEDIA
     jpegs, starts, end = [], [], 0.0
     to_rgb = VideoReformatter()  # one for all frames: a conversion's set-up costs more than the conversion
-    with _open(data, path, damaged) as container:
+    with _open(data, path, damaged, Reason.CORRUPT_VIDEO) as container:
         if not container.streams.video:
             raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{path.name} has no picture")
         stream = container.streams.video[0]
         declared = float((stream.duration or 0) * stream.time_base)
-        for frame in _decode(container, stream, path, Reason.CORRUPT_VIDEO):
+        for frame in _decode(container, stream):
             starts.append(float(frame.pts * frame.time_base))
             end = starts[-1] + float((frame.duration or 0) * frame.time_base or 1 / FPS)
             jpegs.append(_jpeg(frame, crop, to_rgb))
@@ -195,20 +213,20 @@ def _decode_audio(data: bytes, path: epath.Path, if_absent: Reason) -> tuple[np.
     """Returns (n_samples,) int16 mono at `SAMPLE_RATE`, their start in s, and whether the rate changed."""
     if not data:
         raise UnusableClipError(Reason.EMPTY_AUDIO, f"{path.name} has 0 bytes")
-    with _open(data, path, Reason.CORRUPT_AUDIO) as container:
+    with _open(data, path, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
         if not container.streams.audio:
             raise UnusableClipError(if_absent, f"{path.name} has no sound")
-        frames = _decode(container, container.streams.audio[0], path, Reason.CORRUPT_AUDIO)
+        frames = _decode(container, container.streams.audio[0])
         first = next(frames, None)
         if first is None:
             raise UnusableClipError(Reason.EMPTY_AUDIO, f"{path.name} has no sample")
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        pieces, n_samples, padding = [], 0, 0.0
+        pieces, n_samples, padding = [np.zeros(0, np.int16)], 0, 0.0
         for frame in itertools.chain([first], frames, [None]):  # None makes the resampler give out its rest
             for part in resampler.resample(frame):
                 pieces.append(part.to_ndarray()[0])
                 n_samples += part.samples
-            _check_length(n_samples / SAMPLE_RATE, path)
+            _check_length(n_samples / SAMPLE_RATE - MAX_LENGTH_DIFFERENCE, path)
             if frame is not None and frame.duration:
                 padding = frame.samples / frame.sample_rate - float(frame.duration * frame.time_base)
         start = float(first.pts * first.time_base)
@@ -228,30 +246,40 @@ def _check_length(seconds: float, path: epath.Path) -> None:
 
 
 @contextmanager
-def _open(data: bytes, path: epath.Path, damaged: Reason) -> Iterator[av.container.InputContainer]:
+def _open(
+    data: bytes, path: epath.Path, damaged: Reason, corrupt: Reason
+) -> Iterator[av.container.InputContainer]:
+    """Opens a file's bytes; what fails gets the reason `damaged` on opening and `corrupt` in the body."""
     try:
-        container = av.open(io.BytesIO(data), format=_CONTAINERS[path.suffix])
+        # Titles and the like may be in any encoding, and nobody reads them here.
+        container = av.open(io.BytesIO(data), format=_CONTAINERS[path.suffix], metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise UnusableClipError(damaged, f"{path.name} does not open: {error.strerror}") from error
-    with container:
-        yield container
+    try:
+        with container:
+            yield container
+    except UnusableClipError:
+        raise
+    except Exception as error:  # PyAV meets damaged bytes with exceptions of many kinds
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise UnusableClipError(corrupt, f"{path.name} does not decode: {why}") from error
 
 
 def _decode(
-    container: av.container.InputContainer,
-    stream: av.VideoStream | av.AudioStream,
-    path: epath.Path,
-    damaged: Reason,
+    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """Yields the frames up to the file's end, be that before the end that its header announces."""
+    """Yields the frames up to the file's end, be that before the end that its header announces.
+
+    Raises:
+        ValueError: if the codec is unknown, or a frame has no time.
+    """
+    if stream.codec_context is None:
+        raise ValueError("its codec is unknown")
     stream.codec_context.thread_count = 1  # processes are the unit of parallelism
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:  # libav marks a packet that the file's end cuts short
-                return
-            for frame in packet.decode():
-                if frame.pts is None:
-                    raise UnusableClipError(damaged, f"{path.name} has a frame without a time")
-                yield frame
-    except av.error.FFmpegError as error:
-        raise UnusableClipError(damaged, f"{path.name} does not decode: {error.strerror}") from error
+    for packet in container.demux(stream):
+        if packet.is_corrupt:  # libav marks a packet that the file's end cuts short
+            return
+        for frame in packet.decode():
+            if frame.pts is None:
+                raise ValueError("a frame has no time")
+            yield frame

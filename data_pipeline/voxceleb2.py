@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from data_pipeline import media
+from data_pipeline import media, staging
 
 PICTURES, SOUNDS = "mp4", "aac"
 SOUND_SUFFIXES = (".m4a", ".wav")
@@ -21,7 +21,8 @@ def find_clips(root: epath.Path, split: str) -> list[str]:
 
     Raises:
         FileNotFoundError: if ``<root>/<split>/mp4`` is not a directory.
-        ValueError: if there is no clip in it.
+        ValueError: if there is no clip in it, or a file's name cannot be stored.
+        OSError: if a directory cannot be listed.
     """
     pictures = root / split / PICTURES
     if not pictures.is_dir():
@@ -33,9 +34,11 @@ def find_clips(root: epath.Path, split: str) -> list[str]:
         raise ValueError(f"{pictures} holds no <speaker>/<video>/<clip>.mp4")
     sounds = root / split / SOUNDS
     if sounds.is_dir():
-        names.update(
-            _names(sounds, SOUND_SUFFIXES)
-        )  # a sound without a picture is to be reported, not passed over
+        # A sound without a picture is to be reported, not passed over.
+        names.update(_names(sounds, SOUND_SUFFIXES))
+    for name in names:
+        if name.splitlines() != [name] or name.encode(errors="ignore").decode() != name:
+            raise ValueError(f"{root / split}: rename {name!r}: names are kept as lines of UTF-8")
     return sorted(names)
 
 
@@ -56,9 +59,19 @@ def load(root: epath.Path, split: str, name: str, crop: media.Crop) -> media.Cli
 
 
 def _names(directory: epath.Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for parent, _, files in directory.walk():
+    # What cannot be listed must not pass for empty; speakers may be links to directories on other disks.
+    if staging.is_local(directory):
+        places = os.walk(directory, onerror=_raise, followlinks=True)
+    else:
+        places = directory.walk(on_error=_raise)
+    for parent, subdirectories, files in places:
         place = os.path.relpath(parent, directory)
         if place.count(os.sep) == 1:  # <speaker>/<video>
+            subdirectories.clear()  # nothing below is a clip
             for stem, suffix in map(os.path.splitext, files):
                 if suffix in suffixes:
                     yield f"{place}/{stem}"
+
+
+def _raise(error: OSError) -> None:
+    raise error

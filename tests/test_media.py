@@ -2,6 +2,7 @@
 
 import pickle
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -172,12 +173,13 @@ def test_shortest_sound_that_is_used(files):
     assert len(load_clip(*files, SMALL).samples) == 1_025
 
 
-@pytest.mark.parametrize("seconds", [1.9, 2.1])
-def test_sound_and_picture_must_last_equally(files, seconds):
-    write(files, seconds=seconds)
+@pytest.mark.parametrize(("n_frames", "seconds"), [(50, 1.9), (50, 2.1), (30, 1.1), (30, 1.3)])
+def test_sound_and_picture_must_last_equally(files, n_frames, seconds):
+    write(files, n_frames, seconds)  # 1.2 - 1.1 is less than 0.1 in floating point
     assert reason_of(*files) == Reason.LENGTH_MISMATCH
-    write(files, seconds=2 + (seconds - 2) * 0.99)
-    assert len(load_clip(*files, SMALL).jpegs) == 50
+    length = n_frames / 25
+    write(files, n_frames, seconds=length + (seconds - length) * 0.99)
+    assert len(load_clip(*files, SMALL).jpegs) == n_frames
 
 
 def test_a_wrongly_declared_rate_shows_in_the_length(files):
@@ -194,12 +196,60 @@ def test_a_stray_film_is_refused(files, monkeypatch):
     assert reason_of(*files) == Reason.TOO_LONG
 
 
+def test_ten_minutes_are_not_too_long(files, tmp_path, monkeypatch):
+    write(files, n_frames=25, seconds=1.0)
+    write_m4a(tmp_path / "clip.m4a", tone(1.0))  # its last block reaches beyond the end
+    monkeypatch.setattr(media, "MAX_SECONDS", 1)
+    assert len(load_clip(files[0], epath.Path(tmp_path / "clip.m4a"), SMALL).samples) == 16_000
+
+
 def test_the_machines_errors_are_not_the_clips(files, tmp_path):
+    write(files)
+    unreadable = epath.Path(tmp_path / "disk_error.mp4")
+    Path(unreadable).symlink_to("/proc/self/mem")  # it opens, and then every read fails
+    with pytest.raises(OSError, match=r"Input/output error.*disk_error\.mp4"):
+        load_clip(unreadable, files[1], SMALL)
+
+
+def test_a_directory_in_a_files_place_is_no_file(files, tmp_path):
     write(files)
     directory = epath.Path(tmp_path / "directory.mp4")
     directory.mkdir()
-    with pytest.raises(IsADirectoryError):
-        load_clip(directory, files[1], SMALL)
+    assert reason_of(directory, files[1]) == Reason.MISSING_VIDEO
+    assert reason_of(files[0], directory) == Reason.MISSING_AUDIO
+    dangling = epath.Path(tmp_path / "dangling.mp4")
+    Path(dangling).symlink_to("nowhere")
+    assert reason_of(dangling, files[1]) == Reason.MISSING_VIDEO
+
+
+def test_metadata_that_is_not_utf8_does_not_matter(files):
+    write(files, samples=tone(2.0))
+    whole = files[0].read_bytes()
+    assert whole.count(b"VideoHandler") == 1
+    files[0].write_bytes(whole.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert len(load_clip(files[0], None, SMALL).jpegs) == 50
+
+
+def test_no_damage_ends_preparation(files, tmp_path):
+    """Bytes changed at random: PyAV raises anything from UnicodeDecodeError to AttributeError."""
+    write_mp4(files[0], grey_steps(8), samples=tone(0.32))
+    write_m4a(tmp_path / "clip.m4a", tone(0.32))
+    rng, reasons = np.random.default_rng(0), set()
+    for whole in (files[0].read_bytes(), (tmp_path / "clip.m4a").read_bytes()):
+        index = range(whole.rindex(b"moov"), len(whole))
+        broken = epath.Path(tmp_path / ("broken.mp4" if whole == files[0].read_bytes() else "broken.m4a"))
+        for _ in range(150):
+            damaged = bytearray(whole)
+            for place in rng.choice(index, rng.integers(1, 30)):
+                damaged[place] = rng.integers(256)
+            broken.write_bytes(bytes(damaged))
+            try:
+                load_clip(broken, None, SMALL) if broken.suffix == ".mp4" else load_clip(
+                    files[0], broken, SMALL
+                )
+            except UnusableClipError as error:
+                reasons.add(error.reason)
+    assert {Reason.TRUNCATED_VIDEO, Reason.CORRUPT_VIDEO, Reason.CORRUPT_AUDIO} <= reasons
 
 
 def test_error_survives_the_way_between_processes():
