@@ -1,10 +1,6 @@
 """Run work items in processes of this machine, with progress and the time left."""
 
 import concurrent.futures
-import multiprocessing
-import os
-import signal
-import threading
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -12,6 +8,7 @@ from multiprocessing.synchronize import Event
 from tqdm import tqdm
 
 from data_pipeline.shard_writer import ShardSpec, write_shard
+from data_pipeline.worker_processes import CONTEXT, submit_all, worker_pool
 
 
 class _StoppedError(Exception):
@@ -33,14 +30,11 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
     """
     if not specs:
         return
-    context = multiprocessing.get_context("spawn")  # forked processes inherit locks of the libraries' threads
-    counter, stop = context.Value("q", 0), context.Event()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(specs)), context, initializer=_start_worker, initargs=(counter, stop)
-    )
+    counter, stop = CONTEXT.Value("q", 0), CONTEXT.Event()
+    pool = worker_pool(min(workers, len(specs)), _start_worker, counter, stop)
     with pool, tqdm(desc="preparing", unit="clip", total=n_clips, initial=n_done, smoothing=0.05) as bar:
-        pending = {pool.submit(_work, spec) for spec in specs}
         try:
+            pending = submit_all(pool, _work, specs)
             while pending:
                 done, pending = concurrent.futures.wait(pending, 0.5, concurrent.futures.FIRST_COMPLETED)
                 bar.update(n_done + counter.value - bar.n)
@@ -63,14 +57,6 @@ _stop: Event | None = None
 def _start_worker(counter: Synchronized, stop: Event) -> None:
     global _counter, _stop
     _counter, _stop = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and stops everyone in order
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """Ends this process when the parent has been killed, lest it goes on for ever beside the next run."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _work(spec: ShardSpec) -> None:

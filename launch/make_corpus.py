@@ -3,6 +3,7 @@
 The same command again completes what is missing; a directory with anything else in it is refused.
 """
 
+import signal
 import sys
 import time
 
@@ -32,6 +33,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Writes the corpus, says how long it took, and returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way to press Ctrl-C
     write = write_voxceleb2 if FLAGS.layout == "voxceleb2" else write_crema_d
     start = time.monotonic()
     try:

@@ -13,6 +13,7 @@ On a cluster:
 
 import os
 import shlex
+import signal
 import sys
 import time
 
@@ -55,6 +56,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code: 1 after an error, 2 if too many clips were rejected."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way to press Ctrl-C
     begun = time.monotonic()
     n_made = 0
 

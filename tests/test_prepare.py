@@ -1,15 +1,17 @@
 """The command line, in processes of its own, killed and interrupted."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from launch import prepare
 from tests import clips
+from tests.processes import descendants, is_alive, wait_until, workers
 
 CROP = "--crop=0,8,32,32"
 
@@ -49,7 +51,8 @@ def start(corpus, output, *arguments):
         CROP,
         *arguments,
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def run(corpus, output, *arguments):
@@ -67,53 +70,59 @@ def finished(output):
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def descendants(pid):
-    """Living processes whose parent is `pid`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(entry.parent.name))
-    return found
+def block(corpus, whole, copy):
+    """Copies a corpus, with a pipe in place of a clip of shard 6, so that preparation stops there.
+
+    Returns the pipe, and the clip's bytes.
+    """
+    shutil.copytree(corpus, copy)
+    name = (whole / "plan/00006.txt").read_text().split()[0]
+    pipe = clips.files_of(copy, name)[0]
+    video = pipe.read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    return pipe, video
 
 
-def wait_until(condition, seconds=30):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
-def stop_half_way(corpus, output, kind):
-    """Starts a preparation and sends it a signal when the first shards are finished."""
-    process = start(corpus, output, "--workers=1")
-    wait_until(lambda: len(list((output / "manifests").glob("*.json"))) >= 2)
-    workers = descendants(process.pid)
-    process.send_signal(kind)
-    _, err = process.communicate()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    assert workers
-    return process.returncode, err
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_stopped_half_way_and_run_again(corpus, whole, tmp_path, kind):
-    code, err = stop_half_way(corpus, tmp_path / "stopped", kind)
-    if kind == signal.SIGINT:
-        assert code == 130
-        assert err.splitlines()[-1] == "prepare: interrupted; run the same command again to go on"
+    pipe, video = block(corpus, whole, tmp_path / "in")
+    process = start(tmp_path / "in", tmp_path / "out", "--workers=1")
+    wait_until(lambda: len(list((tmp_path / "out/manifests").glob("*.json"))) == 6)
+    children = descendants(process.pid)
+    assert workers(process.pid)
+    process.send_signal(kind)
+    if kind != signal.SIGKILL:
+        time.sleep(1)  # a generous time for the signal to be noticed before the worker goes on
+        pipe.write_bytes(video)
+    _, err = process.communicate()
+    wait_until(lambda: not any(map(is_alive, children)))
+    if kind == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
     else:
-        assert code == -signal.SIGKILL
-    before = finished(tmp_path / "stopped")
-    assert 2 * 4 <= len(before) < 8 * 4  # video, audio, list and manifest of some shards, not of all
-    assert not (tmp_path / "stopped/dataset.json").exists()
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "prepare: interrupted; run the same command again to go on"
+        assert "Traceback" not in err
+    before = finished(tmp_path / "out")
+    assert len(before) == 6 * 4  # video, audio, list and manifest
+    assert not (tmp_path / "out/dataset.json").exists()
 
-    assert run(corpus, tmp_path / "stopped", "--workers=2")[0] == 0
-    assert finished(tmp_path / "stopped").items() >= before.items()
-    assert clips.tree(tmp_path / "stopped") == clips.tree(whole)
+    pipe.unlink()
+    pipe.write_bytes(video)
+    assert run(tmp_path / "in", tmp_path / "out", "--workers=2")[0] == 0
+    assert finished(tmp_path / "out").items() >= before.items()
+    assert clips.tree(tmp_path / "out") == clips.tree(whole)
+
+
+def test_ctrl_c_while_workers_start_is_one_line(corpus, whole, tmp_path):
+    block(corpus, whole, tmp_path / "in")
+    process = start(tmp_path / "in", tmp_path / "out", "--workers=2")
+    wait_until(lambda: workers(process.pid))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, err = process.communicate()
+    assert process.returncode == 130
+    lines = [line for line in err.splitlines() if "preparing:" not in line]
+    assert [line for line in lines if line] == ["prepare: interrupted; run the same command again to go on"]
 
 
 def test_summary_and_share_of_rejected_clips(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from data_pipeline.synthetic import (
     write_voxceleb2,
 )
 from data_pipeline.synthetic.corpus import plan_crema_d, plan_voxceleb2
+from tests.processes import descendants, is_alive, wait_until, workers
 
 
 def decode(path, stream_type):
@@ -285,6 +287,10 @@ def test_other_directories_are_refused(voxceleb2, tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(CorpusError, match="not empty and not a made-up corpus"):
         write_voxceleb2(tmp_path, clips=4)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "synthetic_corpus.json").write_text('{"clips":')
+    with pytest.raises(CorpusError, match="is damaged"):
+        write_voxceleb2(tmp_path / "half", clips=4)
     with pytest.raises(CorpusError, match="another made-up corpus"):
         write_voxceleb2(voxceleb2[0], clips=8, speakers=3, seconds=(2.0, 3.5), seed=1)
     assert (tmp_path / "mine.txt").read_text() == "precious"
@@ -307,6 +313,30 @@ def command(*arguments):
         text=True,
         env=os.environ,
     )
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_command_leaves_no_process_behind(tmp_path, kind):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launch.make_corpus", f"--root={tmp_path}", "--clips=40", "--workers=2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: len(workers(process.pid)) == 2)
+    children = descendants(process.pid)
+    if kind == signal.SIGINT:
+        os.killpg(process.pid, kind)  # as a terminal does: to all processes
+    else:
+        process.send_signal(kind)
+    wait_until(lambda: not any(map(is_alive, children)))
+    _, err = process.communicate()
+    if kind == signal.SIGKILL:
+        assert process.returncode == -kind
+    else:
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "make_corpus: interrupted; run the same command again to go on"
+        assert "Traceback" not in err
 
 
 def test_the_command_writes_a_corpus_and_refuses_a_foreign_directory(tmp_path):

@@ -5,12 +5,12 @@ the same for any number of processes, and a run that was killed is completed by 
 """
 
 import json
-import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
 from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
 from data_pipeline.synthetic.person import EMOTIONS
 from data_pipeline.synthetic.speech import SENTENCES
+from data_pipeline.worker_processes import submit_all, worker_pool
 
 NOTE = "synthetic_corpus.json"  # marks a directory as ours and says what is meant to be in it
 CLIPS_PER_VIDEO = 3
@@ -192,26 +193,26 @@ def _write(root: Path, planned: list[PlannedClip], wish: dict, workers: int | No
                     _write_clips(root, [clip])
                     bar.update()
             return
-        # Spawned, not forked: the caller may have threads (JAX, Grain) that a fork would cut off mid-step.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            futures = [pool.submit(_write_clips, root, task) for task in tasks]
+        with worker_pool(workers) as pool:
             try:
-                for future in as_completed(futures):
+                for future in as_completed(submit_all(pool, partial(_write_clips, root), tasks)):
                     bar.update(future.result())
             except BrokenProcessPool:
                 raise CorpusError(
                     f"{root}: a worker process died (out of memory?); run the same again with fewer workers"
                 ) from None
             finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
 
 def _claim(root: Path, wish: dict) -> None:
     """Makes the directory ours, or refuses it."""
     note = root / NOTE
     if note.exists():
-        there = json.loads(note.read_text())
+        try:
+            there = json.loads(note.read_text())
+        except ValueError as error:
+            raise CorpusError(f"{note} is damaged ({error}): give another directory") from error
         if there != wish:
             raise CorpusError(
                 f"{root} holds another made-up corpus ({there}); give another directory, or the same values"
