@@ -46,8 +46,8 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
     """
     input_root, output = epath.Path(input_root), epath.Path(output)
     with _alone(output):
+        plan = ensure_plan(input_root, output, options)  # refuses a directory that is not ours
         staging.clear(output)
-        plan = ensure_plan(input_root, output, options)
         specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
         run([spec for spec in specs if not read_manifest(output, plan, spec.index)], plan)
         described = _describe(output, plan)

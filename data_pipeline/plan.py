@@ -133,7 +133,7 @@ def _difference(begun: Plan, asked: Plan) -> str:
 
 
 def _check_vacant(output: epath.Path) -> None:
-    """Refuses a directory with files that planning has not put there."""
+    """Refuses a directory with anything in it that planning has not put there."""
     if output.exists():
         others = sorted({path.name for path in output.iterdir()} - {_LISTS, staging.UNFINISHED})
         if others:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from etils import epath
 
-UNFINISHED = "unfinished"
+UNFINISHED = ".unfinished_shards"
+"""Directory of what is being written: deleted without asking, hence a name that nobody else gives."""
 
 
 def is_local(path: epath.Path) -> bool:

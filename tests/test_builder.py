@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from data_pipeline import records
+from data_pipeline import records, staging
 from data_pipeline.beam_runner import run_beam
 from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
 from data_pipeline.plan import Options
@@ -147,10 +147,24 @@ def test_only_what_is_missing_is_made(corpus, prepared, tmp_path):
 
 
 def test_leftovers_of_a_killed_run_go(corpus, tmp_path):
-    (tmp_path / "unfinished/old").mkdir(parents=True)
-    (tmp_path / "unfinished/old/video").write_bytes(b"half")
+    old = tmp_path / staging.UNFINISHED / "old"
+    old.mkdir(parents=True)
+    (old / "video").write_bytes(b"half")
     clips.prepare(corpus, tmp_path)
-    assert not (tmp_path / "unfinished").exists()
+    assert not (tmp_path / staging.UNFINISHED).exists()
+    old.mkdir(parents=True)
+    clips.prepare(corpus, tmp_path)  # with nothing left to make
+    assert not (tmp_path / staging.UNFINISHED).exists()
+
+
+def test_nothing_is_deleted_from_a_directory_that_is_not_ours(corpus, tmp_path):
+    for name in ("unfinished", staging.UNFINISHED, "notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "novel.txt").write_text("years of work")
+    before = clips.tree(tmp_path)
+    with pytest.raises(ValueError, match="choose an empty --output"):
+        clips.prepare(corpus, tmp_path)
+    assert clips.tree(tmp_path) == before
 
 
 def test_two_runs_at_once_are_refused(corpus, tmp_path):

@@ -6,7 +6,7 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from data_pipeline import plan, prepared_set, records, shard_writer, voxceleb2
+from data_pipeline import plan, prepared_set, records, shard_writer, staging, voxceleb2
 from data_pipeline.media import Crop
 from data_pipeline.shard_writer import ShardSpec, read_manifest, write_shard
 from tests import clips
@@ -59,7 +59,7 @@ def test_manifest_says_what_is_in_the_shard(planned):
         [record.clip, record.n_frames, len(record.samples), False] for record in audio
     ]
     assert manifest["rejected"] == []
-    assert not (output / "unfinished").exists() or not list((output / "unfinished").iterdir())
+    assert not list((output / staging.UNFINISHED).iterdir())
 
 
 def test_a_clip_that_cannot_be_used_leaves_no_gap(planned):
