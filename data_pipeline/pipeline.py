@@ -133,7 +133,13 @@ class Pipeline:
         return grain.MapDataset.mix(orders, config.weights or [len(clips) for clips in self.source.sets])
 
     def batches(self, first_step: int = 0) -> "BatchStream":
-        """The batches of `first_step` and all steps after it; close it when done."""
+        """The batches of `first_step` and all steps after it; close it when done.
+
+        Raises:
+            ValueError: a step below 0.
+        """
+        if first_step < 0:
+            raise ValueError(f"step {first_step} is not at least 0")
         config = self.config
         batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
         # Grain counts elements, and an element here is a batch: its default of 500 would fill any memory.
@@ -195,7 +201,10 @@ class BatchStream:
     def _name_broken(self, request: ClipRequest) -> None:
         if request.example in self.broken:
             return
-        for example, line in self._source.diagnose(request).items():
+        found = self._source.diagnose(request)
+        if request.example not in found:
+            found[request.example] = f"{self._source.name(request.example)}: can be read again"
+        for example, line in found.items():
             if example not in self.broken:
                 self.broken[example] = line
                 logging.warning("Replacing an unreadable clip: %s", line)

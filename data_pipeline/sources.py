@@ -231,6 +231,11 @@ class ClipSource:
                 break
         return broken
 
+    def name(self, example: int) -> str:
+        """A clip's name and where it is stored."""
+        number, clip = next(self._candidates(example))
+        return self.sets[number].name(clip)
+
     def empty_sample(self) -> tuple[np.ndarray, np.ndarray]:
         """Arrays that `read` can fill: uint8[T, H, W, 3] and int16[audio_samples]."""
         return (

@@ -39,8 +39,7 @@ def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str]
         found, samples = source.read(ClipRequest(int(example), float(rng.random())), frames, audio)
         if found == NO_CLIP:
             raise ValueError(f"{', '.join(roots)}: no clip can be read")
-        number = max(n for n in range(len(source.sets)) if source.first_example(n) <= found)
-        names.append(source.sets[number].name(found - source.first_example(number)).split(" (")[0])
+        names.append(source.name(found).rpartition(" (clip ")[0])
         rows.append({"frames": frames, "audio": audio, "samples": samples, "example": found})
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     make = jax.jit(preprocess_batch, static_argnums=3)

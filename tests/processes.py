@@ -1,7 +1,23 @@
 """What tests of commands share: looking after the processes that they start."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+# A shell starts background jobs with the interrupt ignored, and children inherit that.
+INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
+"""
+
+
+def start_module(module, *arguments):
+    """Starts ``python -m module`` as a terminal would: interruptible, in a process group of its own."""
+    command = [sys.executable, "-c", INTERRUPTIBLE, module, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def wait_until(condition, seconds=60):

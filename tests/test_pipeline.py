@@ -165,6 +165,24 @@ def test_storage_that_vanishes_stops_the_run_with_one_line(root, monkeypatch):
             take(stream, 10)
 
 
+def test_a_failure_that_passes_is_named_too(root, monkeypatch):
+    read_clip, failures = ClipSet.read, iter([OSError("stale file handle")])
+
+    def sometimes(self, *arguments):
+        for failure in failures:
+            raise failure
+        return read_clip(self, *arguments)
+
+    pipeline = Pipeline(config(root, threads=1, prefetch=1))
+    monkeypatch.setattr(ClipSet, "read", sometimes)
+    with pipeline.batches() as stream:
+        (batch,) = take(stream, 1)
+        assert batch["replaced"].sum() == stream.replaced == 1
+        (line,) = stream.broken.values()
+        assert line.startswith("clip/")
+        assert line.endswith("can be read again")
+
+
 # --- Worker processes ---------------------------------------------------------------------------------------
 
 
@@ -221,3 +239,5 @@ def test_a_set_smaller_than_a_batch_is_refused(root):
         Pipeline(config(root), rows=[7, 8])
     with pytest.raises(FileNotFoundError, match="no prepared set"):
         Pipeline(config(root + "/nowhere"))
+    with pytest.raises(ValueError, match="step -1 is not at least 0"):
+        Pipeline(config(root)).batches(-1)

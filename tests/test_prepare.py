@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -11,7 +10,7 @@ import pytest
 
 from launch import prepare
 from tests import clips
-from tests.processes import descendants, is_alive, wait_until, workers
+from tests.processes import descendants, is_alive, start_module, wait_until, workers
 
 CROP = "--crop=0,8,32,32"
 
@@ -31,28 +30,8 @@ def whole(corpus, tmp_path_factory):
     return output
 
 
-# A shell starts background jobs with the interrupt ignored, and children inherit that.
-INTERRUPTIBLE = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-
 def start(corpus, output, *arguments):
-    command = [
-        sys.executable,
-        "-c",
-        INTERRUPTIBLE,
-        "-m",
-        "launch.prepare",
-        f"--input={corpus}",
-        f"--output={output}",
-        CROP,
-        *arguments,
-    ]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return start_module("launch.prepare", f"--input={corpus}", f"--output={output}", CROP, *arguments)
 
 
 def run(corpus, output, *arguments):

@@ -20,7 +20,7 @@ from data_pipeline.synthetic import (
     write_voxceleb2,
 )
 from data_pipeline.synthetic.corpus import plan_crema_d, plan_voxceleb2
-from tests.processes import descendants, is_alive, wait_until, workers
+from tests.processes import descendants, is_alive, start_module, wait_until, workers
 
 
 def decode(path, stream_type):
@@ -317,12 +317,7 @@ def command(*arguments):
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_command_leaves_no_process_behind(tmp_path, kind):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "launch.make_corpus", f"--root={tmp_path}", "--clips=40", "--workers=2"],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_module("launch.make_corpus", f"--root={tmp_path}", "--clips=40", "--workers=2")
     wait_until(lambda: len(workers(process.pid)) == 2)
     children = descendants(process.pid)
     if kind == signal.SIGINT:
