@@ -170,6 +170,7 @@ def _check_clips(root: epath.Path, surveyed: Survey, index: int, clips: range) -
     problems, readers = [], {}
     for kind, file, count in ((AUDIO, shard.audio, len(listed)), (VIDEO, shard.video, STRIDE * len(listed))):
         try:
+            (root / file).stat()  # a file that is missing would be opened as one of no record
             readers[kind] = ArrayRecordReader(str(root / file), _READER_OPTIONS)
             if readers[kind].num_records() != count:
                 raise ValueError(f"{readers[kind].num_records()} records of {count}")

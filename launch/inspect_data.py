@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
     try:
         if argv[1:]:
             raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
+        if not FLAGS.data:
+            raise ValueError("--data names no prepared set")
         if FLAGS.sheet:
             _check_sheet(epath.Path(FLAGS.sheet))
         surveys = {root: inspection.survey(root) for root in FLAGS.data}

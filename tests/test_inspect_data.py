@@ -187,6 +187,7 @@ def test_a_truncated_and_a_missing_file_are_found_once_each(damaged):
         f"all {n_lost[2]} clips"
     ]
     assert len(found) == 2
+    assert "No such file" in found[-1].what
 
 
 def test_a_lost_manifest_is_one_clear_line(damaged):
@@ -236,6 +237,7 @@ def test_the_command_lists_what_is_wrong_and_says_so_in_its_exit_code(damaged):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--data="], "--data names no prepared set"),
         (["--data={tmp}"], "dataset.json is missing: no prepared set, or its preparation did not finish"),
         (["--data={set}", "--sheet={tmp}/a.jpg"], "does not end in .png"),
         (["--data={set}", "--sheet={tmp}/none/a.png"], "there is no directory"),

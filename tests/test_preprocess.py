@@ -222,6 +222,19 @@ def test_draws_change_with_seed_step_and_example(change):
     assert (before.audio_mask.visible != after.audio_mask.visible).any()
 
 
+def test_all_steps_share_one_compilation():
+    traced = []
+
+    @jax.jit
+    def step(batch, number):
+        traced.append(number)
+        return preprocess_batch(batch, jax.random.key(0), number, SMALL)
+
+    masks = [np.asarray(step(small_batch(), number).audio_mask.visible) for number in range(3)]
+    assert len(traced) == 1
+    assert (masks[0] != masks[1]).any()
+
+
 def test_purposes_draw_apart():
     example = jnp.arange(3)
     keys = [
