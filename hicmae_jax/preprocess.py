@@ -4,7 +4,7 @@ The host sends what it read, uint8 frames and int16 samples, the fewest bytes a 
 random here is drawn from keys folded from (seed, purpose, step, example), so a clip's draws never depend on
 its place in the batch, on the number of hosts or on the run's history.
 
-No FFT, no rejection loop, and no gather of pixels or samples (unless `roll` is asked for): crop and resize are
+No FFT, no rejection loop, and no gather of pixels or samples (but for `roll`): crop and resize are
 matrix products, frames of sound are cut by reshaping and their spectrum is a matrix product, so that a batch
 sharded over devices stays where it is (XLA gathers the whole batch on every device to do an FFT).
 """
