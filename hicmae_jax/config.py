@@ -116,6 +116,23 @@ class ModelConfig:
         for name in ("remat_encoder", "remat_fusion", "remat_decoder"):
             _choice(name, getattr(self, name), REMAT)
 
+    def check_clips(self, video: tuple[int, ...] | None, log_mel: tuple[int, ...] | None) -> None:
+        """Refuse clips of another geometry, which would be cut into other tokens without a word.
+
+        Args:
+            video: shape of the clips; None where the model takes none.
+            log_mel: shape of the spectrograms, likewise.
+
+        Raises:
+            ValueError: naming the shape and the one that this model takes.
+        """
+        own_video = (self.frames, self.image_size, self.image_size, 3)
+        own_log_mel = (self.audio_frames, self.audio_bins)
+        for name, shape, own in (("video", video, own_video), ("log_mel", log_mel, own_log_mel)):
+            if shape is not None and tuple(shape[1:]) != own:
+                wanted = ", ".join(map(str, own))
+                raise ValueError(f"{name} has shape {tuple(shape)}; this model takes [B, {wanted}]")
+
     @property
     def video_grid(self) -> tuple[int, int]:
         """(slices, places in a slice) of the video tokens."""

@@ -51,13 +51,17 @@ class HiCMAEFinetune(nn.Module):
             deterministic: without stochastic depth; False needs the `drop_path` stream.
 
         Raises:
-            ValueError: if an input that the modality needs is missing.
+            ValueError: if an input that the modality needs is missing or of another geometry.
+            TypeError: a video of integers other than uint8.
         """
         config, finetune = self.config, self.finetune
         wanted = {"video": finetune.modality != "audio", "audio": finetune.modality != "video"}
         for name, value in (("video", video), ("audio", log_mel)):
             if wanted[name] and value is None:
                 raise ValueError(f"modality {finetune.modality} needs {name}, which was not given")
+        config.check_clips(
+            video.shape if wanted["video"] else None, log_mel.shape if wanted["audio"] else None
+        )
 
         features, lasts = [], []
         if wanted["video"]:

@@ -65,10 +65,13 @@ def drop_path(key: jax.Array, branch: jax.Array, rate: jax.Array | float) -> jax
         key: typed PRNG key.
         branch: [B, N, C].
         rate: probability of dropping, a number or a traced scalar.
+
+    Returns:
+        [B, N, C] of the branch's dtype.
     """
-    keep = 1.0 - rate
+    keep = jnp.float32(1.0) - rate  # not in the branch's dtype: bfloat16 has no 0.9
     kept = jax.random.bernoulli(key, keep, (branch.shape[0], 1, 1))
-    return jnp.where(kept, branch / jnp.asarray(keep, branch.dtype), 0)
+    return jnp.where(kept, branch / keep, 0).astype(branch.dtype)
 
 
 class Kernel(nn.Module):

@@ -31,7 +31,7 @@ def masked_count(units: int, ratio: float) -> int:
     """Number of masked units, ⌊ratio · units⌋ in binary floating point, as the published code rounds.
 
     Args:
-        units: places (tube), tokens (random), columns (time) or rows (frequency).
+        units: what is masked as a whole: places (tube), tokens (random), time steps or bands.
         ratio: share to mask.
 
     Raises:
@@ -41,8 +41,8 @@ def masked_count(units: int, ratio: float) -> int:
     if not 0 < count < units:
         what = "masked" if count <= 0 else "visible"
         raise ValueError(
-            f"mask ratio {ratio} of {units} units leaves no {what} token; choose a ratio in "
-            f"[{1 / units:.4g}, {1 - 1 / units:.4g}]"
+            f"mask ratio {ratio} of {units} units leaves no {what} token; choose a ratio that masks 1 to "
+            f"{units - 1} of them"
         )
     return count
 
@@ -75,7 +75,7 @@ def draw_mask(
     """Draw the mask of one clip.
 
     Args:
-        kind: `tube` masks the same places in every row of the grid (video; SPEC section 2), `random` any
+        kind: `tube` masks the same places in every row of the grid (video), `random` any
             tokens, `time` whole rows and `frequency` whole columns (spectrogram).
         key: a typed PRNG key.
         grid: (rows, columns) of the flat token order: (slices, places in a slice) for video, (time,

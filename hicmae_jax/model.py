@@ -174,6 +174,15 @@ class Decoder(nn.Module):
         return x.astype(jnp.float32)
 
 
+def _check_mask(modality: str, mask: TokenMask, count: int) -> None:
+    visible, masked = mask.visible.shape[-1], mask.masked.shape[-1]
+    if not visible or not masked or visible + masked > count:
+        raise ValueError(
+            f"the {modality} mask has {visible} visible and {masked} masked tokens; a clip has {count}, and "
+            "some must be on either side"
+        )
+
+
 class HiCMAE(nn.Module):
     """The pre-training model: only visible tokens are embedded, only masked ones decoded.
 
@@ -194,8 +203,15 @@ class HiCMAE(nn.Module):
             log_mel: float[B, time, bins], normalised.
             video_mask: visible and masked indices, int32[B, ·].
             audio_mask: likewise.
+
+        Raises:
+            ValueError: clips of another geometry, or a mask that cannot be one of their tokens.
+            TypeError: a video of integers other than uint8.
         """
         config = self.config
+        config.check_clips(video.shape, log_mel.shape)
+        _check_mask("video", video_mask, config.video_tokens)
+        _check_mask("audio", audio_mask, config.audio_tokens)
         patches = tokens.tubelets(video, config.tubelet, config.patch)
         # Selected before any arithmetic: a tenth of the pixels are normalised and embedded.
         patches = tokens.normalise(tokens.pixels(tokens.take(patches, video_mask.visible)))

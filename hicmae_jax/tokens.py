@@ -84,9 +84,15 @@ def take(tokens: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def pixels(values: jax.Array) -> jax.Array:
-    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already."""
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already.
+
+    Raises:
+        TypeError: other types, of which the range cannot be known.
+    """
     if values.dtype == jnp.uint8:
         return values.astype(jnp.float32) / 255.0
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(f"video is {values.dtype}; give uint8, or floats in [0, 1]")
     return values.astype(jnp.float32)
 
 

@@ -75,15 +75,15 @@ class Config:
 
 def tubelets(video: Tensor, config: Config) -> Tensor:
     """Cut [B, T, H, W, 3] into [B, tokens, tubelet, patch, patch, 3], ordered by time, height, width."""
-    (B, T, H, W, _), t, p = video.shape, config.tubelet, config.patch
-    grid = video.reshape(B, T // t, t, H // p, p, W // p, p, 3)
-    return grid.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(B, -1, t, p, p, 3)
+    (t, p), side = (config.tubelet, config.patch), (config.image_size // config.patch, config.patch)
+    grid = video.unflatten(1, (config.frames // t, t)).unflatten(3, side).unflatten(5, side)
+    return grid.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(video), -1, t, p, p, 3)
 
 
 def audio_patches(log_mel: Tensor, config: Config) -> Tensor:
     """Cut [B, time, frequency] into [B, tokens, patch, patch, 1], ordered by time, frequency."""
-    (B, time, bins), p = log_mel.shape, config.patch
-    return log_mel.float().reshape(B, time // p, p, bins // p, p).transpose(2, 3).reshape(B, -1, p, p, 1)
+    time, bins = ((size // config.patch, config.patch) for size in (config.audio_frames, config.audio_bins))
+    return log_mel.float().unflatten(2, bins).unflatten(1, time).transpose(2, 3).flatten(1, 2).unsqueeze(-1)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

@@ -89,6 +89,15 @@ def test_a_missing_input_is_named():
         model.apply({"params": params}, video, None)
 
 
+def test_clips_of_another_geometry_are_refused():
+    model, params, video, log_mel = build()
+    with pytest.raises(ValueError, match=r"video has shape \(4, 4, 16, 32, 3\)"):
+        model.apply({"params": params}, video[:, :, :16], log_mel)
+    alone, params, _, log_mel = build(modality="audio")
+    with pytest.raises(ValueError, match=r"log_mel has shape \(4, 16, 32\); this model takes \[B, 32, 32\]"):
+        alone.apply({"params": params}, None, log_mel[:, :16])
+
+
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     x = jnp.ones((20_000, 2, 3))
     out = np.asarray(layers.drop_path(jax.random.key(0), x, 0.25))

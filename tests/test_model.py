@@ -145,6 +145,28 @@ def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
     assert total != expected, "bfloat16 was not used"
 
 
+def test_clips_and_masks_of_another_geometry_are_refused():
+    model = tiny.model_config(audio_bins=48)
+    video, log_mel, video_mask, audio_mask = tiny.inputs(model)
+
+    def shapes(*inputs):
+        return jax.eval_shape(HiCMAE(model).init, jax.random.key(0), *inputs)
+
+    with pytest.raises(
+        ValueError, match=r"video has shape \(4, 4, 48, 48, 3\); .* takes \[B, 4, 32, 32, 3\]"
+    ):
+        shapes(jnp.zeros((4, 4, 48, 48, 3)), log_mel, video_mask, audio_mask)
+    with pytest.raises(ValueError, match=r"log_mel has shape \(4, 48, 32\); .* takes \[B, 32, 48\]"):
+        shapes(video, log_mel.swapaxes(1, 2), video_mask, audio_mask)
+    with pytest.raises(TypeError, match="video is int32; give uint8, or floats"):
+        shapes(video.astype(jnp.int32), log_mel, video_mask, audio_mask)
+    with pytest.raises(ValueError, match="the audio mask has 4 visible and 4 masked tokens; a clip has 6"):
+        shapes(video, log_mel, video_mask, video_mask)
+    nothing = video_mask._replace(visible=video_mask.visible[:, :0])
+    with pytest.raises(ValueError, match="the video mask has 0 visible"):
+        shapes(video, log_mel, nothing, audio_mask)
+
+
 def test_a_video_of_floats_equals_its_bytes():
     model = tiny.model_config()
     video, *rest = tiny.inputs(model)

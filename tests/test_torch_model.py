@@ -308,6 +308,19 @@ def test_impossible_configs_are_refused(overrides, message):
         torch_model.Config(**overrides)
 
 
+def test_clips_of_another_geometry_are_refused():
+    """Not cut into other tokens: another size, a spectrogram [B, frequency, time], channels before frames."""
+    pretrain, finetune = torch_model.PretrainModel(TINY), torch_model.FinetuneModel(TINY, 5)
+    video, log_mel, *masks = random_inputs()
+    wide = torch_model.Config(image_size=32, frames=4, audio_frames=32, audio_bins=64, skip_layers=())
+    with pytest.raises(RuntimeError, match="unflatten"):
+        torch_model.audio_patches(torch.zeros(2, 64, 32), wide)
+    for bad in (torch.zeros(4, 4, 48, 48, 3), torch.zeros(4, 4, 64, 16, 3), video.permute(0, 4, 1, 2, 3)):
+        for call in (lambda x: pretrain(x, log_mel, *masks), lambda x: finetune(x, log_mel)):
+            with pytest.raises(RuntimeError, match="unflatten"):
+                call(bad)
+
+
 def test_an_unknown_modality_is_refused():
     with pytest.raises(ValueError, match="'smell': choose one of audio-visual, video, audio"):
         torch_model.FinetuneModel(TINY, 5, "smell")
