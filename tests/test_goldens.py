@@ -111,6 +111,9 @@ def test_nan_and_wrong_shapes_are_misses(tiny_golden):
     golden, computed, names = tiny_golden
     assert misses(golden, {**computed, "loss": np.nan}, names)
     assert misses(golden, {**computed, "logits": computed["logits"][:, :1]}, names)
+    for quantity, wrong in (("grad_norms", golden.arrays["grad_norms"][1:]), ("feature", np.zeros(3))):
+        damaged_golden = dataclasses.replace(golden, arrays={**golden.arrays, quantity: wrong})
+        assert [line.quantity for line in misses(damaged_golden, computed, names)] == [quantity]
 
 
 def test_missing_extra_and_wrong_names_are_a_miss(tiny_golden):
@@ -166,6 +169,7 @@ def damaged(golden, **changes):
         ({"config": {**UNSEEN, "flow": "sideways"}}, "config does not define flow"),
         ({"config": {k: v for k, v in UNSEEN.items() if k != "seed"}}, "config lacks seed"),
         ({"config": {**UNSEEN, "skip_layers": [9]}}, r"skip_layers \(9,\) must lie in 1 … 3"),
+        ({"schedule": np.ones(4)}, "no rule to check schedule"),
     ],
 )
 def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys, changes, message):
@@ -175,6 +179,37 @@ def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys,
         golden_cases.load(path)
     assert run(str(path)) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trajectory": None}, "lacks trajectory"),
+        (
+            {"schedule": None, "trajectory": None, "trajectory_grad_norm": None},
+            "lacks schedule, trajectory, ",
+        ),
+        ({"lr_scale": np.ones(384)}, "no rule to check lr_scale"),
+        ({"mask_ratio": 0.01}, "mask ratio 0.01 of 16 units leaves no masked token"),
+        ({"temperature": 0.0}, "temperature 0.0 must be positive"),
+        ({"train": {"lr": 1.0}}, "config.train lacks betas, epochs, min_lr"),
+    ],
+)
+def test_pretraining_files_of_another_form_are_refused(tmp_path, changes, message):
+    golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
+    if changes.keys() & (golden.config.keys()):
+        changes = {"config": golden.config | changes}
+    np.savez(tmp_path / "a.npz", **damaged(golden, **changes))
+    with pytest.raises(golden_cases.GoldenError, match=message):
+        golden_cases.load(tmp_path / "a.npz")
+
+
+def test_crops_without_their_boxes_are_refused(tmp_path):
+    golden = golden_cases.load(GOLDENS / "crop_resize.npz")
+    for changes in ({"boxes": golden.arrays["boxes"][1:]}, {"resized": None}, {"other": np.ones(2)}):
+        np.savez(tmp_path / "a.npz", **damaged(golden, **{"config": None} | changes))
+        with pytest.raises(golden_cases.GoldenError, match="of no known kind"):
+            golden_cases.load(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize(("name", "data"), [("none.npz", None), ("a.npz", b"no zip"), ("b.npz", b"")])
