@@ -88,9 +88,21 @@ def flops(model: ModelConfig, masks: MaskConfig) -> Flops:
     return Flops(forward, training)
 
 
-def _shapes(tree: Any, bytes_too: bool = False) -> int:
-    leaves = jax.tree.leaves(tree)
-    return sum(leaf.size * (leaf.dtype.itemsize if bytes_too else 1) for leaf in leaves)
+def _elements(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def abstract_clips(model: ModelConfig, batch: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Shapes of a batch's video and log-mel."""
+    side = model.image_size
+    return (
+        jax.ShapeDtypeStruct((batch, model.frames, side, side, 3), jnp.float32),
+        jax.ShapeDtypeStruct((batch, model.audio_frames, model.audio_bins), jnp.float32),
+    )
 
 
 def abstract_batch(model: ModelConfig, masks: MaskConfig, batch: int) -> tuple[Any, ...]:
@@ -102,14 +114,8 @@ def abstract_batch(model: ModelConfig, masks: MaskConfig, batch: int) -> tuple[A
             jax.ShapeDtypeStruct((batch, masked), jnp.int32),
         )
 
-    side = model.image_size
     video_sizes, audio_sizes = masks.sizes(model)
-    return (
-        jax.ShapeDtypeStruct((batch, model.frames, side, side, 3), jnp.float32),
-        jax.ShapeDtypeStruct((batch, model.audio_frames, model.audio_bins), jnp.float32),
-        indices(*video_sizes),
-        indices(*audio_sizes),
-    )
+    return *abstract_clips(model, batch), indices(*video_sizes), indices(*audio_sizes)
 
 
 def abstract_parameters(model: ModelConfig, masks: MaskConfig) -> Mapping[str, Any]:
@@ -120,14 +126,14 @@ def abstract_parameters(model: ModelConfig, masks: MaskConfig) -> Mapping[str, A
 
 def pretrain_parameters(model: ModelConfig, masks: MaskConfig) -> int:
     """Parameters of the pre-training model."""
-    return _shapes(abstract_parameters(model, masks))
+    return _elements(abstract_parameters(model, masks))
 
 
 def finetune_parameters(model: ModelConfig, finetune: FinetuneConfig) -> int:
     """Parameters of the fine-tuning model, the head included."""
-    video, log_mel, _, _ = abstract_batch(model, MaskConfig(), 1)
-    shapes = jax.eval_shape(HiCMAEFinetune(model, finetune).init, jax.random.key(0), video, log_mel)
-    return _shapes(shapes["params"])
+    clips = abstract_clips(model, 1)
+    shapes = jax.eval_shape(HiCMAEFinetune(model, finetune).init, jax.random.key(0), *clips)
+    return _elements(shapes["params"])
 
 
 def activation_bytes(model: ModelConfig, masks: MaskConfig) -> int:
@@ -146,6 +152,6 @@ def activation_bytes(model: ModelConfig, masks: MaskConfig) -> int:
 
             return jax.vjp(loss, params)[1]
 
-        return _shapes(jax.eval_shape(forward, parameters, *abstract_batch(model, masks, batch)), True)
+        return _bytes(jax.eval_shape(forward, parameters, *abstract_batch(model, masks, batch)))
 
     return kept(2) - kept(1)

@@ -57,6 +57,8 @@ class OptimizerConfig:
                 f"steps_per_epoch {self.steps_per_epoch} must be at least 1 and warmup_epochs "
                 f"{self.warmup_epochs} in 0 … {self.epochs - 1}, short of the {self.epochs} epochs"
             )
+        if self.batch < 1:
+            raise ValueError(f"batch {self.batch} must be at least 1: the rate is proportional to it")
         if not 0 <= self.base_minimum <= self.base_rate:
             raise ValueError(f"base_minimum {self.base_minimum} is not in 0 … base_rate {self.base_rate}")
         if not 0 < self.layer_decay <= 1:
