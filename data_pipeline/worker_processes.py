@@ -1,10 +1,11 @@
 """Processes that work for this one: Ctrl-C is not for them, and they never outlive it."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.context import SpawnContext
 from typing import Any
@@ -29,14 +30,30 @@ def worker_pool(
 def submit_all(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Future]:
     """Hands every item to a new pool, whose processes start here.
 
-    A terminal sends Ctrl-C to all processes at once. Workers are born with it blocked, so that none breaks
-    off, with a traceback, while it is still importing; what becomes of its work is for the caller to decide.
+    A terminal sends Ctrl-C to all processes at once. Workers are born deaf to it, so that none breaks off,
+    with a traceback, while it is still importing; what becomes of its work is for the caller to decide.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with _interrupt_deferred():
         return [pool.submit(work, item) for item in items]
+
+
+@contextlib.contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Keeps Ctrl-C from this process until the end, and for ever from processes that start meanwhile."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets it
+        yield
+        return
+    pressed = []
+    # The mask, which processes inherit, is this thread's; another thread may take the signal nevertheless.
+    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if pressed:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
