@@ -24,7 +24,8 @@ def pretrain_inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
     return *map(jnp.asarray, golden.clips(step)), *map(masking.from_boolean, golden.masks(step))
 
 
-def _recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
+def recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
+    """The case's parameters in the template's structure, stacked or not, and their PyTorch names."""
     patch = golden.model_config().patch
     shapes = torch_weights.shapes(template, patch)
     params = torch_weights.parameters(golden_cases.weights(shapes), template, patch)
@@ -41,7 +42,7 @@ def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     model, config = HiCMAE(golden.model_config()), golden.loss_config()
     start = pretrain_inputs(golden)
     template = jax.eval_shape(model.init, jax.random.key(0), *start)["params"]
-    params, names = _recipe_weights(golden, template)
+    params, names = recipe_weights(golden, template)
 
     def loss(params: Any, *clips: Any) -> tuple[jax.Array, Any]:
         output = model.apply({"params": params}, *clips)
@@ -112,7 +113,7 @@ def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
     model = HiCMAEFinetune(golden.model_config(), FinetuneConfig(outputs=golden.config["num_classes"]))
     video, log_mel = map(jnp.asarray, golden.clips())
     template = jax.eval_shape(model.init, jax.random.key(0), video, log_mel)["params"]
-    params, names = _recipe_weights(golden, template)
+    params, names = recipe_weights(golden, template)
     target = optax.smooth_labels(
         jax.nn.one_hot(golden.labels(), golden.config["num_classes"]), golden_cases.LABEL_SMOOTHING
     )

@@ -11,6 +11,7 @@ from hicmae_jax.config import FinetuneConfig
 from hicmae_jax.finetune_model import HiCMAEFinetune
 from hicmae_jax.torch_weights import stack_layers
 from tests import straightforward, tiny
+from tests.test_model import assert_trees_close
 
 CONFIG = tiny.model_config()
 
@@ -106,6 +107,10 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
     assert (values == values[:, :1]).all()
     np.testing.assert_allclose(values.mean(), 1, atol=0.02)
     np.testing.assert_array_equal(layers.drop_path(jax.random.key(0), x, 0.0), x)
+    # The survivors' factor is exact to the branch's own precision, not that of a rounded probability.
+    half = layers.drop_path(jax.random.key(0), x.astype(jnp.bfloat16), jnp.float32(0.1))
+    assert half.dtype == jnp.bfloat16
+    assert half.max() == jnp.bfloat16(1 / 0.9)
 
 
 @pytest.mark.parametrize("scan", [False, True])
@@ -129,6 +134,53 @@ def test_stochastic_depth_rises_within_each_stack_and_is_off_in_evaluation(scan,
         np.testing.assert_allclose(fusion, np.repeat([0, 0.3], 6), atol=1e-6)
     again = model.apply({"params": params}, video, log_mel, deterministic=False, rngs=rngs)
     np.testing.assert_array_equal(again.logits, trained.logits)
+
+
+def test_scanned_layers_get_the_rates_of_unrolled_ones(monkeypatch):
+    """With every branch multiplied by its expected share, both forms give the same numbers in training."""
+    monkeypatch.setattr(layers, "drop_path", lambda key, branch, rate: branch * (1 - rate))
+    model, params, video, log_mel = build(drop_path=0.6)
+    scanned = HiCMAEFinetune(tiny.model_config(scan_encoders=True), model.finetune)
+    choices = {"deterministic": False, "rngs": {"drop_path": jax.random.key(1)}}
+    a = model.apply({"params": params}, video, log_mel, **choices)
+    b = scanned.apply({"params": stack_layers(params)}, video, log_mel, **choices)
+    assert np.abs(a.logits - model.apply({"params": params}, video, log_mel).logits).max() > 1e-3
+    np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_every_branch_of_every_layer_draws_its_own_samples(scan, monkeypatch):
+    keys = []
+
+    def spy(key, branch, rate):
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+        return branch
+
+    monkeypatch.setattr(layers, "drop_path", spy)
+    model, params, video, log_mel = build(tiny.model_config(scan_encoders=scan))
+    rngs = {"drop_path": jax.random.key(1)}
+    model.apply({"params": params}, video, log_mel, deterministic=False, rngs=rngs)
+    jax.effects_barrier()
+    # Two encoders of three layers and two branches, one fusion layer each way with three branches.
+    assert len(keys) == len(set(keys)) == 2 * 3 * 2 + 2 * 3
+
+
+def test_recomputed_layers_drop_the_same_branches():
+    """The gradient under scan, remat and stochastic depth is that of keeping everything."""
+    scanned = tiny.model_config(scan_encoders=True)
+    plain, params, video, log_mel = build(scanned, modality="video", drop_path=0.5)
+    frugal = tiny.model_config(scan_encoders=True, remat_encoder="full")
+
+    def loss(params, config):
+        model = HiCMAEFinetune(config, plain.finetune)
+        rngs = {"drop_path": jax.random.key(2)}
+        out = model.apply({"params": params}, video, log_mel, deterministic=False, rngs=rngs)
+        return jnp.square(out.logits).sum()
+
+    value, gradient = jax.value_and_grad(loss)(params, plain.config)
+    again, gradient_again = jax.value_and_grad(loss)(params, frugal)
+    np.testing.assert_allclose(again, value, rtol=1e-6)
+    assert_trees_close(gradient_again, gradient, 1e-5)
 
 
 def test_scanned_and_unrolled_agree():

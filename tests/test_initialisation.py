@@ -11,22 +11,25 @@ from hicmae_jax.finetune_model import HiCMAEFinetune
 from hicmae_jax.model import HiCMAE
 from tests import tiny
 
+# Every kind of parameter, in more than one layer where there are stacks, and wide enough for statistics.
 GEOMETRY = {"image_size": 32, "frames": 4, "audio_frames": 32, "audio_bins": 32, "encoder_dim": 128}
+GEOMETRY |= {"encoder_depth": 3, "decoder_depth": 2, "fusion_depth": 1, "skip_layers": (3,)}
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["unrolled", "scanned"])
 def pretrain_tree(request):
-    config = sizes.model_config("mu", encoder_depth=3, scan_encoders=request.param, **GEOMETRY)
+    config = sizes.model_config("mu", scan_encoders=request.param, **GEOMETRY)
     inputs = tiny.inputs(config, MaskConfig(video_ratio=0.5, audio_ratio=0.5))
-    return flatten_dict(HiCMAE(config).init(jax.random.key(1), *inputs)["params"], sep="/")
+    # Compiled, so that the forward pass, which no parameter needs, is left out.
+    return flatten_dict(jax.jit(HiCMAE(config).init)(jax.random.key(1), *inputs)["params"], sep="/")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["over pre-training", "from scratch"])
 def finetune_tree(request):
-    config = sizes.model_config("mu", encoder_depth=3, **GEOMETRY)
+    config = sizes.model_config("mu", **GEOMETRY)
     model = HiCMAEFinetune(config, FinetuneConfig(outputs=60), from_scratch=request.param)
     video, log_mel, _, _ = tiny.inputs(config, MaskConfig(video_ratio=0.5, audio_ratio=0.5))
-    tree = flatten_dict(model.init(jax.random.key(1), video, log_mel)["params"], sep="/")
+    tree = flatten_dict(jax.jit(model.init)(jax.random.key(1), video, log_mel)["params"], sep="/")
     return request.param, tree
 
 

@@ -1,4 +1,7 @@
-"""The pre-training model: exact savings, every switch, precision, execution choices, initialisation."""
+"""The pre-training model: exact savings, every switch, precision, execution choices."""
+
+import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +9,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax import sizes
 from hicmae_jax.config import LossConfig, MaskConfig
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.objective import pretrain_loss
 from hicmae_jax.torch_weights import stack_layers
-from tests import straightforward, tiny
+from tests import golden_cases, golden_jax, straightforward, tiny
 
 SWITCHES = {
     "published": ({}, {}, {}),
@@ -126,23 +128,26 @@ def test_scanned_encoders_equal_unrolled_ones(remat):
 
 
 def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
-    """On the micro case's shape: mu at 64 pixels and 64 log-mel frames."""
-    geometry = {"image_size": 64, "audio_frames": 64, "scan_encoders": True}
-    masks = MaskConfig()
-    full, half = (sizes.model_config("mu", dtype=dtype, **geometry) for dtype in ("float32", "bfloat16"))
-    inputs = tiny.inputs(full, masks)
-    params = tiny.parameters(full, masks=masks)
+    """On the micro golden: its float32 numbers are the published implementation's."""
+    golden = golden_cases.load(Path(__file__).parent / "goldens" / "pretrain_micro.npz")
+    config = dataclasses.replace(golden.model_config(), dtype="bfloat16", scan_encoders=True)
+    inputs = golden_jax.pretrain_inputs(golden)
+    shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs)["params"]
+    params, _ = golden_jax.recipe_weights(golden, shapes)
     compiled = jax.jit(jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True), static_argnums=(0, 6))
-    (expected, terms), _ = compiled(HiCMAE(full), params, *inputs, LossConfig())
-    (total, half_terms), gradient = compiled(HiCMAE(half), params, *inputs, LossConfig())
+    (total, terms), gradient = compiled(HiCMAE(config), params, *inputs, golden.loss_config())
     assert total.dtype == jnp.float32
-    for name in ("total", "video", "audio", "contrastive"):
-        np.testing.assert_allclose(half_terms[name], terms[name], rtol=0.01)
+    for name in ("total", "video", "audio"):
+        expected = golden.arrays["loss" if name == "total" else f"loss_{name}"]
+        np.testing.assert_allclose(terms[name], expected, rtol=0.01)
+        assert abs(terms[name] - expected) > 1e-6, "bfloat16 was not used"
+    np.testing.assert_allclose(terms["contrastive_levels"], golden.arrays["loss_contrastive"], rtol=0.01)
+    norm = np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(norm, golden.arrays["grad_norm"], rtol=0.02)
     for path, leaf in flatten_dict(gradient, sep="/").items():
         assert leaf.dtype == jnp.float32, path
         assert np.isfinite(leaf).all(), path
         assert np.abs(leaf).max() > 0, path
-    assert total != expected, "bfloat16 was not used"
 
 
 def test_clips_and_masks_of_another_geometry_are_refused():

@@ -1,10 +1,13 @@
 """What the README shows is what happens: its Python runs as printed, its table is the command's."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
+from hicmae_jax.config import FLOWS, FinetuneConfig, LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.optim import OptimizerConfig
 from launch import sizes
 from tests import small_sets
 
@@ -17,7 +20,7 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     small_sets.write_set(tmp_path / "data" / "dev", [120] * 5, size=160)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md, Python block {number + 1}", "exec"), names)
@@ -25,12 +28,25 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "(4, 16, 160, 160, 3) (4, 41600) [41600 41600 41600 41600]" in printed
     assert "'contrastive': " in printed
     assert names["again"].keys() == names["params"].keys()
+    assert "208 taken, 176 left, 6 fresh" in printed
+    assert names["logits"].shape == (4, 6)
 
 
 @pytest.mark.slow
 def test_the_size_table_is_the_command():
     table = "\n".join(sizes.overview(list(sizes.sizes.SIZES)))
     assert table in README
+
+
+def test_every_switch_it_names_exists():
+    table = README.split("| to ablate")[1].split("\n\n")[0]
+    switches = set(re.findall(r"(\w+)=", table))
+    configs = (ModelConfig, LossConfig, FinetuneConfig, MaskConfig, OptimizerConfig)
+    fields = {field.name for config in configs for field in dataclasses.fields(config)}
+    assert len(switches) > 15
+    assert switches <= fields
+    for flow in FLOWS[1:]:
+        assert f'"{flow}"' in table
 
 
 def test_every_command_and_file_it_names_exists():
