@@ -161,25 +161,35 @@ def measure(pipeline: Pipeline, corpus: Path, rounds: int) -> dict[str, list[flo
     return rates
 
 
-def compare_workers(data: str) -> None:
-    """Prints what threads and what worker processes take for a sample, without what starting them takes."""
-    for threads, workers in ((1, 0), (2, 0), (1, 2)):
-        config = PipelineConfig(data=(data,), batch=BATCH, threads=threads, workers=workers)
-        cpu, wall = [], []
-        for steps in (STEPS, 5 * STEPS):
-            before = sum(os.times()[:4])
-            with Pipeline(config).batches() as stream:
+def compare_workers(data: str, rounds: int) -> None:
+    """Prints what threads and what worker processes take for a sample: medians, and all rounds."""
+    ways = (1, 0), (2, 0), (1, 2)
+    figures = {way: [] for way in ways}
+    for _ in range(rounds):
+        for threads, workers in ways:
+            config = PipelineConfig(data=(data,), batch=BATCH, threads=threads, workers=workers)
+            figures[threads, workers].append(cost_and_rate(config))
+    for (threads, workers), pairs in figures.items():
+        costs, rates = zip(*pairs)
+        print(f"{threads} threads, {workers} workers:")
+        print(f"  {statistics.median(costs):8.2f} CPU-ms a sample   (", *(f"{c:.2f}" for c in costs), ")")
+        print(f"  {statistics.median(rates):8.0f} samples a second   (", *(f"{r:.0f}" for r in rates), ")")
+
+
+def cost_and_rate(config: PipelineConfig) -> tuple[float, float]:
+    """Processor time of a sample in ms, and samples a second, without what starting takes."""
+    cpu, wall = [], []
+    for steps in (STEPS, 6 * STEPS):
+        before = sum(os.times()[:4])
+        with Pipeline(config).batches() as stream:
+            next(stream)
+            begun = time.monotonic()
+            for _ in range(steps):
                 next(stream)
-                begun = time.monotonic()
-                for _ in range(steps):
-                    next(stream)
-                wall.append(time.monotonic() - begun)
-            cpu.append(sum(os.times()[:4]) - before)  # workers count once they have ended
-        samples = 4 * STEPS * BATCH
-        cost, rate = 1e3 * (cpu[1] - cpu[0]) / samples, samples / (wall[1] - wall[0])
-        print(
-            f"{threads} threads, {workers} workers: {cost:.2f} CPU-ms a sample, {rate:.0f} samples a second"
-        )
+            wall.append(time.monotonic() - begun)
+        cpu.append(sum(os.times()[:4]) - before)  # workers count once they have ended
+    samples = 5 * STEPS * BATCH
+    return 1e3 * (cpu[1] - cpu[0]) / samples, samples / (wall[1] - wall[0])
 
 
 def main(argv: list[str]) -> None:
@@ -194,7 +204,7 @@ def main(argv: list[str]) -> None:
         )
         pipeline = Pipeline(PipelineConfig(data=(str(prepared),), batch=BATCH, threads=2))
         rates = measure(pipeline, corpus, FLAGS.rounds)
-        compare_workers(str(prepared))
+        compare_workers(str(prepared), FLAGS.rounds)
     speed = statistics.median(rates["pipeline"])
     figures = {
         "samples_per_cpu_second": speed,
