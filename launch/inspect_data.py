@@ -124,7 +124,11 @@ def _check_sheet(path: epath.Path) -> None:
 
 
 def _write_sheet(file: str) -> None:
-    from launch.contact_sheet import draw_samples, draw_sheet  # JAX takes seconds to start
+    import jax  # takes seconds to start
+
+    from launch.contact_sheet import draw_samples, draw_sheet
+
+    jax.config.update("jax_platforms", "cpu")  # a picture is not worth taking a TPU from a training run
 
     draw_sheet(*draw_samples(FLAGS.data, FLAGS.samples, FLAGS.seed)).savefig(file, dpi=80)
     print(f"\nsheet     {file}")
