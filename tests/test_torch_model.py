@@ -15,7 +15,7 @@ from hicmae_jax import objective, torch_model, torch_weights
 from hicmae_jax.config import FinetuneConfig, LossConfig, MaskConfig
 from hicmae_jax.finetune_model import HiCMAEFinetune
 from hicmae_jax.model import HiCMAE
-from tests import published_names, tiny
+from tests import golden_cases, published_names, tiny
 from tests.golden_torch import config_of, load_weights
 from tests.test_model import SWITCHES
 
@@ -124,6 +124,24 @@ def test_pretraining_agrees_with_jax_under_every_switch(switch):
     assert terms.keys() == jax_terms.keys()
     for term in terms:
         np.testing.assert_allclose(terms[term], jax_terms[term], **close, err_msg=term)
+
+
+def test_switches_are_not_idle():
+    """Every switch gives another loss from the same weights by name, and so, by the test above, in JAX."""
+    totals = {}
+    for switch, (of_model, of_loss, of_masks) in SWITCHES.items():
+        config, loss_config = tiny.model_config(**{"fusion_depth": 2} | of_model), LossConfig(**of_loss)
+        inputs = tiny.inputs(config, MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks))
+        model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
+        # Thrice the goldens' scale, so that what crosses from one stream to the other weighs more.
+        weights = golden_cases.weights(shapes_of(model))
+        load_weights(model, {name: 3 * value for name, value in weights.items()})
+        with torch.no_grad():
+            weight, group = loss_config.contrastive_weight, loss_config.group_size
+            terms = torch_model.pretrain_loss(model(*tensors(inputs)), 0.07, weight, group)
+        totals[switch] = float(terms["total"])
+    ascending = np.sort(list(totals.values()))
+    assert np.diff(ascending).min() > 0.01, totals
 
 
 @pytest.mark.parametrize("modality", torch_model.MODALITIES)
