@@ -12,11 +12,11 @@ TORCH := torch==2.13.0
 
 # An environment is finished only when its stamp is written, so that an interrupted install is redone.
 .venv: $(VENV)/.installed
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e '.[torch,beam,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,beam,tensorboard,dev]'
 	touch $@
 .PHONY: .venv
 
