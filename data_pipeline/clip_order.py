@@ -5,8 +5,8 @@ set. For storage that dislikes reads from everywhere at once, the shuffle can be
 shards: shards come in random order, K at a time, and clips are shuffled within those K.
 
 Permutations are sorted random numbers, kept while they are needed (4 bytes a clip). Grain's own shuffle is
-a cipher over at least 2^16 places: it needs no memory, but in a set of ten clips takes milliseconds a clip,
-and one seed in the first dozen tried left them in order.
+a cipher over at least 2^16 places: it needs no memory, but in a small set it walks through thousands of
+places outside the set for each one inside.
 """
 
 import bisect

@@ -118,7 +118,7 @@ class ClipSet:
         Raises:
             Exception: of many kinds, if the clip cannot be read or used.
         """
-        # ArrayRecord verifies a hash of every record it reads; a second checksum would cost 5 % more time.
+        # ArrayRecord verifies a hash of every record it reads; a second checksum costs more (`records`).
         sound = records.parse_audio(self.audio[clip], checksum=False)
         if (sound.fps, sound.sample_rate) != (self.about.fps, self.about.sample_rate):
             raise UnusableSampleError(f"{sound.fps} fps, {sound.sample_rate} Hz: not as the set says")
