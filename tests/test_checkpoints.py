@@ -1,0 +1,271 @@
+"""What is saved comes back bit for bit, on any mesh, whatever has interrupted the saving."""
+
+import contextlib
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hicmae_jax import sharding
+from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, load_parameters
+from hicmae_jax.train_state import TrainState
+
+RECORD = {
+    "config": {"seed": 3, "model": {"skip_layers": [4, 7]}},
+    "versions": {"jax": "0"},
+    "data": {"d": "f"},
+}
+# Not a number, a number below the smallest normal one, and the zero that has a sign.
+AWKWARD = [np.nan, 1e-42, -0.0]
+DEVICES_AND_FSDP = [(8, 1), (8, 4), (8, 8), (4, 2), (2, 1), (1, 1)]
+
+
+def mesh_of(devices, fsdp):
+    return sharding.make_mesh(fsdp, jax.devices()[:devices])
+
+
+def on_mesh(tree, mesh):
+    """Shapes and shardings of a state's leaves."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        tree,
+        sharding.state_shardings(tree, mesh, scan_encoders=False),
+    )
+
+
+def state_at(step, mesh, width=16):
+    """A state whose every leaf has its own random values."""
+    rng = np.random.default_rng(step)
+    params = {
+        "encoder": {"fc": {"kernel": np.zeros((width, 8), np.float32), "bias": np.zeros(8, np.float32)}},
+        "head": {"kernel": np.zeros((8, 24), np.float32)},
+    }
+    empty = TrainState(step=np.int32(step), params=params, opt_state=optax.adamw(1e-3).init(params))
+
+    def fill(leaf, where):
+        if not leaf.shape:
+            return jax.device_put(jnp.int32(step), where.sharding)
+        values = rng.standard_normal(leaf.shape).astype(np.float32)
+        values.flat[: len(AWKWARD)] = AWKWARD
+        return jax.device_put(values, where.sharding)
+
+    return jax.tree.map(fill, empty, on_mesh(empty, mesh))
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        one, other = np.asarray(one), np.asarray(other)
+        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+def steps_in(run):
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run with checkpoints of steps 5 and 6, from eight devices that split parameters in two."""
+    run = tmp_path_factory.mktemp("run")
+    states = {step: state_at(step, mesh_of(8, 2)) for step in (5, 6)}
+    with Checkpoints(run) as checkpoints:
+        for step, state in states.items():
+            checkpoints.save(step, state, RECORD | {"step": step})
+    return run, states
+
+
+@pytest.mark.parametrize(("devices", "fsdp"), DEVICES_AND_FSDP)
+def test_a_state_is_the_same_on_every_mesh(saved, devices, fsdp):
+    run, states = saved
+    wanted = on_mesh(states[6], mesh_of(devices, fsdp))
+    with Checkpoints(run) as checkpoints:
+        restored = checkpoints.restore(wanted)
+    assert_same_bits(restored, states[6])
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(
+        lambda leaf: leaf.sharding, wanted
+    )
+
+
+def test_one_device_saves_what_eight_go_on_with(tmp_path):
+    state = state_at(1, mesh_of(1, 1))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, RECORD)
+        assert_same_bits(checkpoints.restore(on_mesh(state, mesh_of(8, 4))), state)
+
+
+def test_an_earlier_step_and_its_record_can_be_asked_for(saved):
+    run, states = saved
+    with Checkpoints(run) as checkpoints:
+        assert checkpoints.latest_step() == 6
+        assert_same_bits(checkpoints.restore(on_mesh(states[5], mesh_of(2, 2)), step=5), states[5])
+        assert checkpoints.read_record(5) == RECORD | {"step": 5}
+        assert checkpoints.read_record() == RECORD | {"step": 6}
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints"])
+def test_parameters_come_alone_as_numpy_arrays(saved, inside):
+    run, states = saved
+    params, record = load_parameters(run / inside)
+    assert_same_bits(params, states[6].params)
+    assert {type(leaf) for leaf in jax.tree.leaves(params)} == {np.ndarray}
+    assert record == RECORD | {"step": 6}
+    assert_same_bits(load_parameters(run, step=5)[0], states[5].params)
+
+
+def test_relative_directories_do(saved, monkeypatch):
+    run, states = saved
+    monkeypatch.chdir(run.parent)
+    assert_same_bits(load_parameters(run.name)[0], states[6].params)
+
+
+def test_the_last_and_the_milestones_are_kept(tmp_path):
+    state = state_at(1, mesh_of(1, 1))
+    with Checkpoints(tmp_path, keep=2, milestone=3) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.save(step, state, RECORD)
+    assert steps_in(tmp_path) == [3, 6, 7]
+    with Checkpoints(tmp_path, keep=2, milestone=3) as checkpoints:
+        checkpoints.save(8, state, RECORD)
+        checkpoints.save(10, state, RECORD)
+    assert steps_in(tmp_path) == [3, 6, 8, 10]
+
+
+def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
+    state = state_at(1, mesh_of(8, 2), width=4096)
+    expected = jax.tree.map(np.array, state)
+    overwrite = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 0, tree), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, RECORD)
+        jax.block_until_ready(overwrite(state))
+        assert_same_bits(checkpoints.restore(on_mesh(expected, mesh_of(8, 2))), expected)
+
+
+def one_array(size=1000):
+    """A state whose failure cannot leave several arrays waiting, which would complain when they are freed."""
+    return {PARAMETERS: {"kernel": jnp.asarray(np.random.default_rng(0).random(size, np.float32))}}
+
+
+@contextlib.contextmanager
+def files_limited_to(size):
+    """Writing more than that into a file fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [Checkpoints.wait, lambda checkpoints: checkpoints.save(3, one_array(), RECORD), Checkpoints.close],
+    ids=["wait", "save", "close"],
+)
+def test_a_failed_save_is_an_error_and_the_one_before_remains(tmp_path, then):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, one_array(), RECORD)
+    checkpoints.wait()
+    message = r"checkpoints: the checkpoint of step 2 was not saved: .*File too large"
+    with files_limited_to(10_000):
+        checkpoints.save(2, one_array(size=100_000), RECORD)
+        with pytest.raises(RuntimeError, match=message):
+            then(checkpoints)
+    assert_same_bits(load_parameters(tmp_path)[0], one_array()[PARAMETERS])
+    with Checkpoints(tmp_path) as again:
+        assert again.latest_step() == 1
+        again.save(2, one_array(), RECORD)
+    assert steps_in(tmp_path) == [1, 2]
+
+
+# Dies when everything is written, at the moment when the checkpoint would get its name.
+KILLED = textwrap.dedent("""
+    import os, signal, sys
+    import jax, jax.numpy as jnp
+    from hicmae_jax.checkpoints import Checkpoints
+
+    def die(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints = Checkpoints(sys.argv[1])
+    checkpoints.save(1, {"params": {"kernel": jnp.arange(4.0)}}, {"step": 1})
+    checkpoints.wait()
+    os.rename = os.replace = die
+    checkpoints.save(2, {"params": {"kernel": jnp.ones(4)}}, {"step": 2})
+    checkpoints.wait()
+""")
+
+
+def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(tmp_path):
+    process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert "1" in left
+    assert len(left) == 2
+    params, record = load_parameters(tmp_path)
+    assert (params["kernel"].tolist(), record) == ([0, 1, 2, 3], {"step": 1})
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+        checkpoints.save(2, {"params": {"kernel": jnp.ones(4)}}, {"step": 2})
+    assert steps_in(tmp_path) == [1, 2]
+    assert load_parameters(tmp_path)[1] == {"step": 2}
+
+
+def test_a_save_must_go_forward(saved):
+    run, states = saved
+    with Checkpoints(run) as checkpoints, pytest.raises(ValueError, match="step 6 cannot be saved, because"):
+        checkpoints.save(6, states[6], RECORD)
+
+
+@pytest.mark.parametrize("numbers", [{"keep": 0}, {"milestone": 0}])
+def test_a_policy_that_would_keep_nothing_is_refused(tmp_path, numbers):
+    with pytest.raises(ValueError, match="at least 1"):
+        Checkpoints(tmp_path / "run", **numbers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_checkpoint_is_refused_with_what_is_there(saved, tmp_path):
+    run, _ = saved
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 7; it holds those of 5, 6$"):
+        load_parameters(run, step=7)
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such directory$"):
+        load_parameters(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no complete checkpoint, only nothing$"):
+        load_parameters(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(FileNotFoundError, match=r"holds no complete checkpoint, only notes.txt$"):
+        load_parameters(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt"}
+
+
+def test_a_state_of_other_arrays_is_refused_by_name(saved):
+    run, _ = saved
+    mesh = mesh_of(1, 1)
+    other = state_at(6, mesh, width=32)
+    other.params["decoder"] = other.params.pop("head")
+    message = (
+        r"6: the checkpoint does not fit: params/decoder/kernel is missing; "
+        r"params/head/kernel has no place in this run; "
+        r"params/encoder/fc/kernel is float32\[16, 8\], not float32\[32, 8\] and 2 more$"
+    )
+    with Checkpoints(run) as checkpoints, pytest.raises(ValueError, match=message):
+        checkpoints.restore(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), other))
+
+
+@pytest.mark.parametrize(
+    "damaged", ["state/manifest.ocdbt", "state/_METADATA", "state/d/*", "record/metadata"]
+)
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path, damaged):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, one_array(), RECORD)
+    for path in (tmp_path / "checkpoints/4").glob(damaged):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="checkpoints/4: the checkpoint of step 4 is damaged") as refused:
+        load_parameters(tmp_path)
+    assert "\n" not in str(refused.value)
