@@ -1,0 +1,223 @@
+"""The numbers of a run, a line of JSON for each logged step, optionally also in TensorBoard and W&B.
+
+`metrics.jsonl` in the run's directory is the record; the others mirror it. JSON has no NaN and no infinity:
+they are written as the strings "NaN", "Infinity" and "-Infinity", and read back as numbers.
+"""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+_WANDB_ID = "wandb_id.txt"
+_NOT_IN_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+Values = Mapping[str, float | Sequence[float]]
+
+
+class MetricsLog:
+    """Writes a run's metrics. Use it as a context manager, or call `close`."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        resume_step: int | None = None,
+        tensorboard: bool = False,
+        wandb_project: str = "",
+        config: Mapping[str, Any] | None = None,
+        active: bool = True,
+    ) -> None:
+        """Open the log, and remove what lies after the step that the run goes on from.
+
+        Such lines, and one that was torn, were left by a run that was killed after its last checkpoint; it
+        will write them again.
+
+        Args:
+            directory: the run's, on a local or mounted disk.
+            resume_step: updates made by the run so far; None for a run that begins, which removes all lines.
+            tensorboard: also write TensorBoard's event files, under `tensorboard`.
+            wandb_project: also write to this project of Weights & Biases; empty for none.
+            config: the run's settings, for Weights & Biases.
+            active: false in all processes of a run but the first: nothing is opened or written.
+
+        Raises:
+            RuntimeError: TensorBoard or Weights & Biases is asked for and not installed.
+            ValueError: the file is damaged, or the directory is not on a disk.
+        """
+        self._file = self._tensorboard = self._wandb = None
+        if not active:
+            return
+        if "://" in os.fspath(directory):
+            raise ValueError(
+                f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a local "
+                "or mounted disk"
+            )
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        last_step = -1 if resume_step is None else resume_step
+        # First those that may be missing: a run refused for their sake has changed nothing.
+        if tensorboard:
+            self._tensorboard = _open_tensorboard(directory, last_step)
+        if wandb_project:
+            self._wandb = _open_wandb(directory, wandb_project, config)
+        _remove_after(directory / FILE, last_step)
+        self._file = (directory / FILE).open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def write(self, step: int, values: Values) -> None:
+        """Add a line; it has reached the file when this returns.
+
+        Args:
+            step: updates made.
+            values: name → number, or a sequence of numbers, which TensorBoard and Weights & Biases get one
+                by one as `name/0`, `name/1`, …
+
+        Raises:
+            ValueError: a value of more than one dimension, or one named `step`.
+        """
+        if self._file is None:
+            return
+        if "step" in values:
+            raise ValueError("`step` is the name of the step's number, not of a value")
+        numbers = {name: _numbers(name, value) for name, value in values.items()}
+        line = {"step": int(step), **{name: _to_json(value) for name, value in numbers.items()}}
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+        scalars = _scalars(numbers)
+        if self._tensorboard:
+            for name, value in scalars.items():
+                self._tensorboard.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log({"step": int(step), **scalars})
+
+    def close(self) -> None:
+        """Close everything."""
+        if self._file:
+            self._file.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read the lines of a run's log, in their order; a last line that is still being written is left out.
+
+    Args:
+        directory: the run's.
+
+    Returns:
+        For each line a dictionary with `step` and the values, numbers or lists of numbers.
+
+    Raises:
+        FileNotFoundError: the run has no log.
+        ValueError: the file is damaged.
+    """
+    path = Path(directory) / FILE
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file, so this is not the directory of a run")
+    return [{name: _from_json(value) for name, value in line.items()} for _, line in _lines(path)]
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Each line's text and content, without a last one that was torn."""
+    found = []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            _ = int(line["step"])
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(texts):
+                break
+            raise ValueError(f"{path}: line {number} is not a line of metrics: {text[:60]!r}") from error
+        found.append((text, line))
+    return found
+
+
+def _remove_after(path: Path, last_step: int) -> None:
+    """Keep the lines up to a step; the file is replaced whole or not at all."""
+    if not path.exists():
+        return
+    kept = "".join(f"{text}\n" for text, line in _lines(path) if line["step"] <= last_step)
+    replacement = path.with_suffix(".partial")
+    replacement.write_text(kept, encoding="utf-8")
+    replacement.replace(path)
+
+
+def _numbers(name: str, value: float | Sequence[float]) -> float | list[float]:
+    array = np.asarray(value)
+    if array.ndim > 1 or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} has shape {array.shape} and type {array.dtype}: not a number or a list of them"
+        )
+    return array.tolist()
+
+
+def _to_json(value: float | list[float]) -> Any:
+    if isinstance(value, list):
+        return [_to_json(one) for one in value]
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(one) for one in value]
+    return _NOT_IN_JSON[value] if isinstance(value, str) else value
+
+
+def _scalars(numbers: Mapping[str, float | list[float]]) -> dict[str, float]:
+    scalars = {}
+    for name, value in numbers.items():
+        parts = (
+            {f"{name}/{i}": one for i, one in enumerate(value)} if isinstance(value, list) else {name: value}
+        )
+        scalars |= parts
+    return scalars
+
+
+def _open_tensorboard(directory: Path, last_step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"TensorBoard's log needs {error.name}: pip install 'hicmae_jax[tensorboard]'"
+        ) from error
+    # Readers drop what an interrupted run has written after the step.
+    return SummaryWriter(str(directory / TENSORBOARD), purge_step=last_step + 1)
+
+
+def _open_wandb(directory: Path, project: str, config: Mapping[str, Any] | None) -> Any:
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise RuntimeError(f"Weights & Biases needs {error.name}: pip install 'hicmae_jax[wandb]'") from error
+    # A run that goes on is the same run there.
+    identity = directory / _WANDB_ID
+    if not identity.exists():
+        identity.write_text(uuid.uuid4().hex)
+    run = wandb.init(
+        project=project,
+        dir=str(directory),
+        config=dict(config or {}),
+        id=identity.read_text(),
+        resume="allow",
+    )
+    # Steps of our own, because its counter refuses to go back to where a killed run is resumed.
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    return run
