@@ -61,6 +61,12 @@ class OptimizerConfig:
             raise ValueError(f"batch {self.batch} must be at least 1: the rate is proportional to it")
         if not 0 <= self.base_minimum <= self.base_rate:
             raise ValueError(f"base_minimum {self.base_minimum} is not in 0 … base_rate {self.base_rate}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {self.betas} are not in [0, 1)")
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon {self.epsilon} is not positive")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay {self.weight_decay} is negative")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay {self.layer_decay} is not in (0, 1]")
 

@@ -1,0 +1,138 @@
+"""The command line's configuration: `--config=configs/pretrain.py:B --config.batch=64`, for any launcher.
+
+A launcher ends in `config_flag.run(main)`, and within `main` `FLAGS.config` is the configuration with the
+changes made. Whatever is wrong with the command line or the file is one line on stderr, and exit code 1,
+before `main` begins.
+
+The file is loaded here and its settings declared as flags by `ml_collections`, whose own way to load a file
+is deprecated in Python and says little of what is wrong.
+"""
+
+import importlib.machinery
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from hicmae_jax import typed_settings
+
+_FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
+_MISSING = "--config is missing: name a file, such as --config=configs/pretrain.py:B"
+_CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
+
+
+class _WholeNumberOrNone(flags.IntegerParser):
+    """`none` unsets a setting, such as epochs in favour of steps."""
+
+    def parse(self, argument: str | int) -> int | None:
+        if argument in ("none", "None"):
+            return None
+        try:
+            return super().parse(argument)
+        except (TypeError, ValueError):
+            raise ValueError("not a whole number or none") from None
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Run a launcher's `main` once the command line is understood; never returns."""
+
+    def parse_or_exit(argv: list[str]) -> list[str]:
+        try:
+            return parse(argv)
+        except ValueError as error:
+            print(f"{Path(argv[0]).stem}: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(main, flags_parser=parse_or_exit)
+
+
+def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parse a command line with `--config`; the configuration becomes `flag_values.config`.
+
+    Args:
+        argv: with the program's name first.
+        flag_values: where the launcher's other flags are declared.
+
+    Returns:
+        The program's name.
+
+    Raises:
+        ValueError: one line that says what is wrong where.
+    """
+    try:
+        given, argv = _take_file(flag_values.read_flags_from_files(argv, force_gnu=False))
+        if given is not None:
+            _declare(load(given), argv, flag_values)
+        elif any(map(_CHANGE.fullmatch, argv)):
+            raise ValueError(_MISSING)
+        rest = flag_values(argv)  # answers --help, with or without a file
+    except flags.Error as error:
+        raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from None
+    if rest[1:]:
+        raise ValueError(f"do not know what to do with {rest[1]!r}: options begin with --")
+    if given is None:
+        raise ValueError(_MISSING)
+    return rest
+
+
+def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
+    """The value of `--config`, None if it is not given, and the words without it."""
+    places = [place for place, word in enumerate(argv) if _FILE.fullmatch(word)]
+    if not places:
+        return None, argv
+    if len(places) > 1:
+        raise ValueError("--config is given more than once")
+    place = places[0]
+    given, after = _FILE.fullmatch(argv[place])["value"], place + 1
+    if given is None:
+        given, after = "".join(argv[after : after + 1]), after + 1
+    if not given or given.startswith("-"):
+        raise ValueError(_MISSING)
+    return given, argv[:place] + argv[after:]
+
+
+def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues) -> None:
+    """Declare a flag for each setting that the command line changes."""
+    known = typed_settings.flatten(config.to_dict(preserve_field_references=True))
+    for change in filter(None, map(_CHANGE.fullmatch, argv)):
+        key = change["key"]
+        inside = [name for name in known if name.startswith(f"{key}.")]
+        if inside:
+            raise ValueError(f"--config.{key} is a section: change a setting, such as --config.{inside[0]}")
+        if key not in known:
+            meant = typed_settings.nearest(key, known)
+            raise ValueError(f"there is no setting --config.{key}; the nearest is --config.{meant}")
+    config_flags.register_flag_parser_for_type(int, _WholeNumberOrNone())
+    config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
+
+
+def load(given: str) -> ConfigDict:
+    """Load a configuration.
+
+    Args:
+        given: `FILE`, or `FILE:ARGUMENT` for a file whose `get_config` takes one.
+
+    Raises:
+        ValueError: one line: the file cannot be read or run, or makes no configuration.
+    """
+    path, *argument = given.split(":", 1)
+    loader = importlib.machinery.SourceFileLoader("configuration", path)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    try:
+        loader.exec_module(module)
+        config = module.get_config(*argument)
+    except SyntaxError as error:
+        raise ValueError(f"--config={given}: {error.filename}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:  # whatever a configuration file may do
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f"line {lines[-1].lineno}: " if lines else ""
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"--config={given}: {where}{' '.join(what.split())}") from None
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"--config={given}: get_config made a {type(config).__name__}, not a ConfigDict")
+    return config

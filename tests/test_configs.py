@@ -1,0 +1,77 @@
+"""The configuration files: each is a valid run, and the recipe is the published one."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from configs import demo, pretrain
+from hicmae_jax import run_config, sizes
+from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.optim import OptimizerConfig, warmup_cosine
+from hicmae_jax.preprocess import PreprocessConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+def resolved(config, platform="cpu"):
+    config.data.sets = ("data/dev",)
+    return run_config.from_config_dict(config, platform)
+
+
+def test_the_recipe_for_b_is_the_published_one():
+    run = resolved(pretrain.get_config("B"), "tpu")
+    execution = {"dtype": "bfloat16", "scan_encoders": True, "remat_encoder": "full"}
+    assert run.model == ModelConfig(**execution)
+    assert run.masks == MaskConfig()
+    assert run.loss == LossConfig(negatives="group:40")
+    assert run.preprocess == PreprocessConfig(model=run.model)
+    assert run.optimizer_config(6822) == OptimizerConfig(steps_per_epoch=6822)
+    assert (run.batch, run.accumulate, run.data.frames, run.data.stride) == (160, 1, 16, 4)
+    assert run.total_steps(6822) == 682_200
+
+
+def test_the_recipes_rates_are_the_published_ones():
+    rate = resolved(pretrain.get_config("B")).optimizer_config(6822).schedule()
+    peak, minimum = 3e-4 * 160 / 256, 1e-5 * 160 / 256
+    published = warmup_cosine(peak, minimum, 5 * 6822, 100 * 6822)
+    steps = (0, 1, 5 * 6822 - 1, 5 * 6822, 300_000, 682_199)
+    assert [float(rate(step)) for step in steps] == [float(published(step)) for step in steps]
+    assert float(rate(5 * 6822)) == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("size", sizes.SIZES)
+def test_every_size_has_the_recipe(size):
+    run = resolved(pretrain.get_config(size))
+    expected = sizes.model_config(size, scan_encoders=True, remat_encoder="full")
+    assert run.model == expected
+    assert run.batch == 160
+
+
+def test_runlocal_changes_batch_length_and_intervals_alone():
+    whole, local = (resolved(pretrain.get_config(argument)) for argument in ("S", "S,runlocal"))
+    assert local.model == whole.model
+    assert local.preprocess == whole.preprocess
+    assert dataclasses.replace(local.loss, negatives=whole.loss.negatives) == whole.loss
+    assert local.batch < whole.batch
+    assert local.total_steps(6822) < 100
+    assert local.checkpoint.every < local.total_steps(6822)
+
+
+@pytest.mark.parametrize("argument", ["B,runlocl", "B,", "B,runlocal,fast"])
+def test_another_argument_is_refused(argument):
+    with pytest.raises(ValueError, match=r"is not <size>\[,runlocal\]"):
+        pretrain.get_config(argument)
+
+
+def test_the_demo_is_a_small_run_over_as_much_time_as_the_recipe():
+    run, recipe = resolved(demo.get_config()), resolved(pretrain.get_config("B"))
+    assert run.data.frames * run.data.stride == recipe.data.frames * recipe.data.stride
+    assert run.data.stride % 4 == 0  # the stored phases
+    assert run.model.audio_frames == recipe.model.audio_frames
+    assert run.model.dtype == "float32"
+    assert run.masks == recipe.masks
+
+
+def test_every_file_has_a_test():
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"__init__", "pretrain", "demo"}

@@ -1,0 +1,351 @@
+"""Runs from configurations: every setting arrives, every mistake is one line with the setting's name."""
+
+import dataclasses
+import json
+
+import pytest
+from ml_collections import ConfigDict, config_dict
+
+from configs import pretrain
+from data_pipeline.pipeline import PipelineConfig
+from hicmae_jax import run_config, typed_settings
+from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.optim import OptimizerConfig
+from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, LogConfig
+
+SECTIONS = {
+    "model": ModelConfig,
+    "masks": MaskConfig,
+    "loss": LossConfig,
+    "preprocess": PreprocessConfig,
+    "optimizer": OptimizerConfig,
+    "data": PipelineConfig,
+    "checkpoint": CheckpointConfig,
+    "log": LogConfig,
+    "evaluation": EvaluationConfig,
+}
+
+# Fields that are not set under their own name, and what sets them.
+SET_OTHERWISE = {
+    "preprocess.model": "model",
+    "preprocess.masks": "masks",
+    "optimizer.batch": "batch",
+    "optimizer.epochs": "epochs",
+    "optimizer.warmup_epochs": "warmup_epochs",
+    "optimizer.steps_per_epoch": "data.sets",
+    "optimizer.layer_decay": None,  # of fine-tuning
+    "data.data": "data.sets",
+    "data.batch": "batch",
+    "data.seed": "seed",
+    "data.frames": "model.frames",
+}
+
+# A valid other value of every setting, with what must change along.
+OTHER_VALUES = {
+    "size": "S",
+    "seed": 7,
+    "batch": 80,
+    "epochs": 50,
+    "warmup_epochs": 3,
+    "steps": (1000, {"epochs": None, "warmup_epochs": None, "warmup_steps": 10}),
+    "warmup_steps": (20, {"epochs": None, "warmup_epochs": None, "steps": 1000}),
+    "accumulate": 2,
+    "fsdp": 4,
+    "model.image_size": 96,
+    "model.frames": 8,
+    "model.tubelet": 4,
+    "model.patch": 32,
+    "model.audio_frames": 128,
+    "model.audio_bins": (128, {"model.patch": 32}),  # Kaldi's alone
+    "model.encoder_dim": 768,
+    "model.encoder_heads": 4,
+    "model.encoder_depth": 12,
+    "model.decoder_dim": 192,
+    "model.decoder_heads": 4,
+    "model.decoder_depth": 6,
+    "model.fusion_depth": 0,
+    "model.fusion_flow": "raw-input",
+    "model.skip_layers": [5, 10],
+    "model.skip_connections": False,
+    "model.skip_order": "shallowest-first",
+    "model.dtype": "bfloat16",
+    "model.scan_encoders": False,
+    "model.remat_encoder": "dots",
+    "model.remat_fusion": "full",
+    "model.remat_decoder": "full",
+    "masks.video_kind": "random",
+    "masks.video_ratio": 0.75,
+    "masks.audio_kind": "time",
+    "masks.audio_ratio": 0.6,
+    "masks.video_decode_fraction": 0.5,
+    "masks.audio_decode_fraction": 0.5,
+    "loss.contrastive_weight": 0.0,
+    "loss.temperature": 0.1,
+    "loss.negatives": "global",
+    "loss.frame_difference": False,
+    "preprocess.multi_scale_crop": False,
+    "preprocess.gain": False,
+    "preprocess.roll": True,
+    "preprocess.evaluation_gain": True,
+    "optimizer.base_rate": 1e-3,
+    "optimizer.base_minimum": 0.0,
+    "optimizer.betas": [0.9, 0.98],
+    "optimizer.epsilon": 1e-6,
+    "optimizer.weight_decay": 0.1,
+    "data.sets": ["a", "b"],
+    "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
+    "data.stride": 8,
+    "data.shuffle_window": 16,
+    "data.threads": 3,
+    "data.workers": 2,
+    "data.prefetch": 4,
+    "checkpoint.every": 500,
+    "checkpoint.keep": 5,
+    "checkpoint.milestone": 10_000,
+    "log.every": 10,
+    "log.tensorboard": True,
+    "log.wandb": "hicmae",
+    "log.profile_step": 100,
+    "log.profile_steps": 5,
+    "evaluation.sets": ["test"],
+    "evaluation.clips": 128,
+    "evaluation.every": (1000, {"evaluation.sets": ("test",)}),
+    "evaluation.batch": 16,
+}
+
+
+def run_of(changes=(), argument="B", platform="cpu"):
+    config = pretrain.get_config(argument).lock()
+    config.update_from_flattened_dict({"data.sets": ("data/dev",)} | dict(changes))
+    return run_config.from_config_dict(config, platform)
+
+
+def setting(run, key):
+    return typed_settings.flatten(run.to_dict())[key]
+
+
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_every_setting_arrives_and_comes_back(key):
+    other = OTHER_VALUES[key]
+    value, along = other if isinstance(other, tuple) else (other, {})
+    # Nothing reads a list on the command line; tuples are what a file has.
+    given = tuple(value) if isinstance(value, list) else value
+    changed = run_of({key: given} | along)
+    assert setting(changed, key) == value
+    assert changed != run_of()
+    read_back = json.loads(json.dumps(changed.to_dict()))
+    assert read_back == changed.to_dict()
+    assert run_config.from_config_dict(read_back, "cpu") == changed
+
+
+def test_the_recipe_names_every_setting_and_no_other():
+    keys = set(typed_settings.flatten(pretrain.get_config().to_dict()))
+    assert keys == set(run_config.settings()) == set(OTHER_VALUES)
+
+
+def test_every_field_of_the_parts_is_a_setting():
+    fields = {
+        f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)
+    }
+    assert fields - set(run_config.settings()) == set(SET_OTHERWISE)
+    assert set(SET_OTHERWISE.values()) - {None} - set(SECTIONS) <= set(run_config.settings())
+
+
+def test_fields_that_are_set_otherwise_agree():
+    run = run_of({"batch": 80, "seed": 3, "model.frames": 8, "masks.video_ratio": 0.5})
+    assert (run.data.batch, run.optimizer.batch) == (80, 80)
+    assert run.data.seed == 3
+    assert run.data.frames == run.model.frames == 8
+    assert run.preprocess.masks.video_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model.skip_connections": False}, {"decoder_skips": ()}),
+        ({"model.skip_order": "shallowest-first"}, {"decoder_skips": (4, 7, 10)}),
+        ({"model.skip_layers": (10,)}, {"decoder_skips": (10,)}),
+        ({"model.encoder_depth": 12}, {"encoder_depth": 12, "skip_layers": (5, 8, 12)}),
+        ({"model.fusion_flow": "video-first"}, {"fusion_flow": "video-first"}),
+        ({"model.fusion_depth": 0}, {"fusion_depth": 0}),
+        ({"model.encoder_dim": 256, "model.encoder_heads": 4}, {"encoder_dim": 256, "decoder_dim": 384}),
+        ({"size": "S"}, {"encoder_dim": 384, "decoder_dim": 192, "decoder_heads": 3}),
+    ],
+)
+def test_ablations_of_the_model(changes, expected):
+    model = run_of(changes).model
+    assert {name: getattr(model, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({}, ((80, 720), (26, 102))),
+        ({"masks.video_ratio": 0.75}, ((200, 600), (26, 102))),
+        ({"masks.audio_kind": "frequency", "masks.audio_ratio": 0.5}, ((80, 720), (64, 64))),
+        ({"masks.video_decode_fraction": 0.5}, ((80, 360), (26, 102))),
+    ],
+)
+def test_ablations_of_the_masks(changes, sizes):
+    run = run_of(changes)
+    assert run.masks.sizes(run.model) == sizes
+
+
+def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwise():
+    assert run_of(platform="cpu").model.dtype == "float32"
+    assert {run_of(platform=name).model.dtype for name in ("gpu", "tpu")} == {"bfloat16"}
+    assert run_of({"model.dtype": "float32"}, platform="gpu").model.dtype == "float32"
+
+
+def test_steps_give_the_schedule_that_as_many_epochs_give():
+    by_epoch = run_of({"epochs": 4, "warmup_epochs": 1})
+    by_step = run_of({"epochs": None, "warmup_epochs": None, "steps": 40, "warmup_steps": 10})
+    assert by_epoch.total_steps(10) == by_step.total_steps(10) == by_step.total_steps(999) == 40
+    one, other = (run.optimizer_config(10).schedule() for run in (by_epoch, by_step))
+    assert [float(one(step)) for step in range(42)] == [float(other(step)) for step in range(42)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        # Names and types.
+        ({"model.image_size": "160"}, "model.image_size = '160' is not a whole number"),
+        ({"model.skip_connections": 1}, "model.skip_connections = 1 is not True or False"),
+        ({"batch": True}, "batch = True is not a whole number"),
+        ({"batch": None}, "batch = None is not a whole number"),
+        ({"epochs": 2.5}, "epochs = 2.5 is not a whole number or None"),
+        ({"loss.temperature": "hot"}, "loss.temperature = 'hot' is not a number"),
+        ({"loss.temperature": float("nan")}, "loss.temperature = nan is not a number"),
+        ({"optimizer.base_rate": float("inf")}, "optimizer.base_rate = inf is not a number"),
+        ({"log.wandb": 3}, "log.wandb = 3 is not a text"),
+        ({"data.sets": "data/dev"}, "data.sets = 'data/dev' is not a tuple of texts"),
+        ({"data.sets": (1,)}, "data.sets = (1,) is not a tuple of texts"),
+        ({"data.weights": ("a",)}, "data.weights = ('a',) is not a tuple of numbers"),
+        ({"optimizer.betas": (0.9,)}, "optimizer.betas = (0.9,) is not a tuple of 2 numbers"),
+        ({"model.skip_layers": (4.0,)}, "model.skip_layers = (4.0,) is not a tuple of whole numbers or None"),
+        # Size, seed, batch, length.
+        ({"size": "XXL"}, "size = 'XXL': choose one of mu, T, S, B, L, H, g"),
+        ({"seed": -1}, "seed -1 is not in 0 … 4294967295"),
+        ({"seed": 2**32}, "seed 4294967296 is not in"),
+        ({"batch": 0}, "batch 0 is not at least 1"),
+        ({"fsdp": 0}, "fsdp 0 is not at least 1"),
+        ({"accumulate": 0}, "accumulate 0 is not at least 1"),
+        ({"accumulate": 3}, "batch 160 is not a multiple of accumulate 3"),
+        (
+            {"batch": 100},
+            "loss.negatives = 'group:40': batch / accumulate, 100 clips, is not a multiple of",
+        ),
+        ({"accumulate": 8}, "loss.negatives = 'group:40': batch / accumulate, 20 clips, is not"),
+        (
+            {"accumulate": 4, "loss.negatives": "global"},
+            "accumulate 4 with loss.negatives = 'global': a micro-batch would see its own negatives alone; "
+            "say group:40 if that is meant, or accumulate 1",
+        ),
+        ({"epochs": None}, "epochs None and steps None are both none: give one of them"),
+        ({"steps": 100}, "epochs 100 and steps 100 are both given: give one of them"),
+        ({"warmup_epochs": None}, "epochs 100 goes with warmup_epochs, and with warmup_steps none"),
+        ({"warmup_steps": 10}, "epochs 100 goes with warmup_epochs, and with warmup_steps none"),
+        ({"epochs": None, "steps": 9}, "steps 9 goes with warmup_steps, and with warmup_epochs none"),
+        ({"epochs": 0}, "epochs 0 is not at least 1"),
+        ({"warmup_epochs": 100}, "warmup_epochs 100 is not in 0 … 99, short of epochs 100"),
+        ({"warmup_epochs": -1}, "warmup_epochs -1 is not in"),
+        # The parts' own checks, under the file's names.
+        ({"model.image_size": 100}, "model.image_size 100 is not a positive multiple of the patch 16"),
+        ({"model.encoder_heads": 7}, "model.encoder_dim 512 is not a positive multiple of encoder_heads 7"),
+        ({"model.dtype": "float16"}, "model.dtype = 'float16': choose one of float32, bfloat16"),
+        ({"model.fusion_flow": "both"}, "model.fusion_flow = 'both': choose one of"),
+        ({"model.decoder_depth": 3}, "model: 3 skip_layers need a decoder_depth of 4 or more"),
+        ({"model.audio_bins": 64}, "model.audio_bins 64: log-mel features have 128"),
+        ({"masks.video_kind": "time"}, "masks.video_kind = 'time': choose one of tube, random"),
+        (
+            {"masks.video_ratio": 1.0},
+            "masks.video_ratio: mask ratio 1.0 of 100 units leaves no visible",
+        ),
+        ({"masks.audio_ratio": 0.0}, "masks.audio_ratio: mask ratio 0.0 of 128 units leaves no masked token"),
+        ({"masks.audio_decode_fraction": 1.5}, "masks.audio_decode_fraction: decode fraction 1.5 is not in"),
+        ({"loss.temperature": 0.0}, "loss.temperature 0.0 must be positive"),
+        ({"loss.negatives": "local"}, "loss.negatives = 'local': choose `global` or `group:N`"),
+        ({"optimizer.base_minimum": 1.0}, "optimizer.base_minimum 1.0 is not in 0 … base_rate 0.0003"),
+        ({"optimizer.betas": (0.9, 1.0)}, "optimizer.betas (0.9, 1.0) are not in [0, 1)"),
+        ({"optimizer.epsilon": 0.0}, "optimizer.epsilon 0.0 is not positive"),
+        ({"optimizer.weight_decay": -0.1}, "optimizer.weight_decay -0.1 is negative"),
+        ({"data.sets": ()}, "data.sets is empty: name the directories of prepared sets to train on"),
+        ({"data.weights": (1.0, 2.0)}, "data.weights (1.0, 2.0): give a positive one for each of 1 sets"),
+        ({"data.stride": 0}, "model.frames 16 and stride 0 must both be at least 1"),
+        ({"data.threads": 0}, "data.threads 0 is not at least 1"),
+        ({"data.workers": -1}, "data.workers -1 is not at least 0"),
+        ({"checkpoint.every": 0}, "checkpoint.every 0 is not at least 1"),
+        ({"checkpoint.keep": 0}, "checkpoint.keep 0 is not at least 1"),
+        (
+            {"checkpoint.milestone": 1500},
+            "checkpoint.milestone 1500 is not a multiple of checkpoint.every",
+        ),
+        ({"log.every": 0}, "log.every 0 is not at least 1"),
+        ({"log.profile_step": -1}, "log.profile_step -1 is not at least 0"),
+        ({"evaluation.clips": 1}, "evaluation.clips 1 is not at least 2"),
+        ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_the_settings_name(changes, line):
+    config = typed_settings.flatten(pretrain.get_config("B").to_dict()) | {"data.sets": ("data/dev",)}
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        run_config.from_config_dict(config | changes, "cpu")
+    assert str(raised.value).startswith(line)
+    assert "\n" not in str(raised.value)
+
+
+def test_negatives_of_the_whole_batch_may_be_accumulated_where_contrast_is_off():
+    changes = {"accumulate": 4, "loss.negatives": "global", "loss.contrastive_weight": 0.0}
+    assert run_of(changes).accumulate == 4
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("model.encoder_dims", "model.encoder_dim"),
+        ("optimiser.weight_decay", "optimizer.weight_decay"),
+        ("temperature", "loss.temperature"),
+        ("checkpoint.evry", "checkpoint.every"),
+        ("seeed", "seed"),
+    ],
+)
+def test_a_setting_of_ones_own_file_that_does_not_exist_is_named_with_the_nearest(key, meant):
+    config = pretrain.get_config()
+    section, _, name = key.rpartition(".")
+    if section and section not in config:
+        config[section] = ConfigDict()
+    (config[section] if section else config)[name] = 1
+    with pytest.raises(ValueError, match=f"^there is no setting {key}; the nearest is {meant}$"):
+        run_config.from_config_dict(config, "cpu")
+
+
+@pytest.mark.parametrize(("key", "missing"), [("seed", "seed"), ("loss.temperature", "loss.temperature")])
+def test_a_missing_setting_is_named(key, missing):
+    tree = typed_settings.flatten(pretrain.get_config().to_dict())
+    del tree[key]
+    with pytest.raises(ValueError, match=f"^{missing} is missing$"):
+        run_config.from_config_dict(tree, "cpu")
+
+
+def test_a_section_that_is_a_value_is_refused():
+    tree = pretrain.get_config().to_dict() | {"loss": "l2"}
+    with pytest.raises(ValueError, match=r"^loss = 'l2' must be a section of settings$"):
+        run_config.from_config_dict(tree, "cpu")
+
+
+def test_a_required_value_that_nobody_gave_is_refused():
+    config = pretrain.get_config()
+    config.data.sets = config_dict.required_placeholder(tuple)
+    with pytest.raises(ValueError, match="required_placeholder without a value"):
+        run_config.from_config_dict(config, "cpu")
+
+
+def test_the_printed_form_has_a_line_for_every_setting_in_two_columns():
+    lines = run_of().as_text().splitlines()
+    assert [line.split()[0] for line in lines] == list(run_config.settings())
+    assert len({line.index(line.split(maxsplit=1)[1]) for line in lines}) == 1
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert shown["model.skip_layers"] == "4, 7, 10"
+    assert shown["model.dtype"] == "float32"
+    assert shown["steps"] == "none"
