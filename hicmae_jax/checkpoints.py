@@ -159,7 +159,8 @@ class Checkpoints:
 def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Read the parameters of a run without its optimiser state, on any machine.
 
-    Safe beside a run that is still training: nothing is written or removed.
+    Safe beside a run that is still training: nothing is written or removed. In a run of several processes
+    all of them call it.
 
     Args:
         directory: a run's directory, or its `checkpoints`.

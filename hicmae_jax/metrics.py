@@ -56,8 +56,8 @@ class MetricsLog:
             return
         if "://" in os.fspath(directory):
             raise ValueError(
-                f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a local "
-                "or mounted disk"
+                f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a "
+                "local or mounted disk"
             )
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)

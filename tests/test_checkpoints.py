@@ -177,6 +177,7 @@ def test_a_failed_save_is_an_error_and_the_one_before_remains(tmp_path, then):
         checkpoints.save(2, one_array(size=100_000), RECORD)
         with pytest.raises(RuntimeError, match=message):
             then(checkpoints)
+    checkpoints.close()  # said once, it is not said again
     assert_same_bits(load_parameters(tmp_path)[0], one_array()[PARAMETERS])
     with Checkpoints(tmp_path) as again:
         assert again.latest_step() == 1
