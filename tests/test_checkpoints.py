@@ -213,9 +213,9 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(tmp_path
     assert (params["kernel"].tolist(), record) == ([0, 1, 2, 3], {"step": 1})
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 1
-        checkpoints.save(2, {"params": {"kernel": jnp.ones(4)}}, {"step": 2})
-    assert steps_in(tmp_path) == [1, 2]
-    assert load_parameters(tmp_path)[1] == {"step": 2}
+        checkpoints.save(3, {"params": {"kernel": jnp.ones(4)}}, {"step": 3})
+    assert steps_in(tmp_path) == [1, 3]
+    assert load_parameters(tmp_path)[1] == {"step": 3}
 
 
 def test_a_save_must_go_forward(saved):

@@ -5,8 +5,10 @@ import dataclasses
 import json
 
 import pytest
+from flax.traverse_util import flatten_dict
 
-from hicmae_jax import resuming
+from configs import pretrain
+from hicmae_jax import resuming, run_config
 from tests import tiny
 
 CONFIG = {
@@ -102,3 +104,10 @@ def test_other_changes_are_listed():
         "model.dtype is 'float32' in the checkpoint, 'bfloat16' in the config",
         "run_name is absent in the checkpoint, 'b' in the config",
     ]
+
+
+def test_what_is_compared_is_called_so_in_the_config():
+    config = pretrain.get_config("mu")
+    config.data.sets = ("a",)
+    settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")
+    assert set(resuming.BATCHES + resuming.EXECUTION) <= set(settings)
