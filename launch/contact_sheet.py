@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from matplotlib.figure import Figure
 
 from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.fixed_clips import read_clips
 from data_pipeline.log_mel import LOG_MEL_FRAMES
-from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource
+from data_pipeline.sources import ClipRequest, ClipSource
 from hicmae_jax.preprocess import ModelInputs, PreprocessConfig, preprocess_batch
 
 FRAMES_SHOWN = 8  # every second one of a sample's 16
@@ -19,7 +21,7 @@ def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str]
 
     Args:
         roots: directories of prepared sets.
-        count: how many samples; fewer if the sets have fewer clips.
+        count: how many samples; fewer if the sets have fewer clips or some cannot be read.
         seed: which clips, starts and augmentation.
 
     Returns:
@@ -27,21 +29,18 @@ def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str]
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
-        ValueError: as `ClipSource`, or no clip can be read.
+        ValueError: as `ClipSource`, or none of the clips drawn can be read.
     """
     config = PreprocessConfig()
     source = ClipSource(roots, ClipSampling(frames=config.model.frames))
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(source), min(count, len(source)), replace=False)
-    rows, names = [], []
-    for example in chosen:
-        frames, audio = source.empty_sample()
-        found, samples = source.read(ClipRequest(int(example), float(rng.random())), frames, audio)
-        if found == NO_CLIP:
-            raise ValueError(f"{', '.join(roots)}: no clip can be read")
-        names.append(source.name(found).rpartition(" (clip ")[0])
-        rows.append({"frames": frames, "audio": audio, "samples": samples, "example": found})
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    batch, broken = read_clips(source, [ClipRequest(int(i), float(rng.random())) for i in chosen])
+    for line in broken.values():
+        logging.warning("Leaving out an unreadable clip: %s", line)
+    if not len(batch["example"]):
+        raise ValueError(f"{', '.join(roots)}: none of {len(chosen)} clips drawn can be read")
+    names = [source.name(int(example)).rpartition(" (clip ")[0] for example in batch["example"]]
     make = jax.jit(preprocess_batch, static_argnums=3)
     return names, jax.device_get(make(batch, jax.random.key(seed), 0, config))
 

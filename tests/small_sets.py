@@ -31,10 +31,13 @@ def write_set(
     silent: tuple[int, ...] = (),
     scrambled: tuple[int, ...] = (),
     name: str = "clip",
+    noisy: bool = False,
 ) -> Path:
     """Write a set with one clip for each number of frames.
 
-    The clips in `silent` have 0.04 s of sound, those in `scrambled` frames that are no JPEGs.
+    The clips in `silent` have 0.04 s of sound, those in `scrambled` frames that are no JPEGs. Those of a
+    `noisy` set are noise of their own instead of flat colours and a ramp, whose patches have no deviation to
+    speak of.
     """
     root.mkdir(exist_ok=True)
     groups = [range(i, min(i + clips_a_shard, len(n_frames))) for i in range(0, len(n_frames), clips_a_shard)]
@@ -46,10 +49,16 @@ def write_set(
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             writers[kind] = ArrayRecordWriter(str(root / file), records.ARRAY_RECORD_OPTIONS)
         for clip in clips:
-            jpegs = [encode(frame(clip, index, size)) for index in range(n_frames[clip])]
+            pictures = [frame(clip, index, size) for index in range(n_frames[clip])]
+            samples = sound(1 if clip in silent else n_frames[clip])
+            if noisy:
+                rng = np.random.default_rng(clip)
+                pictures = [rng.integers(0, 256, picture.shape, np.uint8) for picture in pictures]
+                samples = rng.integers(-9_000, 9_000, samples.shape, np.int16)
+            jpegs = [encode(picture) for picture in pictures]
             if clip in scrambled:
                 jpegs = [jpeg[::-1] for jpeg in jpegs]
-            write_clip(writers, f"{name}/{clip}", jpegs, sound(1 if clip in silent else n_frames[clip]), size)
+            write_clip(writers, f"{name}/{clip}", jpegs, samples, size)
         for writer in writers.values():
             writer.close()
         shards.append(Shard(files[VIDEO], files[AUDIO], len(clips)))

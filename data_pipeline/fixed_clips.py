@@ -1,0 +1,108 @@
+"""Held-out clips: each once, always the same ones, always the same part of each.
+
+What training reads is drawn; what it is judged on must not be, or two scores would differ by their draws. A
+clip that cannot be read is left out and named, never replaced: a stand-in would be judged twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from absl import logging
+from etils import epath
+
+from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.sources import ClipRequest, ClipSource
+
+MIDDLE = 0.5
+"""Draw of the start frame that puts the sample in the middle of the clip."""
+
+
+def read_clips(
+    source: ClipSource, requests: Sequence[ClipRequest], threads: int = 1
+) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+    """Reads clips, leaving out those that cannot be read.
+
+    Args:
+        source: prepared sets.
+        requests: which clips, and where in each.
+        threads: clips read at a time.
+
+    Returns:
+        frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the N are sound) and
+        example int32[B] (ids of the clips) of those read, in the order of the requests; and, for those left
+        out, example id → one line with name and reason.
+    """
+    count = len(requests)
+    frames = np.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
+    audio = np.empty((count, source.audio_samples), np.int16)
+    with ThreadPoolExecutor(threads, "clip-reader") as pool:
+        read = np.array(list(pool.map(source.read, requests, frames, audio)), np.int32).reshape(count, 2)
+    wanted = np.array([request.example for request in requests], np.int32)
+    own = read[:, 0] == wanted
+    broken = {}
+    for row in np.flatnonzero(~own):
+        example = int(wanted[row])
+        again = f"{source.name(example)}: can be read again"
+        broken[example] = source.diagnose(requests[row]).get(example, again)
+    batch = {"frames": frames, "audio": audio, "samples": read[:, 1], "example": wanted}
+    return (batch if own.all() else {name: array[own] for name, array in batch.items()}), broken
+
+
+class FixedClips:
+    """Batches of held-out clips, the same at every reading.
+
+    Attributes:
+        source: the sets.
+        examples: ids of the clips to read, ascending.
+        broken: example id → one line (name and reason) for each clip left out so far; each is logged once,
+            as a warning.
+
+    Args:
+        roots: directories of prepared sets.
+        sampling: how samples are cut; each from the middle of its clip.
+        batch: clips in a batch; the last may have fewer.
+        count: how many clips, evenly spaced over all sets; None or more than there are takes all.
+        threads: clips read at a time.
+
+    Raises:
+        FileNotFoundError: a set is missing or unfinished.
+        ValueError: as `ClipSource`, or a number below 1.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[epath.PathLike],
+        sampling: ClipSampling,
+        batch: int,
+        count: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        if min(batch, threads, 1 if count is None else count) < 1:
+            raise ValueError(f"batch {batch}, count {count} and threads {threads} must all be at least 1")
+        self.source = ClipSource(roots, sampling)
+        count = min(count or len(self.source), len(self.source))
+        self.examples = tuple(i * len(self.source) // count for i in range(count))
+        self.batch = batch
+        self.broken: dict[int, str] = {}
+        self._threads = threads
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """Reads the clips in order, as `read_clips` gives them.
+
+        Raises:
+            OSError: none of the clips can be read.
+        """
+        any_read = False
+        for first in range(0, len(self.examples), self.batch):
+            requests = [ClipRequest(i, MIDDLE) for i in self.examples[first : first + self.batch]]
+            clips, broken = read_clips(self.source, requests, self._threads)
+            for example in broken.keys() - self.broken.keys():
+                logging.warning("Leaving out an unreadable clip: %s", broken[example])
+            self.broken |= broken
+            if len(clips["example"]):
+                any_read = True
+                yield clips
+        if not any_read:
+            last = list(self.broken.values())[-1]
+            raise OSError(f"none of {len(self.examples)} held-out clips can be read, last {last}")
