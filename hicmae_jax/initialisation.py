@@ -1,0 +1,38 @@
+"""Where a pre-training run's parameters come from: one key, drawn from its seed."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hicmae_jax import costs
+from hicmae_jax.config import MaskConfig, ModelConfig
+from hicmae_jax.model import HiCMAE
+
+
+def parameter_key(seed: int) -> jax.Array:
+    """The key that a run's parameters are drawn from, apart from those of its batches."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"parameters"))
+
+
+def initialiser(model: ModelConfig, masks: MaskConfig) -> Callable[[jax.Array], Mapping[str, Any]]:
+    """A function key → parameters of the pre-training model (paper section 4.1), to be jitted.
+
+    Args:
+        model: what to initialise.
+        masks: any that fit it; parameters do not depend on them.
+    """
+    inputs = costs.abstract_batch(model, masks, 1)
+
+    def initialise(key: jax.Array) -> Mapping[str, Any]:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
+        return HiCMAE(model).init(key, *zeros)["params"]
+
+    return initialise
+
+
+def initial_parameters(model: ModelConfig, masks: MaskConfig, seed: int) -> Mapping[str, Any]:
+    """The parameters that a run of this seed begins with, on one device."""
+    return jax.jit(initialiser(model, masks))(parameter_key(seed))

@@ -1,0 +1,236 @@
+"""A pre-training run put together: from its configuration to a finished directory.
+
+Everything that can be wrong is looked at first, in seconds; only then is anything compiled or written::
+
+    <directory>/config.json        what the run was told, every setting resolved
+    <directory>/versions.json      what it ran on
+    <directory>/metrics.jsonl      a line for each logged step and each evaluation
+    <directory>/checkpoints/       see `checkpoints`
+    <directory>/broken_clips.txt   clips that could not be read, with the reason
+    <directory>/profile/           if asked for
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.device_feed import sharding_rows, to_device
+from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.pipeline import BatchStream, Pipeline
+from hicmae_jax import costs, optim, resuming, sharding, train_state, train_step
+from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.evaluation.held_out import HeldOut
+from hicmae_jax.initialisation import initialiser, parameter_key
+from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.model import HiCMAE
+from hicmae_jax.run_config import RunConfig
+from hicmae_jax.train import Intervals, TrainStep, Work, train
+from hicmae_jax.train_state import TrainState
+from hicmae_jax.versions import versions
+
+CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"
+
+
+def run(
+    config: RunConfig, directory: epath.PathLike, allow_changes: bool = False, show_progress: bool = True
+) -> TrainState | None:
+    """Pre-train, or go on where an earlier call with this directory has stopped.
+
+    Args:
+        config: what to do.
+        directory: of the run; new, empty, or a run's.
+        allow_changes: go on from a checkpoint although batches would differ from the run's so far.
+        show_progress: draw a progress bar.
+
+    Returns:
+        The state after the last step; None if the run had been finished before.
+
+    Raises:
+        ValueError: settings, data, checkpoint and devices that do not go together.
+        FileNotFoundError: data that are not there.
+        RuntimeError: a checkpoint was not saved, or a package for logging is missing.
+        OSError: the directory cannot be written, or no clip can be read any more.
+    """
+    directory = epath.Path(directory)
+    is_first = jax.process_index() == 0
+
+    # --- Devices and data ---
+    mesh = sharding.make_mesh(config.fsdp)
+    spread = sharding.batch_sharding(mesh)
+    pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
+    fingerprints = _fingerprints(pipeline)
+    held_out = _held_out(config, mesh)
+
+    # --- Schedule ---
+    optimizer_config = config.optimizer_config(pipeline.steps_per_epoch)
+    total_steps = config.total_steps(pipeline.steps_per_epoch)
+    schedule = optimizer_config.schedule()
+
+    # --- Where to begin ---
+    _check_directory(directory)
+    described = config.to_dict()
+    record = {"config": described, "versions": versions(), "data": fingerprints}
+    with Checkpoints(directory, config.checkpoint.keep, config.checkpoint.milestone) as checkpoints:
+        first_step = checkpoints.latest_step()
+        if first_step is not None:
+            before = checkpoints.read_record()
+            resuming.check_fits(before, described)
+            resuming.check_same_batches(before, described, fingerprints, allow_changes)
+            if is_first:
+                print(f"going on    from step {first_step:,} of {total_steps:,}")
+                for line in resuming.changes(before, described):
+                    print(f"changed     {line}")
+            if first_step >= total_steps:
+                if is_first:
+                    print(f"finished    already: {directory} holds step {first_step:,}")
+                return None
+        if is_first:
+            _print_size(config, pipeline, total_steps, mesh)
+            _write_json(directory / CONFIG, described)
+            _write_json(directory / VERSIONS, record["versions"])
+
+        # --- State ---
+        optimizer, abstract = abstract_run(config, optimizer_config, mesh)
+        if first_step is None:
+            initialise = initialiser(config.model, config.masks)
+            key = parameter_key(config.seed)
+            state = train_state.create(initialise, optimizer, abstract, key)
+            # Before anything else is written: from here on the directory is a run that can go on.
+            checkpoints.save(0, state, record)
+        else:
+            state = checkpoints.restore(abstract)
+
+        # --- Train ---
+        step = make_step(config, optimizer, schedule, abstract, mesh)
+        with (
+            MetricsLog(
+                directory,
+                first_step,
+                tensorboard=config.log.tensorboard,
+                wandb_project=config.log.wandb,
+                config=described,
+                active=is_first,
+            ) as log,
+            pipeline.batches(first_step or 0) as stream,
+        ):
+            broken = directory / (BROKEN if is_first else f"{jax.process_index()}-{BROKEN}")
+            return train(
+                state,
+                step,
+                to_device(_listing_broken(stream, broken), spread, config.batch),
+                first_step=first_step or 0,
+                total_steps=total_steps,
+                work=Work(
+                    clips=config.batch,
+                    flops=sum(costs.flops(config.model, config.masks).training.values()),
+                ),
+                intervals=Intervals(
+                    log=config.log.every,
+                    checkpoint=config.checkpoint.every,
+                    evaluate=config.evaluation.every,
+                    profile=_profiled(config),
+                ),
+                log=log,
+                checkpoints=checkpoints,
+                record=record,
+                evaluate=held_out,
+                profile_directory=str(directory / PROFILE),
+                show_progress=show_progress and is_first,
+            )
+
+
+def abstract_run(
+    config: RunConfig, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
+) -> tuple[Any, TrainState]:
+    """The optimiser of a run, and its state's shapes and shardings; nothing is computed.
+
+    Args:
+        config: of the run.
+        optimizer_config: with the length of the schedule.
+        mesh: from `sharding.make_mesh`.
+    """
+    initialise = initialiser(config.model, config.masks)
+    optimizer = optim.adamw(optimizer_config, costs.abstract_parameters(config.model, config.masks))
+    return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
+
+
+def make_step(
+    config: RunConfig, optimizer: Any, schedule: Any, abstract: TrainState, mesh: jax.sharding.Mesh
+) -> TrainStep:
+    """The compiled-once update of a run.
+
+    Args:
+        config: of the run.
+        optimizer: from `abstract_run`.
+        schedule: learning rate by step.
+        abstract: from `abstract_run`.
+        mesh: where it lives.
+    """
+    seed_key = jax.random.key(config.seed)
+    terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, seed_key)
+    return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate)
+
+
+def _profiled(config: RunConfig) -> range:
+    first = config.log.profile_step
+    return range(0) if first is None else range(first, first + config.log.profile_steps)
+
+
+def _held_out(config: RunConfig, mesh: jax.sharding.Mesh) -> HeldOut | None:
+    settings = config.evaluation
+    if not settings.sets:
+        return None
+    sampling = ClipSampling(config.data.frames, config.data.stride)
+    clips = FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
+    negatives = config.loss.group_size or config.batch
+    return HeldOut(clips, config.preprocess, config.loss, negatives, mesh)
+
+
+def _fingerprints(pipeline: Pipeline) -> dict[str, str]:
+    return {str(clips.root): clips.about.fingerprint for clips in pipeline.source.sets}
+
+
+def _check_directory(directory: epath.Path) -> None:
+    """Refuse a directory with something else in it."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is not a directory: give another one for the run")
+    names = {path.name for path in directory.iterdir()}
+    if names and not names & {CONFIG, "checkpoints"}:
+        raise ValueError(
+            f"{directory} is not empty and not a run's ({sorted(names)[0]}, …): give a new directory"
+        )
+
+
+def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: jax.sharding.Mesh) -> None:
+    sizes = costs.pretrain_parameters(config.model, config.masks)
+    flops = sum(costs.flops(config.model, config.masks).training.values())
+    kind = jax.devices()[0].device_kind
+    print(config.as_text())
+    print(f"model       {config.size}, {sizes / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOP a clip")
+    print(f"data        {len(pipeline.source):,} clips, {pipeline.steps_per_epoch:,} steps to an epoch")
+    print(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")
+    print(f"steps       {total_steps:,} of {config.batch:,} clips", flush=True)
+
+
+def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{path.name}.partial"
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _listing_broken(stream: BatchStream, path: epath.Path) -> Iterator[dict[str, np.ndarray]]:
+    """Pass batches on, and keep the list of clips that could not be read in a file."""
+    listed = 0
+    for batch in stream:
+        if len(stream.broken) > listed:
+            path.write_text("".join(f"{line}\n" for line in stream.broken.values()))
+            listed = len(stream.broken)
+        yield batch

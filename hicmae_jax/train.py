@@ -1,0 +1,212 @@
+"""The training loop: any step function, any source of batches, any evaluation.
+
+It reads top to bottom: what a loop needs, the steps, what is done now and then, and the clock. Nothing in it
+waits for a result that is not two steps old, so that the devices always have work; what is logged is fetched
+when the next line is due.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from hicmae_jax.checkpoints import Checkpoints, Record
+from hicmae_jax.device_peaks import peak_flops
+from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.train_state import TrainState
+
+Batch = Mapping[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
+Evaluate = Callable[[Any], Mapping[str, float]]
+
+STEPS_IN_FLIGHT = 2
+"""Steps that the host may be ahead of the devices: enough to keep them busy, few enough to hold in memory."""
+
+
+# --- What a loop needs --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Intervals:
+    """When things are done besides training, in steps; all of them also after the last step.
+
+    Attributes:
+        log: from one line of metrics to the next.
+        checkpoint: from one checkpoint to the next.
+        evaluate: from one evaluation to the next; None for one at the end.
+        profile: steps to profile; empty for none.
+    """
+
+    log: int
+    checkpoint: int
+    evaluate: int | None = None
+    profile: range = range(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a step amounts to, for the rates in the log.
+
+    Attributes:
+        clips: in a step, over all hosts.
+        flops: model arithmetic of one clip, forward and backward, whatever the implementation does.
+    """
+
+    clips: int
+    flops: float
+
+
+# --- The steps ----------------------------------------------------------------------------------------------
+
+
+def train(
+    state: TrainState,
+    train_step: TrainStep,
+    batches: Iterator[Batch],
+    *,
+    first_step: int,
+    total_steps: int,
+    work: Work,
+    intervals: Intervals,
+    log: MetricsLog,
+    checkpoints: Checkpoints,
+    record: Record,
+    evaluate: Evaluate | None = None,
+    profile_directory: str = "",
+    show_progress: bool = True,
+) -> TrainState:
+    """Train from `first_step` to `total_steps`, and leave a checkpoint of the end.
+
+    Args:
+        state: after `first_step` updates; donated.
+        train_step: (state, batch) → (next state, metrics on the devices).
+        batches: on the devices, from the batch of `first_step` on.
+        first_step: updates made so far.
+        total_steps: updates to have made at the end.
+        work: what a step amounts to.
+        intervals: when to log, evaluate, save and profile.
+        log: where metrics go.
+        checkpoints: where states go.
+        record: what to save beside a state.
+        evaluate: parameters → scores.
+        profile_directory: where a profile goes.
+        show_progress: whether to draw a progress bar, on one process only.
+
+    Returns:
+        The last state.
+
+    Raises:
+        RuntimeError: a checkpoint was not saved.
+        OSError: no clip can be read any more.
+    """
+    clock = Clock(work)
+    unwritten: list[tuple[int, dict[str, Any]]] = []
+    running: collections.deque[Mapping[str, jax.Array]] = collections.deque()
+    bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not show_progress, smoothing=0.05)
+    profiling = contextlib.ExitStack()
+    with bar, profiling:
+        for step in range(first_step, total_steps):
+            if intervals.profile and step == intervals.profile[0]:
+                profiling.enter_context(jax.profiler.trace(profile_directory))
+
+            # An array that crosses between host and device unasked would stall every step: an error here.
+            with jax.transfer_guard("disallow"):
+                with clock.waiting("input"):
+                    batch = next(batches)
+                state, metrics = train_step(state, batch)
+                running.append(metrics)
+                if len(running) > STEPS_IN_FLIGHT:
+                    with clock.waiting("device"):
+                        jax.block_until_ready(running.popleft())
+            if step == first_step:
+                bar.unpause()  # what it took to compile says nothing of the time left
+            bar.update()
+
+            made, last = step + 1, step + 1 == total_steps
+            if intervals.profile and step == intervals.profile[-1]:
+                jax.block_until_ready(metrics)
+                profiling.close()
+            if made % intervals.log == 0 or last:
+                _write(log, unwritten, bar)
+                unwritten = [(made, {**metrics, **clock.lap(made)})]
+            if evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0)):
+                _write(log, unwritten, bar)
+                with clock.paused():
+                    log.write(made, evaluate(state.params))
+            if made % intervals.checkpoint == 0 or last:
+                # Before the state they belong to: a run resumed from it does not make them again.
+                _write(log, unwritten, bar)
+                with clock.paused():
+                    checkpoints.save(made, state, record)
+    checkpoints.wait()
+    return state
+
+
+# --- Now and then -------------------------------------------------------------------------------------------
+
+
+def _write(log: MetricsLog, unwritten: list[tuple[int, dict[str, Any]]], bar: tqdm) -> None:
+    """Fetch and write what waits to be logged; waits for the steps that it is of."""
+    for made, values in unwritten:
+        values = {name: float(value) for name, value in jax.device_get(values).items()}
+        log.write(made, values)
+        bar.set_postfix(loss=f"{values['loss/total']:.4f}", refresh=False)
+    unwritten.clear()
+
+
+# --- The clock ----------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Rates and waits between two lines of the log; evaluation and saving do not count."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        devices = jax.devices()
+        peak = peak_flops(devices[0])
+        self._peak = None if peak is None else peak * len(devices)
+        self._waited = {"input": 0.0, "device": 0.0}
+        self._begun = time.perf_counter()
+        self._last_made: int | None = None
+
+    @contextlib.contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Count the time inside as waiting for the `input` or the `device`."""
+        begun = time.perf_counter()
+        yield
+        self._waited[what] += time.perf_counter() - begun
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time inside out of the rates."""
+        begun = time.perf_counter()
+        yield
+        self._begun += time.perf_counter() - begun
+
+    def lap(self, made: int) -> dict[str, float]:
+        """Rates since the last call, nothing at the first: it holds the compilation.
+
+        Args:
+            made: updates made so far.
+        """
+        now = time.perf_counter()
+        seconds, waited = now - self._begun, dict(self._waited)
+        self._begun, self._waited = now, dict.fromkeys(self._waited, 0.0)
+        last, self._last_made = self._last_made, made
+        if last is None:
+            return {}
+        clips_per_second = (made - last) * self._work.clips / seconds
+        rates = {
+            "time/step_seconds": seconds / (made - last),
+            "time/clips_per_second": clips_per_second,
+            "time/model_flops_per_second": clips_per_second * self._work.flops,
+            **{f"time/{what}_wait_share": wait / seconds for what, wait in waited.items()},
+        }
+        if self._peak is not None:
+            rates["time/mfu"] = rates["time/model_flops_per_second"] / self._peak
+        return rates

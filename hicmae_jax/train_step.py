@@ -1,0 +1,130 @@
+"""One update: preprocessing, loss, gradient, AdamW, all in one compiled function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from hicmae_jax.config import LossConfig
+from hicmae_jax.model import HiCMAE
+from hicmae_jax.objective import pretrain_loss
+from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.sharding import batch_sharding, replicated
+from hicmae_jax.train_state import TrainState
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+LossAndTerms = Callable[[Any, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def pretrain_terms(
+    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed_key: jax.Array
+) -> LossAndTerms:
+    """The pre-training loss of a host batch, as a function of (parameters, batch, step).
+
+    Args:
+        model: the pre-training model.
+        preprocess: augmentation and masks.
+        loss: the objective's choices.
+        seed_key: a typed PRNG key, the same throughout a run.
+
+    Returns:
+        A function giving the total and all terms.
+    """
+
+    def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        inputs = preprocess_batch(batch, seed_key, step, preprocess)
+        return pretrain_loss(model, params, *inputs, loss)
+
+    return terms
+
+
+def make_train_step(
+    terms: LossAndTerms,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    abstract: TrainState,
+    mesh: jax.sharding.Mesh,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compile-once update function; the state that goes in is donated.
+
+    Args:
+        terms: loss and terms of (parameters, batch, step).
+        optimizer: its updates are added to the parameters.
+        schedule: learning rate by step, for the log.
+        abstract: shapes and shardings of the state.
+        mesh: where everything lives.
+        accumulate: micro-batches whose gradients are averaged before one update. Each is a run of
+            consecutive rows, so that groups of negatives stay together; exact where terms are means over
+            rows or over groups that a micro-batch holds whole.
+
+    Returns:
+        (state, batch) → (next state, metrics): scalars on the devices, every process's the same.
+    """
+
+    def gradient(params: Any, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+        (_, values), grads = jax.value_and_grad(terms, has_aux=True)(params, batch, step)
+        return values, grads
+
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if accumulate == 1:
+            values, grads = gradient(state.params, batch, state.step)
+        else:
+            values, grads = accumulated(gradient, state.params, batch, state.step, accumulate, mesh)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        levels = values.pop("contrastive_levels")
+        metrics = {f"loss/{name}": value for name, value in values.items()}
+        metrics |= {f"loss/contrastive_level_{i}": level for i, level in enumerate(levels)}
+        metrics |= {
+            "rate": schedule(state.step),
+            "norm/gradient": optax.tree.norm(grads),
+            "norm/parameters": optax.tree.norm(state.params),
+            "norm/update": optax.tree.norm(updates),
+        }
+        replaced = state.replaced + batch["replaced"].sum(dtype=jnp.int32)
+        metrics["replaced"] = replaced
+        step = state.step + 1
+        return TrainState(step=step, params=params, opt_state=opt_state, replaced=replaced), metrics
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+
+
+def accumulated(
+    gradient: Callable[[Any, Batch, jax.Array], tuple[dict[str, jax.Array], Any]],
+    params: Any,
+    batch: Batch,
+    step: jax.Array,
+    count: int,
+    mesh: jax.sharding.Mesh,
+) -> tuple[dict[str, jax.Array], Any]:
+    """Mean of values and gradients over `count` micro-batches, one after the other.
+
+    Args:
+        gradient: (parameters, batch, step) → (values, gradients).
+        params: parameters.
+        batch: arrays of as many rows.
+        step: the step's number.
+        count: how many micro-batches; divides the rows.
+        mesh: each micro-batch is spread over all of it.
+    """
+    where = jax.sharding.NamedSharding(mesh, jax.P(None, *batch_sharding(mesh).spec))
+
+    def cut(rows: jax.Array) -> jax.Array:
+        parts = rows.reshape(count, -1, *rows.shape[1:])
+        return jax.lax.with_sharding_constraint(parts, where)
+
+    def add(total: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradient(params, part, step)), None
+
+    parts = jax.tree.map(cut, dict(batch))
+    first = jax.tree.map(lambda rows: rows[0], parts)
+    zero = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, params, first, step)
+    )
+    total, _ = jax.lax.scan(add, zero, parts)
+    return jax.tree.map(lambda x: x / count, total)

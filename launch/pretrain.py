@@ -1,0 +1,58 @@
+"""Pre-train HiCMAE, or go on with a run.
+
+    python -m launch.pretrain --config=configs/pretrain.py:B --config.data.sets=prepared/dev --run=runs/b
+
+The same command goes on where the run has stopped. `configs/pretrain.py` lists every setting; each can be
+changed here, as `--config.batch=1024`.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+
+from launch import config_flag
+
+FLAGS = flags.FLAGS
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+CACHE = Path("~/.cache/hicmae_jax/compiled")
+
+
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_string("run", None, "Directory of the run; new, or one to go on with.", required=True)
+    flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Devices to use; by default the best found.")
+    flags.DEFINE_bool(
+        "allow_changes", False, "Go on although the data, seed or batch are not those of the run so far."
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    if FLAGS.platform:
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
+    if CACHE_VARIABLE not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+    from hicmae_jax import pretrain, run_config
+
+    try:
+        config = run_config.from_config_dict(FLAGS.config, jax.default_backend())
+        pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
+    except jax.errors.JaxRuntimeError:
+        raise  # a compiler's or device's message is pages of its own
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"pretrain: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pretrain: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    config_flag.run(main)
