@@ -1,0 +1,62 @@
+"""What each modality's encoder says of a clip on its own, level by level."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hicmae_jax import tokens
+from hicmae_jax.config import ModelConfig
+from hicmae_jax.model import Encoder
+from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+
+
+def evaluated_layers(config: ModelConfig) -> tuple[int, ...]:
+    """The tapped layers, 1-based, and the last where it is not one."""
+    return tuple(sorted({*config.skip_layers, config.encoder_depth}))
+
+
+def level_features(
+    params: Mapping[str, Any], video: jax.Array, log_mel: jax.Array, config: ModelConfig
+) -> dict[int, tuple[jax.Array, jax.Array]]:
+    """Features of both encoders with every token visible, pooled as the contrastive loss pools them.
+
+    Never of the fusion encoder: there each stream has seen the other, and finding its partner proves nothing.
+
+    Args:
+        params: of the pre-training model.
+        video: [B, T, H, W, 3], uint8 or floats in [0, 1].
+        log_mel: float[B, time, bins], normalised.
+        config: of the model.
+
+    Returns:
+        Layer → (float32[B, C] of the video, float32[B, C] of the audio): the mean over tokens of that
+        layer's normalised output.
+
+    Raises:
+        ValueError: clips of another geometry.
+    """
+    config.check_clips(video.shape, log_mel.shape)
+    patches = tokens.pixels(tokens.tubelets(video, config.tubelet, config.patch))
+    layers = evaluated_layers(config)
+
+    def pooled(encoder: str, values: jax.Array) -> list[jax.Array]:
+        positions = jnp.asarray(tokens.sinusoidal_positions(values.shape[1], config.encoder_dim))[None]
+        _, taps = Encoder(config).apply({"params": params[encoder]}, values, positions, layers)
+        return [tap.mean(axis=1, dtype=jnp.float32) for tap in taps]
+
+    of_video = pooled("encoder", tokens.normalise(patches))
+    of_audio = pooled("encoder_audio", tokens.audio_patches(log_mel, config.patch))
+    return dict(zip(layers, zip(of_video, of_audio, strict=True), strict=True))
+
+
+def embed_clips(preprocess: PreprocessConfig) -> Callable[[Any, Mapping[str, jax.Array]], Any]:
+    """A function (parameters, host batch) → `level_features`, without augmentation; for `PerClip`."""
+    config = preprocess.for_evaluation()
+
+    def embed(params: Any, batch: Mapping[str, jax.Array]) -> Any:
+        inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
+        return level_features(params, inputs.video, inputs.log_mel, config.model)
+
+    return embed

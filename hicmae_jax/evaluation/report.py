@@ -1,0 +1,126 @@
+"""Scores and pictures of a trained model beside the untrained one, on the same held-out clips."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax.config import LossConfig, MaskConfig
+from hicmae_jax.evaluation.embeddings import embed_clips
+from hicmae_jax.evaluation.figures import reconstruction_rows
+from hicmae_jax.evaluation.per_clip import PerClip
+from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
+from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
+from hicmae_jax.preprocess import PreprocessConfig
+
+TRAINED, UNTRAINED = "trained", "untrained"
+KS = (1, 5, 10)
+PICTURE_MASKS = (
+    MaskConfig(video_ratio=0.75, audio_ratio=0.6),
+    MaskConfig(video_ratio=0.9, audio_ratio=0.8),
+)
+"""Those of paper figure 8."""
+
+# Contender → layer → direction → k → recall.
+Retrieval = dict[str, dict[int, dict[str, dict[int, Recall]]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What was measured.
+
+    Attributes:
+        clips: how many clips were scored.
+        errors: contender → `video`, `audio`, `total` masked reconstruction error.
+        retrieval: contender → layer → direction → k → recall.
+    """
+
+    clips: int
+    errors: dict[str, dict[str, float]]
+    retrieval: Retrieval
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        recalls = {
+            contender: {
+                f"layer {layer}": {
+                    direction: {f"recall@{k}": recall._asdict() for k, recall in by_k.items()}
+                    for direction, by_k in by_direction.items()
+                }
+                for layer, by_direction in by_layer.items()
+            }
+            for contender, by_layer in self.retrieval.items()
+        }
+        return {"clips": self.clips, "reconstruction": self.errors, "retrieval": recalls}
+
+    def as_text(self) -> str:
+        """As two tables."""
+        lines = [f"{'masked reconstruction error':30}{'video':>9}{'audio':>9}{'total':>9}"]
+        for name, of in self.errors.items():
+            lines.append(f"  {name:28}{of['video']:9.4f}{of['audio']:9.4f}{of['total']:9.4f}")
+        lines += ["", f"{f'retrieval among {self.clips} clips':30}" + "".join(f"{f'@{k}':>20}" for k in KS)]
+        for contender, by_layer in self.retrieval.items():
+            for layer, by_direction in by_layer.items():
+                cells = (
+                    f"{of.recall:8.1%} ({of.low:.1%}–{of.high:.1%})" for of in by_direction["mean"].values()
+                )
+                lines.append(
+                    f"  {f'{contender}, layer {layer}':28}" + "".join(f"{cell:>20}" for cell in cells)
+                )
+        chances = [of.chance for of in next(iter(self.retrieval[TRAINED].values()))["mean"].values()]
+        lines.append(f"  {'chance':28}" + "".join(f"{chance:>20.1%}" for chance in chances))
+        lines.append(f"  recall@k, mean of {DIRECTIONS[0]} and {DIRECTIONS[1]}, with 95 % intervals")
+        return "\n".join(lines)
+
+
+def score(
+    contenders: Mapping[str, Any], clips: FixedClips, preprocess: PreprocessConfig, loss: LossConfig
+) -> Scores:
+    """Score every contender on the same clips under the same masks.
+
+    Args:
+        contenders: `TRAINED`, and others to compare with → parameters.
+        clips: what to score on.
+        preprocess: geometry, and the masks of reconstruction.
+        loss: says what the targets are.
+
+    Raises:
+        OSError: no clip can be read.
+        ValueError: features that are not finite.
+    """
+    of_masked = PerClip(score_clips(preprocess, loss), clips.batch)
+    embed = PerClip(embed_clips(preprocess), clips.batch)
+    masked = {name: of_masked(params, clips) for name, params in contenders.items()}
+    retrieved = {
+        name: {layer: retrieval(*pair, ks=KS) for layer, pair in embed(params, clips).items()}
+        for name, params in contenders.items()
+    }
+    return Scores(len(masked[TRAINED].video), reconstruction_errors(masked), retrieved)
+
+
+def picture_blocks(
+    contenders: Mapping[str, Any],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    rows: int,
+    preprocess: PreprocessConfig,
+    loss: LossConfig,
+) -> dict[str, dict[str, Picture]]:
+    """What `figures.draw_reconstructions` shows: each of `PICTURE_MASKS`, with every contender.
+
+    Args:
+        contenders: name → parameters.
+        batches: of the clips to show.
+        rows: most clips in a batch.
+        preprocess: geometry.
+        loss: says what the predictions are.
+    """
+    blocks = {}
+    for masks in PICTURE_MASKS:
+        draw = PerClip(draw_clips(dataclasses.replace(preprocess, masks=masks), loss), rows)
+        heading = f"{masks.video_ratio:.0%} of the picture and {masks.audio_ratio:.0%} of the sound masked"
+        blocks[heading] = reconstruction_rows(
+            {name: draw(params, batches) for name, params in contenders.items()}
+        )
+    return blocks
