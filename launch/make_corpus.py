@@ -9,7 +9,7 @@ import time
 
 from absl import app, flags
 
-from data_pipeline.synthetic import CorpusError, write_crema_d, write_voxceleb2
+from data_pipeline.synthetic import CorpusError, PlannedClip, write_crema_d, write_voxceleb2
 
 FLAGS = flags.FLAGS
 
@@ -27,6 +27,17 @@ def define_flags() -> None:
         "How many speakers; by default one for 8 clips (voxceleb2) or 12 (crema_d).",
         lower_bound=1,
     )
+    flags.DEFINE_integer(
+        "test_speakers",
+        None,
+        "How many of the speakers are the test split; by default a tenth (voxceleb2 only).",
+        lower_bound=0,
+    )
+    flags.DEFINE_list(
+        "seconds",
+        None,
+        "Shortest and longest clip; by default 4,10 (voxceleb2 only: CREMA-D's are sentences).",
+    )
     flags.DEFINE_integer("seed", 0, "Seed of everything drawn.", lower_bound=0)
     flags.DEFINE_integer("workers", None, "Processes; by default one a core.", lower_bound=1)
 
@@ -34,14 +45,11 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
     """Writes the corpus, says how long it took, and returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way to press Ctrl-C
-    write = write_voxceleb2 if FLAGS.layout == "voxceleb2" else write_crema_d
     start = time.monotonic()
     try:
         if argv[1:]:
             raise CorpusError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        planned = write(
-            FLAGS.root, FLAGS.clips, FLAGS.speakers, seed=FLAGS.seed, workers=FLAGS.workers, progress=True
-        )
+        planned = _write()
     except (CorpusError, OSError) as error:
         print(f"make_corpus: {error}", file=sys.stderr)
         return 1
@@ -50,6 +58,28 @@ def main(argv: list[str]) -> int:
         return 130
     print(f"{len(planned)} clips of {FLAGS.layout} in {FLAGS.root}, {time.monotonic() - start:.0f} s")
     return 0
+
+
+def _write() -> list[PlannedClip]:
+    common = dict(seed=FLAGS.seed, workers=FLAGS.workers, progress=True)
+    of_voxceleb2 = {}
+    if FLAGS.seconds is not None:
+        of_voxceleb2["seconds"] = _seconds(FLAGS.seconds)
+    if FLAGS.test_speakers is not None:
+        of_voxceleb2["test_speakers"] = FLAGS.test_speakers
+    if FLAGS.layout == "voxceleb2":
+        return write_voxceleb2(FLAGS.root, FLAGS.clips, FLAGS.speakers, **common, **of_voxceleb2)
+    if of_voxceleb2:
+        raise CorpusError(f"--{next(iter(of_voxceleb2))} goes with --layout=voxceleb2 only")
+    return write_crema_d(FLAGS.root, FLAGS.clips, FLAGS.speakers, **common)
+
+
+def _seconds(values: list[str]) -> tuple[float, float]:
+    try:
+        shortest, longest = map(float, values)
+    except ValueError:
+        raise CorpusError(f"--seconds={','.join(values)} is not shortest,longest") from None
+    return shortest, longest
 
 
 if __name__ == "__main__":

@@ -1,10 +1,6 @@
 """The made-up corpus: real files, the right layouts, and clips in which sound, mouth, face and mood agree."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import av
 import numpy as np
@@ -20,7 +16,6 @@ from data_pipeline.synthetic import (
     write_voxceleb2,
 )
 from data_pipeline.synthetic.corpus import plan_crema_d, plan_voxceleb2
-from tests.processes import descendants, is_alive, start_module, wait_until, workers
 
 
 def decode(path, stream_type):
@@ -63,6 +58,19 @@ def test_voxceleb2_layout(voxceleb2):
     }
     assert (len(speakers["dev"]), len(speakers["test"])) == (2, 1)
     assert not speakers["dev"] & speakers["test"]
+
+
+def test_the_last_speakers_are_the_test_split():
+    def test_speakers(**more):
+        planned = plan_voxceleb2(48, 24, 0, (2.0, 3.5), 0, **more)
+        splits = {clip.spec.speaker: clip.video.split("/")[0] for clip in planned}
+        return [speaker for speaker, split in sorted(splits.items()) if split == "test"]
+
+    assert test_speakers() == [22, 23]
+    assert test_speakers(test_speakers=5) == [19, 20, 21, 22, 23]
+    assert test_speakers(test_speakers=0) == []
+    with pytest.raises(CorpusError, match="24 of 24 speakers cannot be the test split"):
+        test_speakers(test_speakers=24)
 
 
 def test_voxceleb2_files_open_at_the_right_rate_size_and_duration(voxceleb2):
@@ -291,8 +299,9 @@ def test_other_directories_are_refused(voxceleb2, tmp_path):
     (tmp_path / "half" / "synthetic_corpus.json").write_text('{"clips":')
     with pytest.raises(CorpusError, match="is damaged"):
         write_voxceleb2(tmp_path / "half", clips=4)
-    with pytest.raises(CorpusError, match="another made-up corpus"):
-        write_voxceleb2(voxceleb2[0], clips=8, speakers=3, seconds=(2.0, 3.5), seed=1)
+    for other in ({"seed": 1}, {"test_speakers": 2}):
+        with pytest.raises(CorpusError, match="another made-up corpus"):
+            write_voxceleb2(voxceleb2[0], clips=8, speakers=3, seconds=(2.0, 3.5), **other)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
@@ -304,45 +313,3 @@ def test_impossible_wishes_are_refused(tmp_path):
     with pytest.raises(CorpusError, match="82"):
         write_crema_d(tmp_path / "a", clips=100, actors=1)
     assert not (tmp_path / "a").exists()
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "launch.make_corpus", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-    )
-
-
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_command_leaves_no_process_behind(tmp_path, kind):
-    process = start_module("launch.make_corpus", f"--root={tmp_path}", "--clips=40", "--workers=2")
-    wait_until(lambda: len(workers(process.pid)) == 2)
-    children = descendants(process.pid)
-    if kind == signal.SIGINT:
-        os.killpg(process.pid, kind)  # as a terminal does: to all processes
-    else:
-        process.send_signal(kind)
-    wait_until(lambda: not any(map(is_alive, children)))
-    _, err = process.communicate()
-    if kind == signal.SIGKILL:
-        assert process.returncode == -kind
-    else:
-        assert process.returncode == 130
-        assert err.splitlines()[-1] == "make_corpus: interrupted; run the same command again to go on"
-        assert "Traceback" not in err
-
-
-def test_the_command_writes_a_corpus_and_refuses_a_foreign_directory(tmp_path):
-    done = command("--root", str(tmp_path / "a"), "--clips", "2", "--layout", "crema_d", "--workers", "1")
-    assert done.returncode == 0, done.stderr
-    assert "2 clips of crema_d" in done.stdout
-    assert len(list((tmp_path / "a").rglob("*.wav"))) == 2
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "thesis.tex").write_text("")
-    refused = command("--root", str(tmp_path / "b"), "--clips", "2")
-    assert refused.returncode == 1
-    assert refused.stderr.strip() == (
-        f"make_corpus: {tmp_path / 'b'} is not empty and not a made-up corpus; give a new or empty directory"
-    )

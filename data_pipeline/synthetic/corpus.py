@@ -42,12 +42,17 @@ class PlannedClip:
 
 
 def plan_voxceleb2(
-    clips: int, speakers: int, seed: int, seconds: tuple[float, float], noise: float
+    clips: int,
+    speakers: int,
+    seed: int,
+    seconds: tuple[float, float],
+    noise: float,
+    test_speakers: int | None = None,
 ) -> list[PlannedClip]:
     """Lists a corpus in VoxCeleb2's layout: ``dev/mp4/id00012/<video>/00001.mp4`` and ``dev/aac/….m4a``.
 
-    Clips are dealt to the speakers in turn, three to a video; the last tenth of the speakers (at least one)
-    are the ``test`` split. Mood and duration are drawn for each clip.
+    Clips are dealt to the speakers in turn, three to a video; the last speakers, by default a tenth of them
+    and at least one, are the ``test`` split. Mood and duration are drawn for each clip.
     """
     if speakers < 2 or clips < speakers:
         raise CorpusError(
@@ -55,7 +60,10 @@ def plan_voxceleb2(
         )
     if not 0.5 <= seconds[0] <= seconds[1]:
         raise CorpusError(f"clip durations {seconds} s: give the shortest (0.5 or more) and then the longest")
-    first_test = speakers - max(1, speakers // 10)
+    n_test = max(1, speakers // 10) if test_speakers is None else test_speakers
+    if not 0 <= n_test < speakers:
+        raise CorpusError(f"{n_test} of {speakers} speakers cannot be the test split: at least one trains")
+    first_test = speakers - n_test
     planned = []
     for index in range(clips):
         number, speaker = divmod(index, speakers)
@@ -130,6 +138,7 @@ def write_voxceleb2(
     seconds: tuple[float, float] = (4.0, 10.0),
     noise: float = ClipSpec.noise,
     progress: bool = False,
+    test_speakers: int | None = None,
 ) -> list[PlannedClip]:
     """Writes, or completes, a made-up corpus in VoxCeleb2's layout.
 
@@ -142,6 +151,7 @@ def write_voxceleb2(
         seconds: shortest and longest clip.
         noise: standard deviation of the camera's noise, 0–255 units.
         progress: whether to show a progress bar.
+        test_speakers: how many speakers are the ``test`` split; by default a tenth, at least one.
 
     Returns:
         the clips with their files, relative to ``root``.
@@ -150,10 +160,12 @@ def write_voxceleb2(
         CorpusError: if ``root`` holds something else, or the numbers do not fit each other.
     """
     speakers = speakers or max(2, -(-clips // 8))
-    planned = plan_voxceleb2(clips, speakers, seed, seconds, noise)
+    planned = plan_voxceleb2(clips, speakers, seed, seconds, noise, test_speakers)
     wish = dict(
         layout="voxceleb2", clips=clips, speakers=speakers, seed=seed, seconds=list(seconds), noise=noise
     )
+    if test_speakers is not None:  # absent otherwise, as it is in corpora begun before it could be chosen
+        wish["test_speakers"] = test_speakers
     _write(Path(root), planned, wish, workers, progress)
     return planned
 
