@@ -174,10 +174,7 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
         FileNotFoundError: the directory is not a run's, or has no such checkpoint.
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
-    root = _absolute(directory)
-    if (root / DIRECTORY).exists():
-        root = root / DIRECTORY
-    path = _checkpoint(root, step)
+    path = _checkpoint(_root(directory), step)
     record = _read(path, RECORD, ocp.args.JsonRestore())
     shapes = _read_shapes(path)
     if PARAMETERS not in shapes:
@@ -186,6 +183,21 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
     return _read(path, STATE, arguments)[PARAMETERS], record
+
+
+def find_step(directory: epath.PathLike, step: int | None = None) -> int:
+    """The step of the checkpoint that `load_parameters` reads for the same arguments.
+
+    Raises:
+        FileNotFoundError: the directory is not a run's, or has no such checkpoint.
+    """
+    return int(_checkpoint(_root(directory), step).name)
+
+
+def _root(directory: epath.PathLike) -> epath.Path:
+    """The checkpoints of a run that is named by its directory, or by them."""
+    root = _absolute(directory)
+    return root / DIRECTORY if (root / DIRECTORY).exists() else root
 
 
 def _preservation(keep: int, milestone: int | None) -> ocp.checkpoint_managers.PreservationPolicy:

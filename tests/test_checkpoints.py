@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from hicmae_jax import sharding
-from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, load_parameters
+from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
 from hicmae_jax.train_state import TrainState
 
 RECORD = {
@@ -47,7 +47,8 @@ def state_at(step, mesh, width=16):
         "encoder": {"fc": {"kernel": np.zeros((width, 8), np.float32), "bias": np.zeros(8, np.float32)}},
         "head": {"kernel": np.zeros((8, 24), np.float32)},
     }
-    empty = TrainState(step=np.int32(step), params=params, opt_state=optax.adamw(1e-3).init(params))
+    opt_state = optax.adamw(1e-3).init(params)
+    empty = TrainState(step=np.int32(step), params=params, opt_state=opt_state, replaced=np.int32(0))
 
     def fill(leaf, where):
         if not leaf.shape:
@@ -117,6 +118,7 @@ def test_parameters_come_alone_as_numpy_arrays(saved, inside):
     assert {type(leaf) for leaf in jax.tree.leaves(params)} == {np.ndarray}
     assert record == RECORD | {"step": 6}
     assert_same_bits(load_parameters(run, step=5)[0], states[5].params)
+    assert (find_step(run / inside), find_step(run, step=5)) == (6, 5)
 
 
 def test_relative_directories_do(saved, monkeypatch):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,65 +15,97 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-5
 CLIPS = 2
 
 
+class Clips(NamedTuple):
+    """Random clips with masks.
+
+    Attributes:
+        video: uint8[B, T, H, W, 3].
+        log_mel: float32[B, time, bins].
+        video_mask: int32[B, ·] indices.
+        audio_mask: likewise.
+    """
+
+    video: np.ndarray
+    log_mel: np.ndarray
+    video_mask: masking.TokenMask
+    audio_mask: masking.TokenMask
+
+
 def worst_disagreements(
-    params: Any,
-    state: Mapping[str, np.ndarray],
-    config: ModelConfig,
-    masks: MaskConfig,
-    loss: LossConfig,
-    seed: int = 0,
+    params: Any, state: Mapping[str, np.ndarray], model: ModelConfig, masks: MaskConfig, loss: LossConfig
 ) -> dict[str, float]:
-    """Compare predictions and loss terms on random clips, in float32.
+    """Compare predictions and loss terms of both implementations on random clips, in float32.
 
     Args:
         params: parameters here.
         state: the exported weights, by PyTorch's names.
-        config: the model.
+        model: what they are of.
         masks: of the clips.
-        loss: the objective.
-        seed: of clips and masks.
+        loss: the objective; all clips are each other's negatives.
 
     Returns:
-        Quantity → largest |here - there| as a multiple of what is allowed, `ABSOLUTE` + `RELATIVE` · |there|:
-        above 1 is a disagreement. A value that is not finite counts as infinitely far off.
+        What `disagreements` says.
 
     Raises:
         ImportError: PyTorch is not installed.
         RuntimeError: the weights do not fit the model there.
     """
+    clips = random_clips(model, masks)
+    return disagreements(compute_here(params, clips, model, loss), compute_there(state, clips, model, loss))
+
+
+def compute_here(params: Any, clips: Clips, model: ModelConfig, loss: LossConfig) -> dict[str, np.ndarray]:
+    """Predictions and loss terms by this project's model, in float32."""
+    hicmae = HiCMAE(dataclasses.replace(model, dtype="float32"))
+    loss = dataclasses.replace(loss, negatives="global")
+
+    @jax.jit
+    def forward(params: Any, clips: Clips) -> dict[str, jax.Array]:
+        output = hicmae.apply({"params": params}, *clips)
+        goals = objective.masked_targets(hicmae, *clips, loss.frame_difference)
+        terms = objective.combine(output, *goals, loss)
+        return _named(output.video, output.audio, terms)
+
+    return jax.device_get(forward(params, clips))
+
+
+def compute_there(
+    state: Mapping[str, np.ndarray], clips: Clips, model: ModelConfig, loss: LossConfig
+) -> dict[str, np.ndarray]:
+    """Predictions and loss terms by the PyTorch file, of weights under its names.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+        RuntimeError: the weights do not fit the model.
+    """
     import torch
 
     from hicmae_jax import torch_model
 
-    config = dataclasses.replace(config, dtype="float32")
-    # Contrast needs no groups to be compared.
-    loss = dataclasses.replace(loss, negatives="global")
-    video, log_mel, video_mask, audio_mask = _random_clips(config, masks, seed)
-
     names = [field.name for field in dataclasses.fields(torch_model.Config)]
-    twin = torch_model.PretrainModel(
-        torch_model.Config(**{name: getattr(config, name) for name in names}), loss.frame_difference
-    )
+    config = torch_model.Config(**{name: getattr(model, name) for name in names})
+    twin = torch_model.PretrainModel(config, loss.frame_difference)
     twin.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-    there_masks = (
-        tuple(torch.tensor(np.asarray(part)).long() for part in mask) for mask in (video_mask, audio_mask)
-    )
+    tensors = jax.tree.map(lambda array: torch.tensor(np.asarray(array)), clips)
+    masks = ((mask.visible.long(), mask.masked.long()) for mask in (tensors.video_mask, tensors.audio_mask))
     with torch.no_grad():
-        output = twin(torch.tensor(video), torch.tensor(log_mel), *there_masks)
+        output = twin(tensors.video, tensors.log_mel, *masks)
         terms = torch_model.pretrain_loss(output, loss.temperature, loss.contrastive_weight)
-    there = {"video": output.video, "audio": output.audio} | {f"loss {name}": terms[name] for name in terms}
+    return jax.tree.map(np.asarray, _named(output.video, output.audio, terms))
 
-    model = HiCMAE(config)
 
-    @jax.jit
-    def forward(params: Any) -> dict[str, jax.Array]:
-        of = model.apply({"params": params}, video, log_mel, video_mask, audio_mask)
-        goals = objective.masked_targets(model, video, log_mel, video_mask, audio_mask, loss.frame_difference)
-        terms = objective.combine(of, *goals, loss)
-        return {"video": of.video, "audio": of.audio} | {f"loss {name}": terms[name] for name in terms}
+def _named(video: Any, audio: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
+    return {"video": video, "audio": audio} | {f"loss {name}": value for name, value in terms.items()}
 
-    here = forward(params)
-    return {name: _worst(np.asarray(here[name]), np.asarray(there[name])) for name in there}
+
+def disagreements(here: Mapping[str, np.ndarray], there: Mapping[str, Any]) -> dict[str, float]:
+    """How far apart two computations of the same quantities are.
+
+    Returns:
+        Quantity → largest |here - there| as a multiple of what is allowed, `ABSOLUTE` + `RELATIVE` · |there|:
+        above 1 is a disagreement. A value that is not finite counts as infinitely far off.
+    """
+    return {name: _worst(value, np.asarray(there[name])) for name, value in here.items()}
 
 
 def _worst(here: np.ndarray, there: np.ndarray) -> float:
@@ -81,17 +113,20 @@ def _worst(here: np.ndarray, there: np.ndarray) -> float:
     return float(np.where(np.isfinite(distance), distance, np.inf).max(initial=0))
 
 
-def _random_clips(config: ModelConfig, masks: MaskConfig, seed: int) -> tuple[Any, ...]:
-    """uint8 video, float32 log-mel and both masks of `CLIPS` clips of noise."""
+def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0) -> Clips:
+    """`CLIPS` clips of noise, and masks for them."""
     rng = np.random.default_rng(seed)
-    side = config.image_size
-    video = rng.integers(0, 256, (CLIPS, config.frames, side, side, 3), np.uint8)
-    log_mel = rng.standard_normal((CLIPS, config.audio_frames, config.audio_bins), np.float32)
+    side = model.image_size
+    video = rng.integers(0, 256, (CLIPS, model.frames, side, side, 3), np.uint8)
+    log_mel = rng.standard_normal((CLIPS, model.audio_frames, model.audio_bins), np.float32)
 
     def draw(stream: int, kind: str, *of: Any) -> masking.TokenMask:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), CLIPS)
         return jax.vmap(lambda key: masking.draw_mask(kind, key, *of))(keys)
 
-    video_mask = draw(0, masks.video_kind, config.video_grid, masks.video_ratio, masks.video_decode_fraction)
-    audio_mask = draw(1, masks.audio_kind, config.audio_grid, masks.audio_ratio, masks.audio_decode_fraction)
-    return video, log_mel, video_mask, audio_mask
+    return Clips(
+        video,
+        log_mel,
+        draw(0, masks.video_kind, model.video_grid, masks.video_ratio, masks.video_decode_fraction),
+        draw(1, masks.audio_kind, model.audio_grid, masks.audio_ratio, masks.audio_decode_fraction),
+    )

@@ -1,0 +1,123 @@
+"""Score a pre-training run on clips it never saw.
+
+    python -m launch.evaluate --run=runs/b --data=prepared/test --output=scores/b
+
+Writes into ``--output``:
+
+======================  ====================================================================================
+``scores.json``         masked reconstruction errors and audio ↔ video retrieval of the trained model, the
+                        untrained one of the same seed and a prediction of zero
+``reconstructions.png``  some clips as the model rebuilds them
+``retrieval.png``       recall by layer beside chance
+``curves.png``          losses and scores of the run by step
+======================  ====================================================================================
+
+Everything is computed in float32, on the same part of the same clips under the same masks each time.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from etils import epath
+
+from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax import checkpoints, metrics, run_config
+from hicmae_jax.evaluation import figures, report
+from hicmae_jax.initialisation import initial_parameters
+
+FLAGS = flags.FLAGS
+
+SCORES, CURVES = "scores.json", "curves.png"
+RECONSTRUCTIONS, RETRIEVAL = "reconstructions.png", "retrieval.png"
+CLIPS_SHOWN = 3
+
+
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_string("run", None, "Directory of the run.", required=True)
+    flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
+    flags.DEFINE_string("output", None, "Directory to write to.", required=True)
+    flags.DEFINE_integer("step", None, "Which checkpoint; by default the last.", lower_bound=0)
+    flags.DEFINE_integer("clips", 64, "How many clips, evenly spaced over the sets.", lower_bound=1)
+    flags.DEFINE_integer("batch", 16, "Clips computed at a time.", lower_bound=1)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code."""
+    logging.set_verbosity(logging.WARNING)  # reading a checkpoint is told in a page otherwise
+    try:
+        if argv[1:]:
+            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
+        if not FLAGS.data:
+            raise ValueError("--data names no prepared set")
+        evaluate(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
+    except (ValueError, OSError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("evaluate: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def evaluate(
+    run: str, step: int | None, data: Sequence[str], count: int, batch: int, output: epath.Path
+) -> None:
+    """Scores a run, writes scores and pictures, and prints tables.
+
+    Args:
+        run: directory of the run.
+        step: which checkpoint; None for the last.
+        data: directories of prepared sets.
+        count: how many clips.
+        batch: clips computed at a time.
+        output: directory to write to.
+
+    Raises:
+        FileNotFoundError: no such run, checkpoint or prepared set.
+        FileExistsError: one of the files to write exists.
+        OSError: no clip can be read.
+        ValueError: a damaged checkpoint or set, or parameters that are not finite.
+    """
+    for name in (SCORES, RECONSTRUCTIONS, RETRIEVAL, CURVES):
+        if (output / name).exists():
+            raise FileExistsError(f"{output / name} exists: delete it or give another --output")
+    step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
+    params, record = checkpoints.load_parameters(run, step)
+    config = run_config.from_config_dict(record["config"], "cpu")
+    model = dataclasses.replace(config.model, dtype="float32")
+    preprocess = dataclasses.replace(config.preprocess, model=model)
+    sampling = ClipSampling(config.data.frames, config.data.stride)
+    clips = FixedClips(data, sampling, min(batch, count), count)
+
+    untrained = initial_parameters(config.model, config.masks, config.seed)
+    contenders = {report.TRAINED: params, report.UNTRAINED: untrained}
+    scores = report.score(contenders, clips, preprocess, config.loss)
+    shown = FixedClips(data, sampling, CLIPS_SHOWN, CLIPS_SHOWN)
+    blocks = report.picture_blocks(contenders, shown, CLIPS_SHOWN, preprocess, config.loss)
+    recalls = {
+        name: {layer: by_direction["mean"] for layer, by_direction in by_layer.items()}
+        for name, by_layer in scores.retrieval.items()
+    }
+
+    output.mkdir(parents=True, exist_ok=True)
+    title = "Held-out clips rebuilt from their visible tokens"
+    figures.draw_reconstructions(blocks, title).savefig(output / RECONSTRUCTIONS, dpi=80)
+    figures.draw_retrieval(recalls, scores.clips).savefig(output / RETRIEVAL, dpi=100)
+    if (epath.Path(run) / metrics.FILE).exists():
+        figures.draw_curves(metrics.read_metrics(run)).savefig(output / CURVES, dpi=100)
+    about = {"run": str(run), "step": step, "data": list(data), "left_out": sorted(clips.broken.values())}
+    (output / SCORES).write_text(json.dumps(about | scores.to_dict(), indent=1) + "\n")
+    print(scores.as_text())
+    for line in clips.broken.values():
+        print(f"left out  {line}")
+    print(f"wrote     {output}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,113 @@
+"""Export a run's weights under the published PyTorch names.
+
+    python -m launch.export --run=runs/b --output=b.safetensors            of the last checkpoint
+    python -m launch.export --run=runs/b --step=5000 --output=b.pth        of another, as PyTorch's own file
+    python -m launch.export --run=runs/b --output=b.safetensors --check    and compare with PyTorch
+
+`hicmae_jax/torch_model.py` loads the file and needs nothing but PyTorch. With ``--check`` the file is read
+back, predictions and loss terms of both implementations are compared on random clips, and the exit code is 2
+if they disagree.
+"""
+
+import sys
+
+import jax
+from absl import app, flags, logging
+from etils import epath
+
+from hicmae_jax import checkpoint_files, checkpoints, run_config, torch_weights
+from hicmae_jax.evaluation import torch_agreement
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Declares the command line; only when run, so that other commands may use the same names."""
+    flags.DEFINE_string("run", None, "Directory of the run.", required=True)
+    flags.DEFINE_integer("step", None, "Which checkpoint; by default the last.", lower_bound=0)
+    flags.DEFINE_string("output", None, "File to write: .safetensors, .pth or .pt.", required=True)
+    flags.DEFINE_bool("check", False, "Compare with PyTorch.")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code: 1 after an error, 2 if PyTorch disagrees."""
+    logging.set_verbosity(logging.WARNING)  # reading a checkpoint is told in a page otherwise
+    try:
+        if argv[1:]:
+            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
+        return export(FLAGS.run, FLAGS.step, epath.Path(FLAGS.output), FLAGS.check)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("export: interrupted", file=sys.stderr)
+        return 130
+
+
+def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
+    """Writes the file, and compares if asked to.
+
+    Args:
+        run: directory of the run.
+        step: which checkpoint; None for the last.
+        output: file to write.
+        check: whether to compare with PyTorch.
+
+    Returns:
+        0, or 2 if PyTorch disagrees.
+
+    Raises:
+        FileNotFoundError: no such run or checkpoint, or no directory for the file.
+        FileExistsError: the file exists.
+        ImportError: PyTorch is needed and not installed.
+        ValueError: another ending, a damaged checkpoint, or one of another version.
+    """
+    _check_output(output)
+    if check:
+        _check_torch()
+    jax.config.update("jax_platforms", "cpu")  # float32 as exact as PyTorch's, and no accelerator is held
+    params, record = checkpoints.load_parameters(run, step)
+    config = run_config.from_config_dict(record["config"], "cpu")
+    state = torch_weights.state_dict(params, config.model.patch)
+    checkpoint_files.write(output, state)
+    values = sum(value.size for value in state.values())
+    print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
+    if not check:
+        return 0
+    worst = torch_agreement.worst_disagreements(
+        params, checkpoint_files.read(output), config.model, config.masks, config.loss
+    )
+    allowed = f"{torch_agreement.ABSOLUTE:g} + {torch_agreement.RELATIVE:g} of the value"
+    print(f"compared  with PyTorch; largest difference as a share of what is allowed ({allowed}):")
+    for name, share in worst.items():
+        print(f"  {name:26}{share:8.4f}")
+    if max(worst.values()) <= 1:
+        return 0
+    print(f"export: PyTorch disagrees about {output}: do not use it", file=sys.stderr)
+    return 2
+
+
+def _check_output(output: epath.Path) -> None:
+    endings = checkpoint_files.SAFETENSORS + checkpoint_files.PTH
+    if output.suffix not in endings:
+        raise ValueError(f"--output={output} does not end in {', '.join(endings)}")
+    if output.exists():
+        raise FileExistsError(f"--output={output} exists: delete it or give another name")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"--output={output}: there is no directory {output.parent}")
+    if output.suffix in checkpoint_files.PTH:
+        _check_torch()
+
+
+def _check_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "--check and .pth files need PyTorch: pip install 'hicmae_jax[torch]', or write .safetensors"
+        ) from None
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
