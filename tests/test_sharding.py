@@ -1,0 +1,153 @@
+"""Where arrays live: the mesh, the rules, and the whole of HiCMAE-B's state as a table.
+
+After a change that is meant, write the table anew:
+
+    python -m tests.test_sharding > tests/goldens/sharding_B.txt
+"""
+
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs import pretrain as recipe
+from hicmae_jax import pretrain, rules, run_config, sharding
+from hicmae_jax.sharding import DATA, FSDP
+
+GOLDEN = Path(__file__).parent / "goldens" / "sharding_B.txt"
+
+
+def abstract_mesh(fsdp, data=1):
+    """A mesh of no devices: enough to say what would lie where."""
+    kinds = (jax.sharding.AxisType.Auto,) * 2
+    return jax.sharding.AbstractMesh((data, fsdp), (DATA, FSDP), axis_types=kinds)
+
+
+@functools.cache
+def state_of_b(fsdp, **model):
+    """Shapes and shardings of the state of `configs/pretrain.py:B`."""
+    settings = recipe.get_config("B")
+    settings.data.sets = ("unused",)
+    settings.model.update(model)
+    config = run_config.from_config_dict(settings, "cpu")
+    return pretrain.abstract_run(config, config.optimizer_config(10), abstract_mesh(fsdp))[1]
+
+
+def leaves(tree):
+    """Path → leaf, of a tree of dictionaries."""
+    return flatten_dict(tree, sep="/")
+
+
+def shown(leaf):
+    """Shape, with the split dimension marked by the axis that splits it."""
+    spec = (*leaf.sharding.spec, *[None] * len(leaf.shape))
+    return "×".join(f"{size}/{axis}" if axis else str(size) for size, axis in zip(leaf.shape, spec)) or "·"
+
+
+def table(fsdp=8):
+    """How each parameter of HiCMAE-B and its two Adam moments are split, a line each."""
+    state = state_of_b(fsdp)
+    adam = state.opt_state[0]
+    first, second = leaves(adam.mu), leaves(adam.nu)
+    lines = [
+        f"{name:52} {shown(leaf):18} {shown(first[name]):18} {shown(second[name])}"
+        for name, leaf in leaves(state.params).items()
+    ]
+    others = jax.tree_util.tree_leaves_with_path((state.step, state.opt_state, state.replaced))
+    scalars = [leaf for _, leaf in others if leaf.shape == ()]
+    return [
+        f"# configs/pretrain.py:B, fsdp = {fsdp}: 512/fsdp is a dimension of 512 split over the axis fsdp",
+        f"{'# parameter':52} {'itself':18} {'first moment':18} second moment",
+        *lines,
+        f"# and {len(scalars)} counters, split {sorted({shown(leaf) for leaf in scalars})}",
+    ]
+
+
+def test_every_array_of_hicmae_b_is_split_as_the_table_says():
+    assert table() == GOLDEN.read_text().splitlines()
+
+
+def test_nearly_all_of_hicmae_b_is_split():
+    """What every device holds whole is under a hundredth."""
+    sizes = {True: 0, False: 0}
+    for leaf in jax.tree.leaves(state_of_b(8)):
+        sizes[FSDP in leaf.sharding.spec] += leaf.size
+    assert sizes[False] < 0.01 * sizes[True]
+
+
+@pytest.mark.parametrize("fsdp", [8, 256])
+def test_the_layers_of_scanned_encoders_stay_on_every_device(fsdp):
+    stacked = {name: leaf for name, leaf in leaves(state_of_b(fsdp).params).items() if "/blocks/" in name}
+    assert len(stacked) == 2 * 13
+    for name, leaf in stacked.items():
+        assert leaf.shape[0] == 10
+        assert [*leaf.sharding.spec, None][0] is None, name
+
+
+def test_layers_that_are_not_stacked_may_split_any_dimension():
+    params = leaves(state_of_b(8, scan_encoders=False, remat_encoder="none").params)
+    assert shown(params["encoder/blocks_3/attn/proj/kernel"]) == "512/fsdp×512"
+    assert shown(params["encoder/blocks_3/mlp/fc1/kernel"]) == "512×2048/fsdp"
+
+
+@pytest.mark.parametrize(
+    ("shape", "fsdp", "skip", "expected"),
+    [
+        ((512, 1536), 8, 0, (None, FSDP)),
+        ((1536, 512), 8, 0, (FSDP,)),
+        ((512, 512), 8, 0, (FSDP,)),
+        ((512, 1530), 8, 0, (FSDP,)),  # the largest does not divide: the next
+        ((510, 1530), 8, 0, ()),  # none does: whole
+        ((1024, 16, 512), 8, 1, (None, None, FSDP)),  # the first is the loop's
+        ((1024, 10, 10), 8, 1, ()),
+        ((512, 512), 1, 0, ()),
+        ((8,), 8, 0, (FSDP,)),
+    ],
+)
+def test_the_largest_dimension_that_divides_is_split(shape, fsdp, skip, expected):
+    leaf = jax.ShapeDtypeStruct(shape, "float32")
+    tree = {
+        "encoder": {"blocks": {"fc": {"kernel": leaf, "bias": leaf}}, "proj": {"kernel": leaf}},
+        "step": leaf,
+    }
+    specs = rules.match(sharding.state_rules(fsdp, scan_encoders=bool(skip)), tree)
+    assert specs["encoder"]["blocks"]["fc"]["kernel"] == jax.P(*expected)
+    assert specs["encoder"]["blocks"]["fc"]["bias"] == jax.P()
+    assert specs["step"] == jax.P()
+
+
+def test_a_parameter_without_a_rule_is_an_error():
+    leaf = jax.ShapeDtypeStruct((8, 8), "float32")
+    tree = {"head": {"kernel": leaf, "bias": leaf, "gate": leaf}, "step": leaf}
+    with pytest.raises(ValueError, match="no rule covers head/gate"):
+        sharding.state_shardings(tree, abstract_mesh(2), scan_encoders=False)
+
+
+def test_a_mesh_takes_all_devices_or_those_that_are_given():
+    assert dict(sharding.make_mesh().shape) == {DATA: 8, FSDP: 1}
+    assert dict(sharding.make_mesh(fsdp=4).shape) == {DATA: 2, FSDP: 4}
+    some = jax.devices()[5:1:-1]
+    mesh = sharding.make_mesh(fsdp=2, devices=some)
+    assert mesh.devices.ravel().tolist() == some
+    assert dict(mesh.shape) == {DATA: 2, FSDP: 2}
+
+
+@pytest.mark.parametrize("fsdp", [0, 3, 16])
+def test_a_number_of_devices_that_cannot_share_is_refused(fsdp):
+    with pytest.raises(ValueError, match=f"fsdp = {fsdp} does not divide the 8 devices"):
+        sharding.make_mesh(fsdp)
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 8])
+def test_a_batch_is_spread_over_all_devices_in_their_order(fsdp):
+    mesh = sharding.make_mesh(fsdp)
+    spread = jax.device_put(np.arange(16), sharding.batch_sharding(mesh))
+    held = {shard.device: shard.data.tolist() for shard in spread.addressable_shards}
+    assert [held[device] for device in mesh.devices.ravel()] == [[2 * i, 2 * i + 1] for i in range(8)]
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
