@@ -15,6 +15,7 @@ from data_pipeline.synthetic import (
     write_crema_d,
     write_voxceleb2,
 )
+from data_pipeline.synthetic.clip import scene_of
 from data_pipeline.synthetic.corpus import plan_crema_d, plan_voxceleb2
 
 
@@ -218,6 +219,23 @@ def test_large_bodies_have_low_voices_and_broad_faces():
     for trait, sign in (("pitch", -1), ("tract", -1), ("face_width", 1), ("jaw", 1)):
         values = [getattr(person, trait) for person in people]
         assert sign * np.corrcoef(values, [person.size for person in people])[0, 1] > 0.7
+
+
+def test_the_light_and_the_hush_between_words_tell_of_the_same_place():
+    """Cool light goes with a loud background, warm light with a quiet one; a studio has neither."""
+    coolness, hush = [], []
+    for speaker in range(24):
+        frames, samples = make_clip(ClipSpec(5, "test", speaker, 0, 0, "NEU", seconds=1.0, studio=False))
+        colour = frames[::10].astype(float).mean(axis=(0, 1, 2))
+        coolness.append(np.log(colour[2] / colour[0]))
+        loudness = np.square(samples.astype(float)).reshape(-1, 400).mean(axis=1)
+        hush.append(np.log(np.percentile(loudness, 10)))
+    # Of 24 unrelated pairs this is exceeded once in 150 draws.
+    assert np.corrcoef(coolness, hush)[0, 1] > 0.5
+    assert scene_of(ClipSpec(5, "test", 0, 0, 0, "NEU")) is None
+    places = ((0, 0), (0, 1), (1, 0))
+    videos = [scene_of(ClipSpec(5, "test", 0, *place, "NEU", studio=False)) for place in places]
+    assert videos[0] == videos[1] != videos[2]
 
 
 def test_moods_are_visible_and_audible(crema_d):

@@ -1,7 +1,8 @@
 """Made-up talking faces in the layouts of VoxCeleb2 and CREMA-D: real files, true correspondence, no data.
 
 Who speaks and in what mood (`person`) drives both the sound (`speech` → `voice`) and the picture (`portrait`,
-`motion` → `features` → `frames`); `clip` joins them and `corpus` writes directories of them.
+`motion` → `features` → `frames`), and so does the place (`scene`); `clip` joins them and `corpus` writes
+directories of them.
 """
 
 from data_pipeline.synthetic.clip import ClipSpec, make_clip, person_of

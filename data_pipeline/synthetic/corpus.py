@@ -52,7 +52,8 @@ def plan_voxceleb2(
     """Lists a corpus in VoxCeleb2's layout: ``dev/mp4/id00012/<video>/00001.mp4`` and ``dev/aac/….m4a``.
 
     Clips are dealt to the speakers in turn, three to a video; the last speakers, by default a tenth of them
-    and at least one, are the ``test`` split. Mood and duration are drawn for each clip.
+    and at least one, are the ``test`` split. Mood and duration are drawn for each clip,
+    the scene for each video.
     """
     if speakers < 2 or clips < speakers:
         raise CorpusError(
@@ -80,6 +81,7 @@ def plan_voxceleb2(
             intensity=float(rng.uniform(0.6, 1.1)),
             seconds=round(rng.uniform(*seconds) * FPS) / FPS,
             noise=noise,
+            studio=False,
         )
         letters = stream(seed, "voxceleb2/name", speaker, video).choice(list(VIDEO_NAME), 11)
         split = "test" if speaker >= first_test else "dev"

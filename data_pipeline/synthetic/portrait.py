@@ -23,12 +23,12 @@ class Portrait:
 
     Attributes:
         canvas: float32 [448, 448, 3] RGB, without eyes, brows and mouth.
-        light: brightness of the scene, near 1; features painted later are multiplied by it.
+        light: brightness of red, green and blue, near 1; features painted later are multiplied by it.
         eye_y, brow_y, mouth_y: rows of the frame, pixels, where those features sit at rest.
     """
 
     canvas: np.ndarray
-    light: float
+    light: np.ndarray
     eye_y: float
     brow_y: float
     mouth_y: float
@@ -88,8 +88,14 @@ def face_distance(person: Person, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ellipse(wide, y, CENTRE, (person.face_width, person.face_height))
 
 
-def draw_portrait(person: Person, rng: np.random.Generator) -> Portrait:
-    """Paints a speaker in one recording; ``rng`` draws background, clothes, light and grain."""
+def draw_portrait(person: Person, light: np.ndarray | None, rng: np.random.Generator) -> Portrait:
+    """Paints a speaker in one recording.
+
+    Args:
+        person: the speaker.
+        light: factors on red, green and blue; None for a studio's white light.
+        rng: background, clothes, strength of the light, grain.
+    """
     x, y = grid(0, 0, SIDE, SIDE)
     canvas = _background(rng)
     side_light = float(rng.uniform(-0.35, 0.35))
@@ -99,8 +105,8 @@ def draw_portrait(person: Person, rng: np.random.Generator) -> Portrait:
     _nose(canvas, person, x, y)
     _beard(canvas, person, x, y, rng)
     _hair_before(canvas, person, x, y, rng)
-    light = float(rng.uniform(0.86, 1.08))
-    canvas *= light
+    light = rng.uniform(0.86, 1.08) * (np.ones(3) if light is None else light)
+    canvas *= light.astype(np.float32)
     np.clip(canvas, DARKEST, BRIGHTEST, out=canvas)
     eye_y = CENTRE[1] - 0.14 * person.face_height
     return Portrait(

@@ -17,7 +17,12 @@ HIGH_FORMANTS = (3500.0, 4500.0)  # the two that do not move
 
 
 def synthesise(
-    speech: Articulation, person: Person, emotion: Emotion, room: float, rng: np.random.Generator
+    speech: Articulation,
+    person: Person,
+    emotion: Emotion,
+    room: float,
+    rng: np.random.Generator,
+    ambience: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Speaks an utterance.
 
@@ -27,6 +32,7 @@ def synthesise(
         emotion: loudness, brightness, breath, tremor (its melody is in the tracks already).
         room: root mean square of the background noise, of full scale.
         rng: jitter, shimmer, noise.
+        ambience: what else is heard, float64 [seconds × 16,000] of full scale.
 
     Returns:
         float32 [seconds × 16,000] in (−1, 1).
@@ -53,7 +59,7 @@ def synthesise(
     spoken = voiced[voice > 0.3]
     voiced *= LEVEL / np.sqrt(np.mean(spoken**2) + 1e-12)
     background = np.convolve(rng.standard_normal(count), [0.25, 0.5, 0.25], mode="same")
-    samples = loudness * (voiced + 0.25 * friction_sound) + room * background
+    samples = loudness * (voiced + 0.25 * friction_sound) + room * background + ambience
     return np.tanh(samples).astype(np.float32)
 
 

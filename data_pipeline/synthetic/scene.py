@@ -1,0 +1,60 @@
+"""Where a recording was made: light and ambient sound, which belong together.
+
+In recordings of celebrities picture and sound share more than the speaker. Outdoors there is bright, cool
+daylight and the rush of wind and traffic; indoors warm, dim lamps and quiet. Fluorescent lamps are greenish
+and hum at twice the mains' frequency.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.synthetic.voice import RATE
+
+LAMPS, DAYLIGHT = np.array([0.86, 0.70, 0.52]), np.array([0.98, 1.06, 1.16])
+FLUORESCENT = np.array([0.90, 1.12, 0.88])
+QUIETEST, LOUDEST = 6e-4, 1.2e-2  # root mean square of the rush, of full scale
+HUM = 1e-2  # likewise, of the strongest hum
+MAINS = 50.0  # Hz
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A place.
+
+    Attributes:
+        outdoors: 0 indoors … 1 outdoors.
+        fluorescent: share of the light that is fluorescent, 0 … 1; it hums as much.
+    """
+
+    outdoors: float
+    fluorescent: float
+
+    def light(self) -> np.ndarray:
+        """Factors on red, green and blue of everything in sight."""
+        colour = LAMPS + (DAYLIGHT - LAMPS) * self.outdoors
+        return colour * (1 + (FLUORESCENT - 1) * self.fluorescent)
+
+    def ambience(self, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Its sound without anybody speaking.
+
+        Args:
+            samples: how many, at 16 kHz.
+            rng: of the rush, and of the hum's phases.
+
+        Returns:
+            float64 [samples] of full scale.
+        """
+        rush = np.convolve(rng.standard_normal(samples), [0.25, 0.5, 0.25], mode="same")
+        level = QUIETEST * (LOUDEST / QUIETEST) ** self.outdoors
+        at = np.arange(samples) / RATE
+        partials = range(1, 13)
+        hum = sum(np.sin(2 * np.pi * (2 * MAINS * n * at + rng.random())) / n**0.5 for n in partials)
+        return level * rush / rush.std() + HUM * self.fluorescent**2 * hum / np.std(hum)
+
+
+def make_scene(rng: np.random.Generator) -> Scene:
+    """Draws a place: from a dim room to the open, and half of the rooms' lamps partly fluorescent."""
+    outdoors = float(rng.random())
+    is_lit = rng.random() < 0.5
+    return Scene(outdoors, float(rng.uniform(0.3, 1)) * (1 - 0.5 * outdoors) if is_lit else 0.0)
