@@ -11,6 +11,9 @@ EPSILON = 1e-6  # added to the standard deviation, as the published code does
 
 
 def _standardise(values: jax.Array, axis: int) -> jax.Array:
+    # A flat patch, such as padding, becomes exact zeros first: the rounding of its mean, which changes with
+    # the number of devices, would be divided by EPSILON.
+    values = values - jax.lax.slice_in_dim(values, 0, 1, axis=axis)
     centred = values - values.mean(axis, keepdims=True)
     # Unbiased deviation of a patch that may be flat: the mean is out already, so this is its second moment.
     variance = jnp.square(centred).sum(axis, keepdims=True) / (values.shape[axis] - 1)

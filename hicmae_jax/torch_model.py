@@ -102,8 +102,10 @@ def targets(patches: Tensor, frame_difference: bool = False) -> Tensor:
 
     With `frame_difference`, frames (dimension 2) after the first become the change from the one before.
     """
-    std, mean = torch.std_mean(patches, tuple(range(2, patches.dim() - 1)), keepdim=True)
-    values = (patches - mean) / (std + EPSILON)
+    flat = patches.flatten(2, -2)
+    flat = flat - flat[:, :, :1]  # a patch of one value, such as padding, gives exact zeros
+    std, mean = torch.std_mean(flat, 2, keepdim=True)
+    values = ((flat - mean) / (std + EPSILON)).view_as(patches)
     if frame_difference:
         values = torch.cat([values[:, :, :1], values[:, :, 1:] - values[:, :, :-1]], 2)
     return values.flatten(2)
