@@ -7,7 +7,7 @@ JOBS ?= 2
 # PyTorch's default Linux wheel pulls gigabytes of CUDA; tests want the CPU build, pinned.
 TORCH := torch==2.13.0
 
-.PHONY: test test-slow lint clean
+.PHONY: demo test test-slow lint clean
 .DELETE_ON_ERROR:
 
 # An environment is finished only when its stamp is written, so that an interrupted install is redone.
@@ -19,6 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[torch,beam,tensorboard,dev]'
 	touch $@
 .PHONY: .venv
+
+# From nothing to a trained model's scores and weights, in minutes; goes on where it was interrupted.
+demo: .venv
+	$(BIN)/python -m launch.demo --root=runs/demo
 
 lint: .venv
 	$(BIN)/ruff check .
