@@ -173,7 +173,8 @@ def make_step(
     """
     seed_key = jax.random.key(config.seed)
     terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, seed_key)
-    return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate)
+    group = config.loss.group_size or 1
+    return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate, group)
 
 
 def _profiled(config: RunConfig) -> range:

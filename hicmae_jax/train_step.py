@@ -48,6 +48,7 @@ def make_train_step(
     abstract: TrainState,
     mesh: jax.sharding.Mesh,
     accumulate: int = 1,
+    group: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Compile-once update function; the state that goes in is donated.
 
@@ -57,9 +58,10 @@ def make_train_step(
         schedule: learning rate by step, for the log.
         abstract: shapes and shardings of the state.
         mesh: where everything lives.
-        accumulate: micro-batches whose gradients are averaged before one update. Each is a run of
-            consecutive rows, so that groups of negatives stay together; exact where terms are means over
-            rows or over groups that a micro-batch holds whole.
+        accumulate: micro-batches whose gradients are averaged before one update; exact where terms are
+            means over rows or groups.
+        group: consecutive rows that stay in one micro-batch, as a group of negatives must; `accumulate`
+            times it divides the batch.
 
     Returns:
         (state, batch) → (next state, metrics): scalars on the devices, every process's the same.
@@ -73,7 +75,7 @@ def make_train_step(
         if accumulate == 1:
             values, grads = gradient(state.params, batch, state.step)
         else:
-            values, grads = accumulated(gradient, state.params, batch, state.step, accumulate, mesh)
+            values, grads = accumulated(gradient, state.params, batch, state.step, accumulate, group, mesh)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         levels = values.pop("contrastive_levels")
@@ -100,6 +102,7 @@ def accumulated(
     batch: Batch,
     step: jax.Array,
     count: int,
+    group: int,
     mesh: jax.sharding.Mesh,
 ) -> tuple[dict[str, jax.Array], Any]:
     """Mean of values and gradients over `count` micro-batches, one after the other.
@@ -109,13 +112,17 @@ def accumulated(
         params: parameters.
         batch: arrays of as many rows.
         step: the step's number.
-        count: how many micro-batches; divides the rows.
+        count: how many micro-batches.
+        group: consecutive rows that stay together; `count` times it divides the rows.
         mesh: each micro-batch is spread over all of it.
     """
     where = jax.sharding.NamedSharding(mesh, jax.P(None, *batch_sharding(mesh).spec))
 
     def cut(rows: jax.Array) -> jax.Array:
-        parts = rows.reshape(count, -1, *rows.shape[1:])
+        # To each every `count`-th group: a device that holds as many has its share of every micro-batch, and
+        # no clip moves. Runs of consecutive rows would make XLA gather the whole batch on every device.
+        groups = rows.reshape(-1, count, group, *rows.shape[1:])
+        parts = jnp.moveaxis(groups, 1, 0).reshape(count, -1, *rows.shape[1:])
         return jax.lax.with_sharding_constraint(parts, where)
 
     def add(total: Any, part: Batch) -> tuple[Any, None]:

@@ -76,7 +76,7 @@ def small(mesh, accumulate=1, group=4):
     abstract = train_state.abstract_state(two_matrices, OPTIMIZER, mesh, scanned=False)
     state = train_state.create(two_matrices, OPTIMIZER, abstract, jax.random.key(3))
     of_group = functools.partial(terms, group=group)
-    step = train_step.make_train_step(of_group, OPTIMIZER, SCHEDULE, abstract, mesh, accumulate)
+    step = train_step.make_train_step(of_group, OPTIMIZER, SCHEDULE, abstract, mesh, accumulate, group or 1)
     where = sharding.batch_sharding(mesh)
     return state, abstract, step, lambda number: jax.device_put(rows(number), where)
 
@@ -114,6 +114,17 @@ def test_a_mesh_changes_nothing(reference, mesh):
 def test_micro_batches_of_whole_groups_change_nothing(reference, mesh, accumulate):
     """Also where a group's clips lie on several devices, and a device's in several micro-batches."""
     assert_same_training(trained(mesh_of(*mesh), accumulate), reference)
+
+
+def test_no_clip_moves_when_devices_hold_whole_groups_for_every_micro_batch():
+    def moves(group):
+        state, _, step, batch = small(mesh_of(8, 1), accumulate=2, group=group)
+        text = step.lower(state, batch(0)).compile().as_text()
+        assert "all-reduce" in text  # gradients are summed over devices
+        return {name for name in ("all-gather", "all-to-all", "collective-permute") if name in text}
+
+    assert not moves(group=2)
+    assert moves(group=16)  # a group of four devices' clips
 
 
 def test_micro_batches_that_lose_negatives_are_another_objective():
