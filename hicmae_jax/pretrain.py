@@ -62,6 +62,7 @@ def run(
     # --- Devices and data ---
     mesh = sharding.make_mesh(config.fsdp)
     spread = sharding.batch_sharding(mesh)
+    _check_spreads(config, mesh)
     pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
     fingerprints = _fingerprints(pipeline)
     held_out = _held_out(config, mesh)
@@ -190,6 +191,16 @@ def _held_out(config: RunConfig, mesh: jax.sharding.Mesh) -> HeldOut | None:
     clips = FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
     negatives = config.loss.group_size or config.batch
     return HeldOut(clips, config.preprocess, config.loss, negatives, mesh)
+
+
+def _check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
+    """Refuse micro-batches that would leave some devices with fewer clips than others."""
+    micro_batch = config.batch // config.accumulate
+    if micro_batch % mesh.size:
+        raise ValueError(
+            f"batch {config.batch} / accumulate {config.accumulate}, {micro_batch} clips, does not "
+            f"divide over {mesh.size} devices: choose a batch that is a multiple of {config.accumulate * mesh.size}"
+        )
 
 
 def _fingerprints(pipeline: Pipeline) -> dict[str, str]:

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     from hicmae_jax import pretrain, run_config
 
     try:
-        config = run_config.from_config_dict(FLAGS.config, jax.default_backend())
+        config = run_config.from_config_dict(FLAGS.config, _platform())
         pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
     except jax.errors.JaxRuntimeError:
         raise  # a compiler's or device's message is pages of its own
@@ -51,6 +51,21 @@ def main(argv: list[str]) -> int:
         print("pretrain: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _platform() -> str:
+    """JAX's name of the devices to train on.
+
+    Raises:
+        ValueError: there are none of those asked for.
+    """
+    try:
+        return jax.default_backend()
+    # JAX asserts where no plugin for the platform is installed.
+    except (RuntimeError, AssertionError) as error:
+        asked = FLAGS.platform or jax.config.jax_platforms
+        why = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise ValueError(f"JAX finds no {asked} devices here{why}; choose another --platform") from error
 
 
 if __name__ == "__main__":
