@@ -195,11 +195,11 @@ def _held_out(config: RunConfig, mesh: jax.sharding.Mesh) -> HeldOut | None:
 
 def _check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
     """Refuse micro-batches that would leave some devices with fewer clips than others."""
-    micro_batch = config.batch // config.accumulate
-    if micro_batch % mesh.size:
+    batch, accumulate = config.batch, config.accumulate
+    if batch // accumulate % mesh.size:
         raise ValueError(
-            f"batch {config.batch} / accumulate {config.accumulate}, {micro_batch} clips, does not "
-            f"divide over {mesh.size} devices: choose a batch that is a multiple of {config.accumulate * mesh.size}"
+            f"batch {batch} / accumulate {accumulate}, {batch // accumulate} clips, does not divide over "
+            f"{mesh.size} devices: choose a batch that is a multiple of {accumulate * mesh.size}"
         )
 
 
