@@ -138,13 +138,13 @@ def _going_on(resumed: Resumption) -> Criterion:
     right_step = resumed.went_on_from == resumed.checkpoint > 0
     difference = resumed.largest_difference
     same = f"losses within {difference:.0e}" if difference else "the same losses"
-    again = f"{len(resumed.repeated)} logged steps made again, {same}"
+    again = f"{len(resumed.repeated)} logged steps again, {same}"
     lost = f"; steps not logged once: {', '.join(map(str, resumed.missing))}" if resumed.missing else ""
     return Criterion(
-        "killed, went on",
+        "killed and resumed",
         right_step and not resumed.missing and resumed.largest_difference <= SAME_LOSS,
-        f"after step {resumed.killed_at}, from step {resumed.went_on_from} "
-        f"(last checkpoint {resumed.checkpoint}); {again}{lost}",
+        f"at {resumed.killed_at}, from {resumed.went_on_from} (last checkpoint {resumed.checkpoint}); "
+        f"{again}{lost}",
     )
 
 

@@ -22,7 +22,7 @@ from hicmae_jax import checkpoints, metrics
 DONE = "stages.json"
 """Marks a directory as a demo's and says what has been done in it."""
 
-PATIENCE = 30.0
+PATIENCE = 10.0
 """Seconds that a command has to end after Ctrl-C, which may find it compiling, and again after SIGTERM."""
 
 POLL = 0.1

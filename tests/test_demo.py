@@ -89,14 +89,14 @@ def test_reconstruction_no_better_than_nothing_fails(trained, names):
     ],
 )
 def test_going_on_at_another_step_or_with_other_losses_fails(of):
-    assert failing(resumed=resumed(**of)) == ["killed, went on"]
+    assert failing(resumed=resumed(**of)) == ["killed and resumed"]
 
 
 def test_a_step_that_is_logged_twice_fails():
     lines = [{"step": step, "loss/total": LOSSES[step]} for step in (5, 10, 15, 15, 20)]
     killed = {"step": 15, "checkpoint": 10, "loss": {"15": LOSSES[15]}}
     said = ["going on    from step 10 of 20"]
-    assert failing(resumed=demo_report.resumption(killed, said, lines, 5, 20)) == ["killed, went on"]
+    assert failing(resumed=demo_report.resumption(killed, said, lines, 5, 20)) == ["killed and resumed"]
 
 
 def test_weights_that_pytorch_reads_differently_fail():
