@@ -57,10 +57,12 @@ def to_device(
     """
     waiting: collections.deque[dict[str, jax.Array]] = collections.deque()
     for local in batches:
-        arrays = {
-            name: jax.make_array_from_process_local_data(sharding, array, (batch, *array.shape[1:]))
-            for name, array in local.items()
-        }
+        # Meant, whatever else a training loop may forbid.
+        with jax.transfer_guard_host_to_device("allow"):
+            arrays = {
+                name: jax.make_array_from_process_local_data(sharding, array, (batch, *array.shape[1:]))
+                for name, array in local.items()
+            }
         waiting.append(arrays)
         if len(waiting) == ahead:
             yield waiting.popleft()

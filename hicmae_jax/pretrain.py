@@ -91,6 +91,8 @@ def run(
                     print(f"finished    already: {directory} holds step {first_step:,}")
                 return None
         if is_first:
+            if first_step is None:
+                print(config.as_text())
             _print_size(config, pipeline, total_steps, mesh)
             _write_json(directory / CONFIG, described)
             _write_json(directory / VERSIONS, record["versions"])
@@ -224,7 +226,6 @@ def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: j
     sizes = costs.pretrain_parameters(config.model, config.masks)
     flops = sum(costs.flops(config.model, config.masks).training.values())
     kind = jax.devices()[0].device_kind
-    print(config.as_text())
     print(f"model       {config.size}, {sizes / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOP a clip")
     print(f"data        {len(pipeline.source):,} clips, {pipeline.steps_per_epoch:,} steps to an epoch")
     print(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")

@@ -3,7 +3,7 @@
     python -m launch.pretrain --config=configs/pretrain.py:B --config.data.sets=prepared/dev --run=runs/b
 
 The same command goes on where the run has stopped. `configs/pretrain.py` lists every setting; each can be
-changed here, as `--config.batch=1024`.
+changed here, as `--config.batch=1024`. On several hosts give it to each (see `launch/hosts.py`).
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from absl import flags, logging
 
-from launch import config_flag
+from launch import config_flag, hosts
 
 FLAGS = flags.FLAGS
 
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     from hicmae_jax import pretrain, run_config
 
     try:
+        hosts.connect()
         config = run_config.from_config_dict(FLAGS.config, _platform())
         pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
     except jax.errors.JaxRuntimeError:
@@ -70,4 +71,5 @@ def _platform() -> str:
 
 if __name__ == "__main__":
     define_flags()
+    hosts.define_flags()
     config_flag.run(main)
