@@ -85,10 +85,12 @@ def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
     rng = stream(spec.seed, f"{spec.corpus}/clip", *place)
     text = SENTENCES[spec.sentence] if spec.sentence else babble(spec.seconds, rng)
     speech = articulate(text, person, emotion, rng, spec.seconds)
-    room = stream(spec.seed, f"{spec.corpus}/room", spec.speaker, spec.recording).uniform(5e-4, 4e-3)
     scene = scene_of(spec)
-    ambience: np.ndarray | float = 0.0
-    if scene is not None:
+    if scene is None:
+        room = stream(spec.seed, f"{spec.corpus}/room", spec.speaker, spec.recording).uniform(5e-4, 4e-3)
+        ambience: np.ndarray | float = 0.0
+    else:
+        room = 0.0
         length = round(speech.seconds * RATE)
         ambience = scene.ambience(length, stream(spec.seed, f"{spec.corpus}/ambience", *place))
     samples = synthesise(speech, person, emotion, room, rng, ambience)

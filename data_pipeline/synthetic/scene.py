@@ -11,9 +11,9 @@ import numpy as np
 
 from data_pipeline.synthetic.voice import RATE
 
-LAMPS, DAYLIGHT = np.array([0.86, 0.70, 0.52]), np.array([0.98, 1.06, 1.16])
+LAMPS, DAYLIGHT = np.array([0.84, 0.66, 0.46]), np.array([0.98, 1.08, 1.24])
 FLUORESCENT = np.array([0.90, 1.12, 0.88])
-QUIETEST, LOUDEST = 6e-4, 1.2e-2  # root mean square of the rush, of full scale
+QUIETEST, LOUDEST = 6e-4, 2e-2  # root mean square of the rush, of full scale
 HUM = 1e-2  # likewise, of the strongest hum
 MAINS = 50.0  # Hz
 
