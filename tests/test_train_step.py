@@ -109,8 +109,7 @@ def test_a_mesh_changes_nothing(reference, mesh):
     assert_same_training(trained(mesh_of(*mesh)), reference)
 
 
-@pytest.mark.parametrize("mesh", [(1, 1), (8, 1), (8, 4)], ids=str)
-@pytest.mark.parametrize("accumulate", [2, 4])
+@pytest.mark.parametrize(("mesh", "accumulate"), [((1, 1), 2), ((8, 1), 2), ((8, 4), 4)], ids=str)
 def test_micro_batches_of_whole_groups_change_nothing(reference, mesh, accumulate):
     """Also where a group's clips lie on several devices, and a device's in several micro-batches."""
     assert_same_training(trained(mesh_of(*mesh), accumulate), reference)
