@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
     config.model.encoder_depth = 6
     config.model.decoder_dim = 64
     config.model.decoder_heads = 2
-    # The activations of 16 + 26 visible tokens are small enough to keep, and a loop over six small layers takes
-    # nearly twice as long on a CPU as the layers written out.
+    # The activations of 16 + 26 visible tokens are small enough to keep, and a loop over six small layers
+    # takes nearly twice as long on a CPU as the layers written out.
     config.model.dtype = "float32"
     config.model.scan_encoders = False
     config.model.remat_encoder = "none"

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def resolved(config, platform="cpu"):
-    config.data.sets = ("data/dev",)
+    config.data.sets, config.evaluation.sets = ("data/dev",), ("data/test",)
     return run_config.from_config_dict(config, platform)
 
 
