@@ -174,8 +174,7 @@ def make_step(
         abstract: from `abstract_run`.
         mesh: where it lives.
     """
-    seed_key = jax.random.key(config.seed)
-    terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, seed_key)
+    terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, config.seed)
     group = config.loss.group_size or 1
     return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate, group)
 

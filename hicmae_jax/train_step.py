@@ -20,7 +20,7 @@ LossAndTerms = Callable[[Any, Batch, jax.Array], tuple[jax.Array, dict[str, jax.
 
 
 def pretrain_terms(
-    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed_key: jax.Array
+    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int
 ) -> LossAndTerms:
     """The pre-training loss of a host batch, as a function of (parameters, batch, step).
 
@@ -28,14 +28,15 @@ def pretrain_terms(
         model: the pre-training model.
         preprocess: augmentation and masks.
         loss: the objective's choices.
-        seed_key: a typed PRNG key, the same throughout a run.
+        seed: of augmentation and masks, the same throughout a run.
 
     Returns:
         A function giving the total and all terms.
     """
 
     def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        inputs = preprocess_batch(batch, seed_key, step, preprocess)
+        # Made in here: a key from outside would be an array on a device, which compiling the step would fetch.
+        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
         return pretrain_loss(model, params, *inputs, loss)
 
     return terms

@@ -194,6 +194,18 @@ def clips(batch):
     }
 
 
+def test_hicmaes_step_holds_no_array_of_a_device():
+    """Compiling would fetch it, which the loop forbids and a CPU, whose memory is the host's, lets pass."""
+    config = shrunk.config(batch=16, seed=2**32 - 1)
+    optimizer_config = config.optimizer_config(steps_per_epoch=1)
+    mesh = mesh_of(8, 1)
+    optimizer, abstract = pretrain.abstract_run(config, optimizer_config, mesh)
+    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
+    held = step.trace(abstract, clips(config.batch)).jaxpr.consts
+    assert held, "filters and positions are constants"
+    assert not [value for value in held if isinstance(value, jax.Array)]
+
+
 @functools.cache
 def hicmae(devices=8, fsdp=1, accumulate=1):
     """Parameters at first, the state after some steps and the metrics of each, of the shrunk recipe."""
