@@ -23,7 +23,7 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from hicmae_jax import costs, optim, resuming, sharding, train_state, train_step
-from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.initialisation import initialiser, parameter_key
 from hicmae_jax.metrics import MetricsLog
@@ -90,27 +90,8 @@ def run(
                 if is_first:
                     print(f"finished    already: {directory} holds step {first_step:,}")
                 return None
-        if is_first:
-            if first_step is None:
-                print(config.as_text())
-            _print_size(config, pipeline, total_steps, mesh)
-            _write_json(directory / CONFIG, described)
-            _write_json(directory / VERSIONS, record["versions"])
-
-        # --- State ---
-        optimizer, abstract = abstract_run(config, optimizer_config, mesh)
-        if first_step is None:
-            initialise = initialiser(config.model, config.masks)
-            key = parameter_key(config.seed)
-            state = train_state.create(initialise, optimizer, abstract, key)
-            # Before anything else is written: from here on the directory is a run that can go on.
-            checkpoints.save(0, state, record)
-        else:
-            state = checkpoints.restore(abstract)
-
-        # --- Train ---
-        step = make_step(config, optimizer, schedule, abstract, mesh)
         with (
+            # Before anything is compiled, for it may refuse too.
             MetricsLog(
                 directory,
                 first_step,
@@ -121,6 +102,26 @@ def run(
             ) as log,
             pipeline.batches(first_step or 0) as stream,
         ):
+            if is_first:
+                if first_step is None:
+                    print(config.as_text())
+                _print_size(config, pipeline, total_steps, mesh)
+                _write_json(directory / CONFIG, described)
+                _write_json(directory / VERSIONS, record["versions"])
+
+            # --- State ---
+            optimizer, abstract = abstract_run(config, optimizer_config, mesh)
+            if first_step is None:
+                initialise = initialiser(config.model, config.masks)
+                key = parameter_key(config.seed)
+                state = train_state.create(initialise, optimizer, abstract, key)
+                # A run that is killed soon goes on too, and not as another.
+                checkpoints.save(0, state, record)
+            else:
+                state = checkpoints.restore(abstract)
+
+            # --- Train ---
+            step = make_step(config, optimizer, schedule, abstract, mesh)
             broken = directory / (BROKEN if is_first else f"{jax.process_index()}-{BROKEN}")
             return train(
                 state,
@@ -215,7 +216,8 @@ def _check_directory(directory: epath.Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a directory: give another one for the run")
     names = {path.name for path in directory.iterdir()}
-    if names and not names & {CONFIG, "checkpoints"}:
+    # Not by the configuration: others keep a config.json too, which would be written over.
+    if names and DIRECTORY not in names:
         raise ValueError(
             f"{directory} is not empty and not a run's ({sorted(names)[0]}, …): give a new directory"
         )
@@ -239,10 +241,11 @@ def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
 
 
 def _listing_broken(stream: BatchStream, path: epath.Path) -> Iterator[dict[str, np.ndarray]]:
-    """Pass batches on, and keep the list of clips that could not be read in a file."""
-    listed = 0
+    """Pass batches on, and add clips that could not be read to the list in a file."""
+    listed = dict.fromkeys(path.read_text().splitlines()) if path.exists() else {}
     for batch in stream:
-        if len(stream.broken) > listed:
-            path.write_text("".join(f"{line}\n" for line in stream.broken.values()))
-            listed = len(stream.broken)
+        found = listed | dict.fromkeys(stream.broken.values())
+        if len(found) > len(listed):
+            path.write_text("".join(f"{line}\n" for line in found))
+            listed = found
         yield batch

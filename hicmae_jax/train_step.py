@@ -19,9 +19,7 @@ Metrics = dict[str, jax.Array]
 LossAndTerms = Callable[[Any, Batch, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 
-def pretrain_terms(
-    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int
-) -> LossAndTerms:
+def pretrain_terms(model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int) -> LossAndTerms:
     """The pre-training loss of a host batch, as a function of (parameters, batch, step).
 
     Args:
@@ -35,7 +33,7 @@ def pretrain_terms(
     """
 
     def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        # Made in here: a key from outside would be an array on a device, which compiling the step would fetch.
+        # Made in here: a key from outside lies on a device, from where compiling the step would fetch it.
         inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
         return pretrain_loss(model, params, *inputs, loss)
 

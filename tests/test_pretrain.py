@@ -221,8 +221,40 @@ def test_a_run_does_not_go_on_as_another(whole, data, nothing_compiled, changes,
 def test_what_is_not_a_runs_directory_is_left_alone(data, tmp_path, nothing_compiled):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.tex").write_text("kept")
+    (tmp_path / "thesis/config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"thesis is not empty and not a run's \(chapter.tex, …\)"):
         run(config(data), tmp_path / "thesis")
     with pytest.raises(ValueError, match=r"chapter.tex is not a directory"):
         run(config(data), tmp_path / "thesis/chapter.tex")
-    assert tree(tmp_path) == {"thesis/chapter.tex": b"kept"}
+    assert tree(tmp_path) == {"thesis/chapter.tex": b"kept", "thesis/config.json": b"{}"}
+
+
+def test_a_log_that_cannot_be_continued_is_refused_at_once(killed, data, nothing_compiled):
+    with (killed / "metrics.jsonl").open("a") as log:
+        log.write("no JSON\n" * 2)
+    before = tree(killed)
+    with pytest.raises(ValueError, match=r"metrics.jsonl: line \d+ is not a line of metrics"):
+        run(config(data), killed)
+    assert tree(killed) == before
+
+
+# --- Broken clips -------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_broken_clips_outlives_an_interruption(tmp_path):
+    class Stream:
+        """Meets a broken clip in every batch."""
+
+        def __init__(self, *lines):
+            self.lines, self.broken = lines, {}
+
+        def __iter__(self):
+            for number, line in enumerate(self.lines):
+                self.broken[number] = line
+                yield {"example": number}
+
+    listed = tmp_path / "broken_clips.txt"
+    assert len(list(pretrain._listing_broken(Stream("c: truncated", "a: empty"), listed))) == 2
+    assert listed.read_text() == "c: truncated\na: empty\n"
+    list(pretrain._listing_broken(Stream("a: empty", "b: gone"), listed))
+    assert listed.read_text() == "c: truncated\na: empty\nb: gone\n"
