@@ -134,11 +134,15 @@ def train(
             if made % intervals.log == 0 or last:
                 _write(log, unwritten, bar)
                 unwritten = [(made, {**metrics, **clock.lap(made)})]
-            if evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0)):
+            evaluated = evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0))
+            saved = last or made % intervals.checkpoint == 0
+            if evaluated or saved:
+                jax.block_until_ready(metrics)  # what the steps still take is no pause
+            if evaluated:
                 _write(log, unwritten, bar)
                 with clock.paused():
                     log.write(made, evaluate(state.params))
-            if made % intervals.checkpoint == 0 or last:
+            if saved:
                 # Before the state they belong to: a run resumed from it does not make them again.
                 _write(log, unwritten, bar)
                 with clock.paused():
