@@ -42,7 +42,7 @@ def define_flags() -> None:
     flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
     flags.DEFINE_string("output", None, "Directory to write to.", required=True)
     flags.DEFINE_integer("step", None, "Which checkpoint; by default the last.", lower_bound=0)
-    flags.DEFINE_integer("clips", 64, "How many clips, evenly spaced over the sets.", lower_bound=1)
+    flags.DEFINE_integer("clips", 64, "How many clips, evenly spaced over the sets.", lower_bound=2)
     flags.DEFINE_integer("batch", 16, "Clips computed at a time.", lower_bound=1)
 
 
@@ -79,13 +79,15 @@ def evaluate(
 
     Raises:
         FileNotFoundError: no such run, checkpoint or prepared set.
-        FileExistsError: one of the files to write exists.
+        FileExistsError: one of the files to write exists, or `output` is a file.
         OSError: no clip can be read.
         ValueError: a damaged checkpoint or set, or parameters that are not finite.
     """
     for name in (SCORES, RECONSTRUCTIONS, RETRIEVAL, CURVES):
         if (output / name).exists():
             raise FileExistsError(f"{output / name} exists: delete it or give another --output")
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"--output={output} is not a directory: give another one")
     step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
     params, record = checkpoints.load_parameters(run, step)
     config = run_config.from_config_dict(record["config"], "cpu")

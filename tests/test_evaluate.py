@@ -80,3 +80,7 @@ def test_bad_input_is_named_before_anything_is_computed(run, data, tmp_path, mon
     with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing: no prepared set"):
         evaluate(str(run), None, [str(tmp_path)], 64, 4, output)
     assert not output.exists()
+    output.write_text("kept")
+    with pytest.raises(FileExistsError, match=f"--output={output} is not a directory"):
+        evaluate(str(run), None, [str(data)], 64, 4, output)
+    assert output.read_text() == "kept"
