@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint.every = 40
     config.log.every = 5
-    config.evaluation.clips = 72
-    config.evaluation.batch = 24
+    config.evaluation.clips = 96
+    config.evaluation.batch = 32
     config.evaluation.every = 80
     return config

@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 
 CONFIG, RECIPE = "configs/demo.py", "configs/pretrain.py:mu"
 # One clip of each: few clips teach more if no two are alike. Training never sees the held-out speakers.
-SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 540, 72, 1
+SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 564, 96, 1
 SECONDS = "3,3.5"  # a sample is 2.6 s of a clip
 SUMMARY, SCORES = "summary.json", "scores.json"
 PICTURES = ("curves.png", "reconstructions.png", "retrieval.png")

@@ -33,7 +33,7 @@ FLAGS = flags.FLAGS
 
 SCORES, CURVES = "scores.json", "curves.png"
 RECONSTRUCTIONS, RETRIEVAL = "reconstructions.png", "retrieval.png"
-CLIPS_SHOWN = 3
+CLIPS_SHOWN = 2
 
 
 def define_flags() -> None:
