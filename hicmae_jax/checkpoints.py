@@ -53,8 +53,11 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_preservation(keep, milestone),
             step_name_format=_STEP_NAMES,
-            cleanup_tmp_directories=True,
         )
+        if jax.process_index() == 0:
+            # Orbax does it in a thread, which ends in a traceback if the run is refused at once.
+            for left in ocp.path.step.all_temporary_paths(self._root):
+                left.get().rmtree()
         self._manager = ocp.CheckpointManager(self._root, options=options)
 
     def __enter__(self) -> Self:
@@ -237,7 +240,8 @@ def _damage_named(path: epath.Path) -> Iterator[None]:
     # Damaged files make Orbax and TensorStore raise nearly anything.
     except Exception as error:
         raise ValueError(
-            f"{path}: the checkpoint of step {path.name} is damaged or cannot be read: {_in_one_line(error)}"
+            f"{path}: the checkpoint of step {path.name} is damaged or cannot be read, move it away to use "
+            f"another: {_in_one_line(error)}"
         ) from error
 
 

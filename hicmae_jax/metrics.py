@@ -54,11 +54,7 @@ class MetricsLog:
         self._file = self._tensorboard = self._wandb = None
         if not active:
             return
-        if "://" in os.fspath(directory):
-            raise ValueError(
-                f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a "
-                "local or mounted disk"
-            )
+        check_on_disk(directory)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         last_step = -1 if resume_step is None else resume_step
@@ -110,6 +106,19 @@ class MetricsLog:
             self._tensorboard.close()
         if self._wandb:
             self._wandb.finish()
+
+
+def check_on_disk(directory: str | os.PathLike[str]) -> None:
+    """Refuse a bucket for the log.
+
+    Raises:
+        ValueError: the directory is not on a disk.
+    """
+    if "://" in os.fspath(directory):
+        raise ValueError(
+            f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a local or "
+            "mounted disk"
+        )
 
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:

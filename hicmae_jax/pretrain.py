@@ -26,7 +26,7 @@ from hicmae_jax import costs, optim, resuming, sharding, train_state, train_step
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.initialisation import initialiser, parameter_key
-from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.metrics import MetricsLog, check_on_disk
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.run_config import RunConfig
 from hicmae_jax.train import Intervals, TrainStep, Work, train
@@ -210,7 +210,8 @@ def _fingerprints(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _check_directory(directory: epath.Path) -> None:
-    """Refuse a directory with something else in it."""
+    """Refuse a bucket, and a directory with something else in it."""
+    check_on_disk(directory)
     if not directory.exists():
         return
     if not directory.is_dir():

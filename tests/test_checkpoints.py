@@ -220,6 +220,12 @@ def test_a_run_killed_while_it_saves_goes_on_from_the_checkpoint_before(tmp_path
     assert load_parameters(tmp_path)[1] == {"step": 3}
 
 
+def test_a_run_that_is_refused_at_once_ends_without_a_word(tmp_path):
+    refused = "import sys; from hicmae_jax.checkpoints import Checkpoints; Checkpoints(sys.argv[1]).close()"
+    process = subprocess.run([sys.executable, "-c", refused, str(tmp_path)], capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
 def test_a_save_must_go_forward(saved):
     run, states = saved
     with Checkpoints(run) as checkpoints, pytest.raises(ValueError, match="step 6 cannot be saved, because"):

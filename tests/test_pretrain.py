@@ -224,6 +224,8 @@ def test_what_is_not_a_runs_directory_is_left_alone(data, tmp_path, nothing_comp
     (tmp_path / "thesis/config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"thesis is not empty and not a run's \(chapter.tex, …\)"):
         run(config(data), tmp_path / "thesis")
+    with pytest.raises(ValueError, match=r"gs://bucket/run: .* must be on a local or mounted disk"):
+        run(config(data), "gs://bucket/run")
     with pytest.raises(ValueError, match=r"chapter.tex is not a directory"):
         run(config(data), tmp_path / "thesis/chapter.tex")
     assert tree(tmp_path) == {"thesis/chapter.tex": b"kept", "thesis/config.json": b"{}"}
