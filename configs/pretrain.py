@@ -29,8 +29,8 @@ def get_config(argument: str = "B") -> ConfigDict:
     # Clips in a global batch, over all hosts; published: 40 on each of 4 GPUs. Rates are in proportion to it.
     config.batch = 160
     # Updates as passes over the data, or as steps: give one pair and leave the other none.
-    config.epochs = 100
-    config.warmup_epochs = 5
+    config.epochs = config_dict.FieldReference(100)
+    config.warmup_epochs = config_dict.FieldReference(5)
     config.steps = config_dict.placeholder(int)
     config.warmup_steps = config_dict.placeholder(int)
     # Micro-batches to an update, for a batch that does not fit; published: one.

@@ -80,6 +80,15 @@ def test_words_may_be_apart_or_in_a_file_of_flags(parsed, tmp_path):
     assert parsed("--flagfile=run.flags")["epochs"] == 8
 
 
+def test_what_a_file_has_unset_can_be_set_again():
+    flag_values = flags.FlagValues()
+    words = [f"--config={ROOT / 'configs' / 'pretrain.py'}:S,runlocal", "--config.epochs=3"]
+    words += ["--config.warmup_epochs=1", "--config.steps=none", "--config.warmup_steps=none"]
+    config_flag.parse(["program", *words], flag_values)
+    assert (flag_values.config.epochs, flag_values.config.warmup_epochs) == (3, 1)
+    assert flag_values.config.steps is None
+
+
 def test_the_recipe_with_changes_of_every_type_is_a_run():
     flag_values = flags.FlagValues()
     words = [
