@@ -6,7 +6,8 @@ Everything that can be wrong is looked at first, in seconds; only then is anythi
     <directory>/versions.json      what it ran on
     <directory>/metrics.jsonl      a line for each logged step and each evaluation
     <directory>/checkpoints/       see `checkpoints`
-    <directory>/broken_clips.txt   clips that could not be read, with the reason
+    <directory>/broken_clips.txt   clips that could not be read, with the reason; other hosts' lists have
+                                   their process's number before the name
     <directory>/profile/           if asked for
 """
 
@@ -106,8 +107,6 @@ def run(
                 if first_step is None:
                     print(config.as_text())
                 _print_size(config, pipeline, total_steps, mesh)
-                _write_json(directory / CONFIG, described)
-                _write_json(directory / VERSIONS, record["versions"])
 
             # --- State ---
             optimizer, abstract = abstract_run(config, optimizer_config, mesh)
@@ -119,6 +118,9 @@ def run(
                 checkpoints.save(0, state, record)
             else:
                 state = checkpoints.restore(abstract)
+            if is_first:
+                _write_json(directory / CONFIG, described)
+                _write_json(directory / VERSIONS, record["versions"])
 
             # --- Train ---
             step = make_step(config, optimizer, schedule, abstract, mesh)

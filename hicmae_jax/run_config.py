@@ -263,6 +263,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
     at_least(1, batch=values["batch"])
     if not values["data.sets"]:
         raise ValueError("data.sets is empty: name the directories of prepared sets to train on")
+    if len(set(values["data.sets"])) < len(values["data.sets"]):
+        raise ValueError(f"data.sets {values['data.sets']} names a set twice: say its share by data.weights")
 
 
 def _schedule(values: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -271,6 +271,7 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
         ({"optimizer.epsilon": 0.0}, "optimizer.epsilon 0.0 is not positive"),
         ({"optimizer.weight_decay": -0.1}, "optimizer.weight_decay -0.1 is negative"),
         ({"data.sets": ()}, "data.sets is empty: name the directories of prepared sets to train on"),
+        ({"data.sets": ("a", "a")}, "data.sets ('a', 'a') names a set twice: say its share by data.weights"),
         ({"data.weights": (1.0, 2.0)}, "data.weights (1.0, 2.0): give a positive one for each of 1 sets"),
         ({"data.stride": 0}, "model.frames 16 and stride 0 must both be at least 1"),
         ({"data.threads": 0}, "data.threads 0 is not at least 1"),
