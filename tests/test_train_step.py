@@ -208,7 +208,7 @@ def test_hicmaes_step_holds_no_array_of_a_device():
 
 @functools.cache
 def hicmae(devices=8, fsdp=1, accumulate=1):
-    """Parameters as drawn, the state after some steps from others and the metrics of each, of the shrunk recipe."""
+    """Of the shrunk recipe: parameters as drawn, the state after steps from others, each step's metrics."""
     # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
     config = shrunk.config(batch=16, fsdp=fsdp, accumulate=accumulate, optimizer__epsilon=1e-3)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
