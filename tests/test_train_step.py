@@ -21,7 +21,7 @@ def mesh_of(devices, fsdp):
 
 
 def host(tree):
-    return jax.tree.map(np.asarray, tree)
+    return jax.tree.map(np.array, tree)  # copies: what a step is given is gone afterwards
 
 
 def assert_where_they_should_be(state, abstract):
@@ -219,7 +219,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
     assert_where_they_should_be(state, abstract)
     drawn, logged = host(state.params), []
     # Biases of zero would become nothing but their gradients, of which some are mostly rounding.
-    begun = tiny.random_like(drawn)
+    begun = host(tiny.random_like(drawn))
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
     state = state.replace(params=jax.device_put(begun, where))
     step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
