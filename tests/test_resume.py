@@ -75,13 +75,15 @@ def test_a_run_killed_again_and_again_ends_as_one_never_stopped(start, data, tmp
     print(f"moments of seed {seed}")  # shown if the test fails
     draw = random.Random(seed)
     directory, killed_at = tmp_path / "killed", []
-    # The first before anything is computed, the others some time after the first new line.
+    # The first before anything is computed, the others after so many steps that none comes too late.
+    steps = 0
     for number, kind in enumerate([signal.SIGKILL] * 4 + [signal.SIGINT]):
         process = start(directory, 2, **settings)
         if number:
-            before = count_lines(directory)
-            wait_until(lambda before=before: count_lines(directory) not in (0, before), seconds=120)
-        time.sleep(draw.uniform(0, 2))
+            steps += draw.randint(1, 50)
+            wait_until(lambda steps=steps: count_lines(directory) >= steps, seconds=120)
+        else:
+            time.sleep(draw.uniform(0, 2))
         process.send_signal(kind)
         _, err = process.communicate()
         assert process.returncode == (-signal.SIGKILL if kind == signal.SIGKILL else 130), err
