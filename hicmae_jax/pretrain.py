@@ -11,6 +11,7 @@ Everything that can be wrong is looked at first, in seconds; only then is anythi
     <directory>/profile/           if asked for
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +24,8 @@ from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
-from hicmae_jax import costs, optim, resuming, sharding, train_state, train_step
+from data_pipeline.sources import ClipSource
+from hicmae_jax import agreement, costs, optim, resuming, sharding, train_state, train_step
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.initialisation import initialiser, parameter_key
@@ -52,7 +54,8 @@ def run(
         The state after the last step; None if the run had been finished before.
 
     Raises:
-        ValueError: settings, data, checkpoint and devices that do not go together.
+        ValueError: settings, data, checkpoint and devices that do not go together, hosts that are not alike,
+            or one that has failed.
         FileNotFoundError: data that are not there.
         RuntimeError: a checkpoint was not saved, or a package for logging is missing.
         OSError: the directory cannot be written, or no clip can be read any more.
@@ -61,12 +64,22 @@ def run(
     is_first = jax.process_index() == 0
 
     # --- Devices and data ---
-    mesh = sharding.make_mesh(config.fsdp)
-    spread = sharding.batch_sharding(mesh)
-    _check_spreads(config, mesh)
-    pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
-    fingerprints = _fingerprints(pipeline)
-    held_out = _held_out(config, mesh)
+    described, ran_on = config.to_dict(), versions()
+    told = {"directory": str(directory), "allow_changes": allow_changes}
+    agreement.check_alike(config=described, run=told, code=ran_on)
+    with agreement.together():
+        mesh = sharding.make_mesh(config.fsdp)
+        spread = sharding.batch_sharding(mesh)
+        _check_spreads(config, mesh)
+        pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
+        held_out_clips = _held_out_clips(config)
+        fingerprints = _fingerprints(pipeline.source)
+        judged_on = {} if held_out_clips is None else _fingerprints(held_out_clips.source)
+        _check_directory(directory)
+    agreement.check_alike(data=fingerprints, evaluation=judged_on)
+    agreement.check_shared(directory)
+    if is_first:
+        _warn_of_trained_on(fingerprints, judged_on)
 
     # --- Schedule ---
     optimizer_config = config.optimizer_config(pipeline.steps_per_epoch)
@@ -74,9 +87,7 @@ def run(
     schedule = optimizer_config.schedule()
 
     # --- Where to begin ---
-    _check_directory(directory)
-    described = config.to_dict()
-    record = {"config": described, "versions": versions(), "data": fingerprints}
+    record = {"config": described, "versions": ran_on, "data": fingerprints}
     with Checkpoints(directory, config.checkpoint.keep, config.checkpoint.milestone) as checkpoints:
         first_step = checkpoints.latest_step()
         if first_step is not None:
@@ -91,18 +102,20 @@ def run(
                 if is_first:
                     print(f"finished    already: {directory} holds step {first_step:,}")
                 return None
-        with (
-            # Before anything is compiled, for it may refuse too.
-            MetricsLog(
-                directory,
-                first_step,
-                tensorboard=config.log.tensorboard,
-                wandb_project=config.log.wandb,
-                config=described,
-                active=is_first,
-            ) as log,
-            pipeline.batches(first_step or 0) as stream,
-        ):
+        with contextlib.ExitStack() as opened:
+            # Before anything is compiled, for they may refuse too.
+            with agreement.together():
+                log = opened.enter_context(
+                    MetricsLog(
+                        directory,
+                        first_step,
+                        tensorboard=config.log.tensorboard,
+                        wandb_project=config.log.wandb,
+                        config=described,
+                        active=is_first,
+                    )
+                )
+                stream = opened.enter_context(pipeline.batches(first_step or 0))
             if is_first:
                 if first_step is None:
                     print(config.as_text())
@@ -144,7 +157,7 @@ def run(
                 log=log,
                 checkpoints=checkpoints,
                 record=record,
-                evaluate=held_out,
+                evaluate=_held_out(config, held_out_clips, mesh),
                 profile_directory=str(directory / PROFILE),
                 show_progress=show_progress and is_first,
             )
@@ -187,12 +200,17 @@ def _profiled(config: RunConfig) -> range:
     return range(0) if first is None else range(first, first + config.log.profile_steps)
 
 
-def _held_out(config: RunConfig, mesh: jax.sharding.Mesh) -> HeldOut | None:
+def _held_out_clips(config: RunConfig) -> FixedClips | None:
     settings = config.evaluation
     if not settings.sets:
         return None
     sampling = ClipSampling(config.data.frames, config.data.stride)
-    clips = FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
+    return FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
+
+
+def _held_out(config: RunConfig, clips: FixedClips | None, mesh: jax.sharding.Mesh) -> HeldOut | None:
+    if clips is None:
+        return None
     negatives = config.loss.group_size or config.batch
     return HeldOut(clips, config.preprocess, config.loss, negatives, mesh)
 
@@ -207,8 +225,14 @@ def _check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
         )
 
 
-def _fingerprints(pipeline: Pipeline) -> dict[str, str]:
-    return {str(clips.root): clips.about.fingerprint for clips in pipeline.source.sets}
+def _fingerprints(source: ClipSource) -> dict[str, str]:
+    return {str(clips.root): clips.about.fingerprint for clips in source.sets}
+
+
+def _warn_of_trained_on(fingerprints: Mapping[str, str], judged_on: Mapping[str, str]) -> None:
+    for directory, fingerprint in judged_on.items():
+        if fingerprint in fingerprints.values():
+            print(f"warning     evaluation.sets: {directory} is trained on, so its scores say little")
 
 
 def _check_directory(directory: epath.Path) -> None:
@@ -218,7 +242,7 @@ def _check_directory(directory: epath.Path) -> None:
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a directory: give another one for the run")
-    names = {path.name for path in directory.iterdir()}
+    names = {path.name for path in directory.iterdir()} - {agreement.MARK}
     # Not by the configuration: others keep a config.json too, which would be written over.
     if names and DIRECTORY not in names:
         raise ValueError(

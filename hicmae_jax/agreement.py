@@ -1,0 +1,156 @@
+"""What the hosts of a run tell each other before it begins, so that they begin alike or not at all.
+
+Every process must pass through the same calls in the same order, for each waits for all the others. A run of
+one process passes through at once.
+"""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from flax.traverse_util import flatten_dict
+from jax.experimental import multihost_utils
+
+# Left open, it is as many as the host has cores, and decides no result.
+OWN_AFFAIRS = ("config.data.threads",)
+SHOWN = 5
+"""Differences to name at most."""
+MARK = ".seen_by_all_hosts"
+SECONDS_TO_SEE = 10.0
+"""Network file systems show a new file to other hosts a little later."""
+
+
+def exchange(text: str) -> list[str]:
+    """Every process's text, in the order of their numbers, on every process.
+
+    Args:
+        text: of this process, of any length.
+    """
+    if jax.process_count() == 1:
+        return [text]
+    mine = np.frombuffer(text.encode(), np.uint8)
+    lengths = multihost_utils.process_allgather(np.int32(mine.size))
+    padded = np.zeros(max(1, *lengths), np.uint8)  # every process must give as much
+    padded[: mine.size] = mine
+    rows = multihost_utils.process_allgather(padded)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What is inside succeeds on every host, or ends on every host.
+
+    Nothing inside may itself wait for other hosts: one that has failed does not come.
+
+    Raises:
+        ValueError: another host has failed; its number and message.
+        OSError: this host has failed, as it would have alone. So too ValueError and RuntimeError.
+    """
+    failure = None
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        failure = error
+    messages = exchange("" if failure is None else _in_one_line(failure))
+    if failure is not None:
+        raise failure
+    for host, message in enumerate(messages):
+        if message:
+            raise ValueError(f"host {host}: {message}")
+
+
+def check_alike(**parts: Mapping[str, Any]) -> None:
+    """Refuse hosts that were told different things, naming what differs and on which.
+
+    Args:
+        **parts: by name, what must be the same on all hosts; nested dictionaries that JSON can hold.
+
+    Raises:
+        ValueError: the same line on every host.
+    """
+    told = [flatten_dict(json.loads(text), sep=".") for text in exchange(json.dumps(parts))]
+    absent = object()
+    differing = []
+    for name in dict.fromkeys(name for settings in told for name in settings):
+        values = [settings.get(name, absent) for settings in told]
+        if name not in OWN_AFFAIRS and any(value != values[0] for value in values):
+            shown = ["absent" if value is absent else repr(value) for value in values]
+            differing.append(f"{name} is {_by_host(shown)}")
+    if differing:
+        more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
+        raise ValueError(
+            f"the hosts are not alike: {'; '.join(differing[:SHOWN])}{more}. Give every host the same "
+            "command, code and data"
+        )
+
+
+def check_shared(directory: epath.PathLike) -> None:
+    """Refuse a directory that is not the same one on all hosts, such as one on a disk of each.
+
+    The first host puts a file there for a moment, and makes the directory if it is missing.
+
+    Args:
+        directory: where all will write.
+
+    Raises:
+        ValueError: naming the hosts that do not see what the first has written.
+        OSError: the directory cannot be written.
+    """
+    if jax.process_count() == 1:
+        return
+    directory = epath.Path(directory)
+    mark, first = directory / MARK, jax.process_index() == 0
+    begun = directory.exists()
+    token = exchange(secrets.token_hex(8))[0]
+    try:
+        with together():
+            if first:
+                directory.mkdir(parents=True, exist_ok=True)
+                mark.write_text(token)
+        blind = [host for host, seen in enumerate(exchange("yes" if _shows(mark, token) else "")) if not seen]
+        if blind:
+            raise ValueError(
+                f"{directory} is not the same directory on all hosts: what host 0 writes there is not seen "
+                f"on {hosts(blind)}; give one that all share"
+            )
+    finally:
+        if first:
+            mark.unlink(missing_ok=True)
+            if not begun and directory.exists() and not any(directory.iterdir()):
+                directory.rmdir()
+
+
+def hosts(numbers: Sequence[int]) -> str:
+    """Names hosts by their numbers: `host 2`, `hosts 0, 2 and 3`."""
+    if len(numbers) == 1:
+        return f"host {numbers[0]}"
+    return f"hosts {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+def _shows(mark: epath.Path, token: str) -> bool:
+    end = time.monotonic() + SECONDS_TO_SEE
+    while True:
+        with contextlib.suppress(OSError):
+            if mark.read_text() == token:
+                return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+
+
+def _by_host(values: Sequence[str]) -> str:
+    """`8 on host 0, 16 on hosts 1 and 2`."""
+    by_value: dict[str, list[int]] = {}
+    for host, value in enumerate(values):
+        by_value.setdefault(value, []).append(host)
+    return ", ".join(f"{value} on {hosts(numbers)}" for value, numbers in by_value.items())
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
