@@ -36,6 +36,11 @@ ALLOWED = {
     # The machine knows no data, the loop neither data nor model.
     "hicmae_jax.sharding": ["hicmae_jax.rules"],
     "hicmae_jax.train_state": ["hicmae_jax.sharding"],
+    # What watches a run imports nothing that may hang.
+    "hicmae_jax.activity": [],
+    "hicmae_jax.deadline": [],
+    "hicmae_jax.heartbeats": ["hicmae_jax.activity"],
+    "hicmae_jax.watchdog": [f"hicmae_jax.{name}" for name in ("activity", "deadline", "heartbeats")],
     "hicmae_jax.train": [
         f"hicmae_jax.{name}" for name in ("checkpoints", "device_peaks", "metrics", "train_state")
     ],

@@ -1,0 +1,12 @@
+"""A clock that goes when told to, for what waits and times out."""
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+    def go(self, seconds):
+        self.now += seconds
