@@ -2,16 +2,19 @@
 
 ::
 
-    <run>/checkpoints/<step>/state     step, parameters, optimiser state (Orbax, one array a leaf)
-    <run>/checkpoints/<step>/record    JSON: {"config": …, "versions": …, "data": {directory: fingerprint}}
+    <run>/checkpoints/<step>/state             step, parameters, optimiser state (Orbax, one array a leaf)
+    <run>/checkpoints/<step>/record.json       {"config": …, "versions": …, "data": {directory: fingerprint}}
+    <run>/checkpoints/<step>/checksums.json    the seal of all the rest
+    <run>/damaged_checkpoints/<step>           what a run that went on could not use
 
-A checkpoint is written under another name in the background and renamed when it is complete, so that a step
-which is listed is whole; what a killed save leaves is cleared away when the run goes on. Any number of
-devices and hosts can read it, whatever number wrote it.
+A checkpoint is written under another name in the background, read again, sealed, and only then renamed to its
+step and older ones removed: whatever is listed was whole once, and its seal tells whether it still is. What a
+killed save leaves is cleared away when the run goes on. Any number of devices and hosts can read a
+checkpoint, whatever number wrote it.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
@@ -19,11 +22,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-DIRECTORY = "checkpoints"
-STATE, RECORD = "state", "record"
+from hicmae_jax import agreement, checkpoint_reader, checkpoint_seal
+from hicmae_jax.checkpoint_reader import RECORD, STATE
+from hicmae_jax.checkpoint_writer import MARKS, Writer
+
+DIRECTORY, DAMAGED = "checkpoints", "damaged_checkpoints"
 # Parameters are read on their own, by this name of the train state's field.
 PARAMETERS = "params"
-_STEP_NAMES = ocp.path.step.standard_name_format()
+# Endings of names that a checkpoint has before it is whole, and while it is being removed.
+PARTIAL, REMOVED = ".partial", ".removed"
+# How long a process that ends for another reason waits for the other processes' parts of the last save.
+SECONDS_FOR_OTHERS = 30.0
 
 Record = Mapping[str, Any]
 
@@ -38,7 +47,7 @@ class Checkpoints:
         """Open the checkpoints of a run, and remove what interrupted saves have left.
 
         Args:
-            run: the run's directory, made where it is missing; local, or of a file system that Orbax knows.
+            run: the run's directory, made where it is missing; on a local or mounted disk.
             keep: how many of the last checkpoints to keep.
             milestone: steps divisible by it are kept for good; None for none.
 
@@ -48,27 +57,43 @@ class Checkpoints:
         """
         if keep < 1 or (milestone is not None and milestone < 1):
             raise ValueError(f"keep = {keep} and milestone = {milestone} must be at least 1")
-        self._root = _absolute(run) / DIRECTORY
+        self._run = _absolute(run)
+        self._root = self._run / DIRECTORY
+        self._keep, self._milestone = keep, milestone
+        self._writer: Writer | None = None
         self._step_being_saved: int | None = None
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=_preservation(keep, milestone),
-            step_name_format=_STEP_NAMES,
-        )
-        if jax.process_index() == 0:
-            # Orbax does it in a thread, which ends in a traceback if the run is refused at once.
-            for left in ocp.path.step.all_temporary_paths(self._root):
-                left.get().rmtree()
-        self._manager = ocp.CheckpointManager(self._root, options=options)
+        self._latest: int | None = _as_the_first_decides(self._open)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            # The other processes need not be on their way out, and would not answer.
+            self._finish(alone=True)
 
     def latest_step(self) -> int | None:
-        """Last step saved or being saved, None if there is none."""
-        return self._manager.latest_step()
+        """Last step saved or being saved, None if there is none; after `last_good` one that is whole."""
+        return self._latest if self._writer is None else self._step_being_saved
+
+    def last_good(self) -> tuple[int | None, list[str]]:
+        """Find the last checkpoint that is still as it was saved, and put those after it aside.
+
+        They are moved, never deleted, to `damaged_checkpoints` in the run's directory.
+
+        Returns:
+            Its step, None if there are no checkpoints at all; and for each that was put aside what is wrong
+            with it, where it is and which one is used instead, in one line.
+
+        Raises:
+            ValueError: there are checkpoints, but none is good; nothing is moved.
+            OSError: one cannot be moved.
+        """
+        self.wait()
+        self._latest, lines = _as_the_first_decides(self._put_damaged_aside)
+        return self._latest, lines
 
     def save(self, step: int, state: Any, record: Record) -> None:
         """Begin to save; returns when the state has been copied, so that it may then be donated.
@@ -85,85 +110,177 @@ class Checkpoints:
             RuntimeError: this save cannot begin, or the save before has failed.
         """
         self.wait()
-        latest = self.latest_step()
-        if latest is not None and latest >= step:
+        if self._latest is not None and self._latest >= step:
             raise ValueError(
-                f"{self._root}: step {step} cannot be saved, because there is a checkpoint of step {latest}"
+                f"{self._root}: step {step} cannot be saved, because there is a checkpoint of step "
+                f"{self._latest}"
             )
+        partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
-        items = {STATE: ocp.args.StandardSave(state), RECORD: ocp.args.JsonSave(record)}
-        with self._failure_named():
-            # Forced: the caller alone decides when to save.
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
+        arrays, record_text = checkpoint_reader.describe_arrays(state), json.dumps(record)
+        self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
 
-    def restore(self, abstract_state: Any, step: int | None = None) -> Any:
-        """Read a state, bit for bit, onto the devices and with the shardings that are asked for.
+    def restore(self, abstract_state: Any) -> Any:
+        """Read the state of the latest step, bit for bit, onto the devices and with the shardings asked for.
 
         Args:
             abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, of any mesh.
-            step: which checkpoint; None for the last.
 
         Returns:
             A tree of that structure, of `jax.Array`.
 
         Raises:
-            FileNotFoundError: no such checkpoint.
-            ValueError: the checkpoint holds other arrays, or is damaged.
+            FileNotFoundError: no checkpoint.
+            ValueError: the checkpoint holds other arrays, or cannot be read.
         """
         self.wait()
-        path = _checkpoint(self._root, step)
-        _check_same_arrays(path, _read_shapes(path), abstract_state)
-        return _read(path, STATE, ocp.args.StandardRestore(abstract_state))
+        path = checkpoint_reader.find(self._root, self._latest)
+        checkpoint_reader.check_same_arrays(path, checkpoint_reader.read_shapes(path), abstract_state)
+        arguments = ocp.args.StandardRestore(abstract_state)
+        return checkpoint_reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
 
-    def read_record(self, step: int | None = None) -> dict[str, Any]:
-        """Read what the run was when it saved.
-
-        Args:
-            step: which checkpoint; None for the last.
+    def read_record(self) -> dict[str, Any]:
+        """Read what the run was when it saved the latest step.
 
         Raises:
-            FileNotFoundError: no such checkpoint.
-            ValueError: it is damaged.
+            FileNotFoundError: no checkpoint.
+            ValueError: it cannot be read.
         """
         self.wait()
-        return _read(_checkpoint(self._root, step), RECORD, ocp.args.JsonRestore())
+        return checkpoint_reader.read_record(checkpoint_reader.find(self._root, self._latest))
 
     def wait(self) -> None:
         """Wait until the save in progress is complete, and old checkpoints are removed.
 
         Raises:
-            RuntimeError: the save has failed.
+            RuntimeError: the save has failed, in this or another process.
         """
-        with self._failure_named():
-            self._manager.wait_until_finished()
+        self._finish(alone=False)
 
     def close(self) -> None:
-        """Wait, and end the background threads.
+        """Wait for the last save.
 
         Raises:
-            RuntimeError: the last save has failed.
+            RuntimeError: it has failed, in this or another process.
         """
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
+        self.wait()
 
-    @contextlib.contextmanager
-    def _failure_named(self) -> Iterator[None]:
+    # --- Saving ---
+
+    def _failure_to_begin(self, partial: epath.Path) -> str:
+        """Make the directories to write to, in the first process; what went wrong, or nothing."""
+        if jax.process_index() > 0:
+            return ""
         try:
-            yield
-        except Exception as error:
-            raise RuntimeError(
-                f"{self._root}: the checkpoint of step {self._step_being_saved} was not saved: "
-                f"{_in_one_line(error)}"
-            ) from error
+            if partial.exists():  # of a save that failed
+                partial.rmtree()
+            for name in (STATE, MARKS):
+                (partial / name).mkdir(parents=True)
+        except OSError as error:
+            return self._not_saved(error)
+        return ""
+
+    def _complete(self, step: int, partial: epath.Path, arrays: Mapping[str, str], record: str) -> None:
+        """Make a checkpoint of what all processes have written, and remove older ones; in a thread."""
+        (partial / RECORD).write_text(record)
+        if checkpoint_reader.describe_arrays(checkpoint_reader.read_shapes(partial)) != arrays:
+            raise ValueError("what was written holds other arrays than the state")
+        checkpoint_seal.seal(partial)
+        partial.rename(self._root / str(step))
+        checkpoint_seal.sync(self._root)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        steps = sorted(checkpoint_reader.find_all(self._root))
+        for step in steps[: -self._keep]:
+            if self._milestone is None or step % self._milestone:
+                # Interrupted in between, it would look like a checkpoint by half.
+                removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")
+                removed.rmtree()
+
+    def _finish(self, alone: bool) -> None:
+        """Wait for the save in progress; unless alone, until it is known how it ended in all processes."""
+        writer, step = self._writer, self._step_being_saved
+        if writer is None:
+            return
+
+        def failures() -> list[str]:
+            mine = self._not_saved(writer.failure) if writer.failure else ""
+            return [mine] if alone else agreement.exchange(mine)
+
+        writer.wait_written()
+        heard = failures()
+        if any(heard) or (alone and not writer.wait_complete(self._patience())):
+            writer.give_up()
+        else:
+            writer.wait_complete()
+            heard = failures()
+        self._writer = None
+        self._raise_first(heard, writer.failure)
+        self._latest = step
+
+    def _patience(self) -> float | None:
+        return SECONDS_FOR_OTHERS if jax.process_count() > 1 else None
+
+    def _not_saved(self, error: Exception) -> str:
+        step = self._step_being_saved
+        saved = (self._root / str(step)).exists()
+        what = "is saved, but older ones were not removed" if saved else "was not saved"
+        last = step if saved else self._latest
+        again = "begin again" if last is None else f"go on from step {last}"
+        return (
+            f"the checkpoint of step {step} {what}: {checkpoint_reader.in_one_line(error)}; mend that, and "
+            f"give the same command to {again}"
+        )
+
+    def _raise_first(self, failures: list[str], cause: Exception | None = None) -> None:
+        for host, failure in enumerate(failures):
+            if failure:
+                where = f"host {host}: " if len(failures) > 1 else ""
+                raise RuntimeError(f"{where}{self._root}: {failure}") from cause
+
+    # --- Going on ---
+
+    def _open(self) -> int | None:
+        """Make the directory and clear it of leftovers; the last step in it."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for path in self._root.iterdir():
+            if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
+                path.rmtree()
+        return max(checkpoint_reader.find_all(self._root), default=None)
+
+    def _put_damaged_aside(self) -> tuple[int | None, list[str]]:
+        damaged: dict[int, str] = {}
+        good = None
+        for step in sorted(checkpoint_reader.find_all(self._root), reverse=True):
+            reason = checkpoint_seal.check(self._root / str(step))
+            if reason is None:
+                good = step
+                break
+            damaged[step] = reason
+        if damaged and good is None:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+            raise ValueError(
+                f"{self._root}: every checkpoint is damaged ({reasons}); put a good copy of one there, or "
+                "begin again in a new directory"
+            )
+        lines = []
+        for step, reason in damaged.items():
+            aside = _free_name(self._run / DAMAGED / str(step))
+            aside.parent.mkdir(exist_ok=True)
+            (self._root / str(step)).rename(aside)
+            lines.append(
+                f"the checkpoint of step {step} is damaged ({reason}) and now in {aside}; going on from step "
+                f"{good}"
+            )
+        return good, lines
 
 
 def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple[Any, dict[str, Any]]:
     """Read the parameters of a run without its optimiser state, on any machine.
 
-    Safe beside a run that is still training: nothing is written or removed. In a run of several processes
-    all of them call it.
+    Safe beside a run that is still training: nothing is written or removed.
 
     Args:
         directory: a run's directory, or its `checkpoints`.
@@ -177,15 +294,19 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
         FileNotFoundError: the directory is not a run's, or has no such checkpoint.
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
-    path = _checkpoint(_root(directory), step)
-    record = _read(path, RECORD, ocp.args.JsonRestore())
-    shapes = _read_shapes(path)
+    path = checkpoint_reader.find(_root(directory), step)
+    if reason := checkpoint_seal.check(path):
+        raise ValueError(
+            f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
+        )
+    shapes = checkpoint_reader.read_shapes(path)
     if PARAMETERS not in shapes:
         raise ValueError(f"{path}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
     wanted = {PARAMETERS: shapes[PARAMETERS]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    return _read(path, STATE, arguments)[PARAMETERS], record
+    state = checkpoint_reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
+    return state[PARAMETERS], checkpoint_reader.read_record(path)
 
 
 def find_step(directory: epath.PathLike, step: int | None = None) -> int:
@@ -194,7 +315,10 @@ def find_step(directory: epath.PathLike, step: int | None = None) -> int:
     Raises:
         FileNotFoundError: the directory is not a run's, or has no such checkpoint.
     """
-    return int(_checkpoint(_root(directory), step).name)
+    return int(checkpoint_reader.find(_root(directory), step).name)
+
+
+# --- Directories --------------------------------------------------------------------------------------------
 
 
 def _root(directory: epath.PathLike) -> epath.Path:
@@ -203,86 +327,28 @@ def _root(directory: epath.PathLike) -> epath.Path:
     return root / DIRECTORY if (root / DIRECTORY).exists() else root
 
 
-def _preservation(keep: int, milestone: int | None) -> ocp.checkpoint_managers.PreservationPolicy:
-    """Which checkpoints stay when a new one is complete; every other one is removed."""
-    policies = [ocp.checkpoint_managers.LatestN(keep)]
-    if milestone is not None:
-        policies.append(ocp.checkpoint_managers.EveryNSteps(milestone))
-    return ocp.checkpoint_managers.AnyPreservationPolicy(policies)
-
-
 def _absolute(directory: epath.PathLike) -> epath.Path:
     path = epath.Path(directory)
     # Orbax refuses relative paths; a bucket's, gs://…, is absolute, and resolving would spoil it.
     return path if path.is_absolute() else path.resolve()
 
 
-def _checkpoint(root: epath.Path, step: int | None) -> epath.Path:
-    """Directory of a checkpoint that is complete."""
-    if not root.exists():
-        raise FileNotFoundError(f"{root}: no such directory")
-    found = {entry.step: entry.path for entry in _STEP_NAMES.find_all(root)}
-    if not found:
-        names = sorted(entry.name for entry in root.iterdir()) or ["nothing"]
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        raise FileNotFoundError(f"{root} holds no complete checkpoint, only {', '.join(names[:8])}{more}")
-    step = max(found) if step is None else step
-    if step not in found:
-        steps = ", ".join(map(str, sorted(found)))
-        raise FileNotFoundError(f"{root} holds no checkpoint of step {step}; it holds those of {steps}")
-    return found[step]
+def _free_name(path: epath.Path) -> epath.Path:
+    """That path, or one with a number behind it that nothing has yet."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.parent / f"{path.name}-{number}"
+    return free
 
 
-@contextlib.contextmanager
-def _damage_named(path: epath.Path) -> Iterator[None]:
-    try:
-        yield
-    # Damaged files make Orbax and TensorStore raise nearly anything.
-    except Exception as error:
-        raise ValueError(
-            f"{path}: the checkpoint of step {path.name} is damaged or cannot be read, move it away to use "
-            f"another: {_in_one_line(error)}"
-        ) from error
+# --- Several hosts ------------------------------------------------------------------------------------------
 
 
-def _read(path: epath.Path, item: str, arguments: ocp.args.CheckpointArgs) -> Any:
-    composite = ocp.args.Composite(**{item: arguments})
-    with _damage_named(path), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        return reader.restore(path, args=composite)[item]
-
-
-def _read_shapes(path: epath.Path) -> Mapping[str, Any]:
-    """The saved state's tree, nested dictionaries and lists, of what has a shape and a dtype."""
-    with _damage_named(path), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        return handler.metadata(path / STATE).tree
-
-
-def _check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -> None:
-    """Refuse a state of other arrays, which Orbax would describe in pages, or fill up."""
-
-    def arrays(tree: Any) -> dict[str, str]:
-        flat = ocp.tree.to_flat_dict(tree, sep="/")
-        return {
-            name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
-            for name, leaf in flat.items()
-            if leaf is not None
-        }
-
-    inside, asked = arrays(saved), arrays(wanted)
-    problems = [
-        *(f"{name} is missing" for name in asked if name not in inside),
-        *(f"{name} has no place in this run" for name in inside if name not in asked),
-        *(
-            f"{name} is {inside[name]}, not {asked[name]}"
-            for name in asked
-            if inside.get(name, asked[name]) != asked[name]
-        ),
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(f"{path}: the checkpoint does not fit: {'; '.join(problems[:3])}{more}")
-
-
-def _in_one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _as_the_first_decides(decide: Callable[[], Any]) -> Any:
+    """What the first process decides, something that JSON can hold, or its refusal, in all of them."""
+    decision = None
+    with agreement.together():
+        if jax.process_index() == 0:
+            decision = decide()
+    return json.loads(agreement.exchange(json.dumps(decision))[0])

@@ -212,7 +212,7 @@ def test_a_save_that_fails_stops_the_run(tmp_path, monkeypatch):
     def fails(self, *arguments, **named):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", fails)
+    monkeypatch.setattr("hicmae_jax.checkpoint_seal.seal", fails)
     with pytest.raises(RuntimeError, match=r"step 4 was not saved: OSError: No space left on device"):
         run(tmp_path)
 

@@ -1,0 +1,113 @@
+"""One checkpoint on the disk: finding it, and reading what is in it."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+STATE, RECORD = "state", "record.json"
+
+
+def find_all(root: epath.Path) -> dict[int, epath.Path]:
+    """Step → directory of every checkpoint that was completed, whole or not by now."""
+    return {int(path.name): path for path in root.iterdir() if path.name.isdecimal()}
+
+
+def find(root: epath.Path, step: int | None) -> epath.Path:
+    """Directory of a checkpoint that was completed, of the last one if `step` is None.
+
+    Raises:
+        FileNotFoundError: there is none; what there is instead.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"{root}: no such directory")
+    found = find_all(root)
+    if not found:
+        names = sorted(entry.name for entry in root.iterdir()) or ["nothing"]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        raise FileNotFoundError(f"{root} holds no complete checkpoint, only {', '.join(names[:8])}{more}")
+    step = max(found) if step is None else step
+    if step not in found:
+        steps = ", ".join(map(str, sorted(found)))
+        raise FileNotFoundError(f"{root} holds no checkpoint of step {step}; it holds those of {steps}")
+    return found[step]
+
+
+def read_state(path: epath.Path, handler: ocp.CheckpointHandler, arguments: ocp.args.CheckpointArgs) -> Any:
+    """Read what the arguments ask for of the state, and close the handler.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with _damage_named(path), contextlib.closing(handler):
+        return handler.restore(path / STATE, args=arguments)
+
+
+def read_record(path: epath.Path) -> dict[str, Any]:
+    """Read what the run was.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with _damage_named(path):
+        return json.loads((path / RECORD).read_text())
+
+
+def read_shapes(path: epath.Path) -> Mapping[str, Any]:
+    """The saved state's tree, nested dictionaries and lists, of what has a shape and a dtype.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    with _damage_named(path), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        return handler.metadata(path / STATE).tree
+
+
+def describe_arrays(tree: Any) -> dict[str, str]:
+    """Name → dtype and shape, of all arrays in a tree."""
+    flat = ocp.tree.to_flat_dict(tree, sep="/")
+    return {
+        name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for name, leaf in flat.items() if leaf is not None
+    }
+
+
+def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -> None:
+    """Refuse a state of other arrays, which Orbax would describe in pages, or fill up.
+
+    Raises:
+        ValueError: naming the first arrays that differ.
+    """
+    inside, asked = describe_arrays(saved), describe_arrays(wanted)
+    problems = [
+        *(f"{name} is missing" for name in asked if name not in inside),
+        *(f"{name} has no place in this run" for name in inside if name not in asked),
+        *(
+            f"{name} is {inside[name]}, not {asked[name]}"
+            for name in asked
+            if inside.get(name, asked[name]) != asked[name]
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(f"{path}: the checkpoint does not fit: {'; '.join(problems[:3])}{more}")
+
+
+def in_one_line(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _damage_named(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
+    # Damaged files make Orbax and TensorStore raise nearly anything.
+    except Exception as error:
+        raise ValueError(
+            f"{path}: the checkpoint of step {path.name} cannot be read: {in_one_line(error)}"
+        ) from error

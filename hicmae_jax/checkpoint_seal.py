@@ -1,0 +1,116 @@
+"""A seal on a finished checkpoint: size and SHA-256 of every file, in `checksums.json` inside it.
+
+A directory that a crash has cut off, that was copied by half, or in which bits have flipped can look whole
+and be read without an error. Its seal tells.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from etils import epath
+
+SEAL = "checksums.json"
+PARTIAL = f"{SEAL}.partial"
+# Hashing releases the interpreter's lock; a checkpoint of one host has few large files.
+THREADS = 4
+
+
+def seal(directory: epath.PathLike) -> None:
+    """Hash every file of a directory whose writers have finished, and see it on the disk.
+
+    The seal appears whole or not at all, and only when everything it speaks of would survive a power cut.
+
+    Args:
+        directory: on a local or mounted disk.
+
+    Raises:
+        OSError: a file cannot be read or the seal not written, for example because the disk is full.
+    """
+    directory = epath.Path(directory)
+    names = _files(directory)
+    for name in names:
+        sync(directory / name)
+    for inside, _, _ in os.walk(directory):
+        sync(inside)
+    with ThreadPoolExecutor(THREADS) as pool:
+        files = dict(zip(names, pool.map(lambda name: _describe(directory / name), names), strict=True))
+    partial = directory / PARTIAL
+    partial.write_text(json.dumps({"files": files}, indent=1) + "\n")
+    sync(partial)
+    partial.rename(directory / SEAL)
+    sync(directory)
+
+
+def check(directory: epath.PathLike) -> str | None:
+    """Compare a directory with its seal; files that were added since do not matter.
+
+    Args:
+        directory: where a checkpoint is, on any file system.
+
+    Returns:
+        What is wrong, in one line that names the file; None if nothing is.
+    """
+    directory = epath.Path(directory)
+    if not directory.exists():
+        return "there is no such directory"
+    try:
+        files = json.loads((directory / SEAL).read_text())["files"]
+        sealed = [(name, about["bytes"], about["sha256"]) for name, about in sorted(files.items())]
+    except FileNotFoundError:
+        return f"{SEAL} is missing: it was never finished, or copied by half"
+    except OSError as error:
+        return f"{SEAL} cannot be read: {error.strerror}"
+    # Flipped bits make anything of it: no text, no JSON, other names in it.
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{SEAL} is damaged"
+    # Sizes first: what was cut off is found without reading the rest.
+    for name, size, _ in sealed:
+        path = directory / name
+        if not path.exists():
+            return f"{name} is missing"
+        if (found := path.stat().length) != size:
+            return f"{name} has {found:,} bytes instead of {size:,}"
+    with ThreadPoolExecutor(THREADS) as pool:
+        for reason in pool.map(lambda file: _compare(directory, *file), sealed):
+            if reason:
+                return reason
+    return None
+
+
+def sync(path: epath.PathLike) -> None:
+    """Wait until a file's content, or a directory's list of names, is on the disk.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _files(directory: epath.Path) -> list[str]:
+    found = (epath.Path(inside) / name for inside, _, names in os.walk(directory) for name in names)
+    return sorted({path.relative_to(directory).as_posix() for path in found} - {SEAL, PARTIAL})
+
+
+def _describe(path: epath.Path) -> Mapping[str, Any]:
+    return {"bytes": path.stat().length, "sha256": _sha256(path)}
+
+
+def _compare(directory: epath.Path, name: str, size: int, sha256: str) -> str | None:
+    try:
+        same = _sha256(directory / name) == sha256
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}"
+    return None if same else f"{name} has another content than was saved"
+
+
+def _sha256(path: epath.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
