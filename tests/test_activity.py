@@ -50,6 +50,18 @@ def test_pauses_are_timed_by_themselves_and_not_as_part_of_the_step(activity, cl
     assert (activity.moment.step, activity.moment.elapsed(clock())) == (8, 0)
 
 
+def test_a_pause_within_another_is_part_of_it(activity, clock):
+    with activity.stage("evaluation"):
+        clock.go(1)
+        with activity.stage("checkpoint"):
+            clock.go(2)
+        clock.go(3)
+    clock.go(4)
+    activity.step(8)
+    assert (activity.taken["evaluation"], activity.taken["checkpoint"]) == ((6.0,), ())
+    assert activity.taken[STEP] == (4.0,)
+
+
 def test_every_stage_and_step_is_a_sign_of_life(activity, clock):
     signs = [activity.moment.since]
 

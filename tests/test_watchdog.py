@@ -174,6 +174,16 @@ def test_the_end_of_a_run_that_hangs_is_announced_halfway(run):
         ]
 
 
+def test_it_is_announced_however_long_steps_have_taken_before(run):
+    run.steps(20, 200)
+    assert run.look(15 * 60) == []
+    (line,) = run.look(1)
+    assert line == (
+        "step 1,021 has taken 15 min, 5 × the median, in the training loop: "
+        "the run ends after 30 min without a sign of life"
+    )
+
+
 # --- Several hosts ------------------------------------------------------------------------------------------
 
 
@@ -230,6 +240,12 @@ def test_a_host_that_is_gone_is_named_when_that_is_known(two, culprit):
     )
 
 
+def test_who_waits_for_its_own_input_names_nobody_else(two):
+    with two[0].watchdog.stage("input"):
+        (line,) = look_together(two[:1], 60)[0]
+    assert "waiting for input: clips are read slowly" in line
+
+
 def test_a_host_that_fails_is_named_at_once(two, tmp_path, clock):
     with pytest.raises(OSError, match="no clip"), two[1].watchdog:
         raise OSError("no clip can be read")
@@ -263,6 +279,8 @@ def test_hosts_are_slow_to_save_together(two, clock):
 
 
 def test_its_threads_end_with_the_run_and_leave_nothing(tmp_path, clock):
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "7.json").write_text("of a run on more hosts")
     with Run(tmp_path, clock, 0, 2, interval=0.001).watchdog:
         wait_until((tmp_path / "hosts" / "0.json").exists)
         assert {"watchdog", "deadline"} <= {thread.name for thread in threading.enumerate()}
