@@ -1,9 +1,30 @@
-"""Joining the processes of one run on several hosts."""
+"""Joining the processes of one run on several hosts, and ending them together."""
+
+import os
+import sys
+import traceback
 
 import jax
 from absl import flags
 
+# Not public, and the only way to learn what JAX will find before it connects, which it must not do yet.
+from jax._src.clusters import ClusterEnv
+
+from launch import roll_call
+from launch.presence import Presence
+
 FLAGS = flags.FLAGS
+
+IN_ORDER = (0, 75)
+"""Exit codes with which all processes end at the same step: the run is finished, or has been told to stop."""
+SECONDS_TO_HEAR = 2.0
+"""How long a failure here waits for news of an earlier one elsewhere."""
+SECONDS_TO_BE_MISSED = 45.0
+"""The same where other hosts do not answer, until their machine is known to be gone."""
+GLOO = "Gloo"
+"""Who speaks with other hosts' CPUs, in the messages of errors."""
+
+_presence: Presence | None = None
 
 
 def define_flags() -> None:
@@ -16,28 +37,102 @@ def define_flags() -> None:
     flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT of the first process.")
     flags.DEFINE_integer("processes", None, "Elsewhere: how many there are.", lower_bound=1)
     flags.DEFINE_integer("process", None, "Elsewhere: which of them this is, from 0.", lower_bound=0)
+    flags.DEFINE_integer("wait_for_hosts", 300, "Seconds for all processes to come.", lower_bound=1)
 
 
 def connect() -> None:
     """Meet the other processes, if there are any; before anything asks for devices.
 
+    From then on this process ends, with a line, when another one is gone or has failed.
+
     Raises:
-        ValueError: flags that do not go together, or no cluster and no coordinator.
-        RuntimeError: the others have not come.
+        ValueError: flags that do not go together, no cluster and no coordinator, or hosts that do not come or
+            do not fit each other.
+        OSError: the coordinator's port is in use.
     """
+    global _presence
+    found = _find()
+    if found is None:
+        return
+    address, count, number = found
+    if count > 1:
+        seconds = FLAGS.wait_for_hosts
+        if number == 0:
+            _presence = roll_call.answer(roll_call.split_address(address)[1], count, seconds, _end)
+        else:
+            _presence = roll_call.call(address, number, count, seconds, _end)
+    jax.distributed.initialize(address, count, number)
+
+
+def leave(code: int, why: str = "", error: BaseException | None = None) -> int:
+    """End this process's part in the run, with a last line on stderr; `main` returns what this returns.
+
+    In order, JAX waits at exit for the other processes. Otherwise they are told why, and this process exits
+    here, for JAX would wait for minutes for those that do not come.
+
+    Args:
+        code: exit code.
+        why: the line, empty for none.
+        error: to show in full before it.
+
+    Returns:
+        `code`.
+    """
+    in_order = code in IN_ORDER
+    if _presence is not None:
+        if in_order:
+            _presence.end()
+        else:
+            # What fails here is often but the consequence of what has failed elsewhere.
+            patience = SECONDS_TO_BE_MISSED if GLOO in str(error or why) else SECONDS_TO_HEAR
+            _presence.fail(why, patience)
+    if error is not None:
+        traceback.print_exception(error)
+    _say(why)
+    if _presence is not None and not in_order:
+        _exit(code)
+    return code
+
+
+def _find() -> tuple[str, int, int] | None:
+    """The coordinator's address, how many processes there are and which this is; None for a single one."""
     by_hand = (FLAGS.coordinator, FLAGS.processes, FLAGS.process)
-    if by_hand == (None, None, None) and not FLAGS.distributed:
-        return
-    if any(value is not None for value in by_hand):
-        if None in by_hand:
-            raise ValueError("--coordinator, --processes and --process go together: give all three or none")
-        if FLAGS.process >= FLAGS.processes:
-            raise ValueError(f"--process={FLAGS.process} is not below --processes={FLAGS.processes}")
-        jax.distributed.initialize(*by_hand)
-        return
+    if by_hand == (None, None, None):
+        return _find_cluster() if FLAGS.distributed else None
+    if None in by_hand:
+        raise ValueError("--coordinator, --processes and --process go together: give all three or none")
+    if FLAGS.process >= FLAGS.processes:
+        raise ValueError(f"--process={FLAGS.process} is not below --processes={FLAGS.processes}")
     try:
-        jax.distributed.initialize()
+        roll_call.split_address(FLAGS.coordinator)
     except ValueError as error:
+        raise ValueError(f"--coordinator={error}") from None
+    return by_hand
+
+
+def _find_cluster() -> tuple[str, int, int]:
+    address, count, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
+        None, None, None, None, None, FLAGS.wait_for_hosts
+    )
+    if None in (address, count, number):
         raise ValueError(
-            f"--distributed finds no cluster ({error}); give --coordinator, --processes and --process"
-        ) from error
+            "--distributed finds no TPU pod, Slurm or Open MPI: give --coordinator, --processes and --process"
+        )
+    return address, count, number
+
+
+def _end(why: str) -> None:
+    """End the process from another thread: the main one may wait for ever for a host that is gone."""
+    _say(why)
+    _exit(1)
+
+
+def _say(why: str) -> None:
+    if why:
+        print(f"pretrain: {why}", file=sys.stderr)
+
+
+def _exit(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)

@@ -7,7 +7,6 @@ changed here, as `--config.batch=1024`. On several hosts give it to each (see `l
 """
 
 import os
-import sys
 from pathlib import Path
 
 import jax
@@ -43,15 +42,16 @@ def main(argv: list[str]) -> int:
         hosts.connect()
         config = run_config.from_config_dict(FLAGS.config, _platform())
         pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
-    except jax.errors.JaxRuntimeError:
-        raise  # a compiler's or device's message is pages of its own
+    except jax.errors.JaxRuntimeError as error:
+        # A compiler's or device's message is pages of its own.
+        return hosts.leave(1, "the devices or JAX have failed, see above", error)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"pretrain: {error}", file=sys.stderr)
-        return 1
+        return hosts.leave(1, str(error))
     except KeyboardInterrupt:
-        print("pretrain: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
-    return 0
+        return hosts.leave(130, "interrupted; run the same command again to go on")
+    except Exception as error:
+        return hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
+    return hosts.leave(0)
 
 
 def _platform() -> str:

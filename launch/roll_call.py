@@ -1,0 +1,179 @@
+"""All hosts of a run come together before JAX connects them, or each says which are missing.
+
+JAX's own way to meet aborts the process, with pages that name nobody, when a host does not come. So the
+others first call the first one, at the address where JAX will listen later: a line of JSON with ``host``,
+``of`` (how many there are to be) and ``name``. It answers all of them at once, ``{"begin": true}`` or
+``{"refused": why}``. The connections stay open (see `presence`).
+"""
+
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hicmae_jax.agreement import hosts
+from launch.presence import Connection, Presence
+
+SECONDS_TO_REPLY = 10
+"""How much longer than its own time a host waits for the first one's verdict."""
+SECONDS_FOR_LATE_COMERS = 5
+"""How long the first one still waits, when something is wrong, to say so to the others too."""
+
+
+def answer(port: int, count: int, seconds: float, ended: Callable[[str], None]) -> Presence:
+    """Wait for the others, as the first process.
+
+    Args:
+        port: to listen at, on all addresses of this machine; free again on return.
+        count: of all processes.
+        seconds: to wait.
+        ended: for `Presence`.
+
+    Raises:
+        ValueError: hosts are missing, or do not agree on how many there are or who is who.
+        OSError: the port is in use.
+    """
+    present: list[Connection] = []
+    refusal = ""
+    with _listen(port) as listener, selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        end = time.monotonic() + seconds
+        while len(present) < count - 1 and (left := end - time.monotonic()) > 0:
+            for key, _ in selector.select(timeout=left):
+                if key.fileobj is listener:
+                    selector.register(Connection(listener.accept()[0]), selectors.EVENT_READ)
+                elif not _hear(key.fileobj, present):
+                    selector.unregister(key.fileobj)
+                    key.fileobj.socket.close()
+            if not refusal and (refusal := _misfit(present, count)):
+                end = min(end, time.monotonic() + SECONDS_FOR_LATE_COMERS)
+    if not refusal and len(present) < count - 1:
+        refusal = _missing(present, count, seconds)
+    for connection in present:
+        connection.send(**{"refused": refusal} if refusal else {"begin": True})
+    if refusal:
+        raise ValueError(refusal)
+    return Presence(present, True, ended)
+
+
+def call(address: str, host: int, count: int, seconds: float, ended: Callable[[str], None]) -> Presence:
+    """Call the first process, and wait with it for the others.
+
+    Args:
+        address: HOST:PORT of the first process.
+        host: number of this one.
+        count: of all.
+        seconds: to wait, first for the first process, then for its answer.
+        ended: for `Presence`.
+
+    Raises:
+        ValueError: the first process cannot be reached, or has refused.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            connection, answer = _ask(address, host, count, seconds)
+            break
+        # It may have yet to start, or to start again.
+        except (OSError, ValueError) as error:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"host 0 at {address} has not answered within {seconds:g} s ({error}): see its output, "
+                    "and check the address and that the port is open to this host"
+                ) from error
+        time.sleep(0.5)
+    if "refused" in answer:
+        raise ValueError(answer["refused"])
+    return Presence([connection], False, ended)
+
+
+def _ask(address: str, host: int, count: int, seconds: float) -> tuple[Connection, dict[str, Any]]:
+    """The first process's answer and the connection to it.
+
+    Raises:
+        OSError: it cannot be reached, or has gone.
+        ValueError: what is there is something else.
+    """
+    name, port = split_address(address)
+    connection = Connection(socket.create_connection((name, port), timeout=5))
+    connection.host, connection.name = 0, address
+    try:
+        connection.send(host=host, of=count, name=socket.gethostname())
+        connection.socket.settimeout(seconds + SECONDS_TO_REPLY)
+        answers = connection.receive()
+        if not answers:
+            raise ConnectionError("the connection was closed")
+        connection.socket.settimeout(None)
+    except BaseException:
+        connection.socket.close()
+        raise
+    return connection, answers[0]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _listen(port: int) -> socket.socket:
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    try:
+        return socket.create_server(("", port), family=family, backlog=4096, dualstack_ipv6=dual)
+    except OSError as error:
+        why = os.strerror(error.errno)
+        raise OSError(
+            f"cannot listen at port {port} of this host ({why}): end what uses it, which may be an earlier run, "
+            "or give another --coordinator on all hosts"
+        ) from error
+
+
+def _hear(caller: Connection, present: list[Connection]) -> bool:
+    """Take a caller's message; false if it is gone or no host of a run."""
+    try:
+        messages = caller.receive()
+        for message in messages or ():
+            caller.host, caller.of = int(message["host"]), int(message["of"])
+            caller.name = str(message["name"])
+            present.append(caller)
+    except (ValueError, KeyError, TypeError):
+        messages = None  # something else that calls ports
+    if messages is None and caller in present:
+        present.remove(caller)
+    return messages is not None
+
+
+def _misfit(present: Sequence[Connection], count: int) -> str:
+    """What the hosts do not agree on; empty if all is well."""
+    here = {0: socket.gethostname()}
+    for caller in present:
+        who = f"host {caller.host} ({caller.name})"
+        if caller.of != count:
+            return f"{who} was told of {caller.of} hosts, host 0 of {count}: give all the same number"
+        if not 0 <= caller.host < count:
+            return f"{who} is not one of {count}: number them from 0 to {count - 1}"
+        if caller.host in here:
+            on = f"on {here[caller.host]} and on {caller.name}"
+            return f"two are host {caller.host}, {on}: number them from 0 to {count - 1}"
+        here[caller.host] = caller.name
+    return ""
+
+
+def _missing(present: Sequence[Connection], count: int, seconds: float) -> str:
+    here = {connection.host: connection.name for connection in present} | {0: socket.gethostname()}
+    missing = [host for host in range(count) if host not in here]
+    listed = ", ".join(f"{host} on {here[host]}" for host in sorted(here))
+    verb = "has" if len(missing) == 1 else "have"
+    return (
+        f"{hosts(missing)} of {count} {verb} not come within {seconds:g} s (here are {listed}): "
+        "see their output, start them, and run the same command again on all hosts"
+    )
