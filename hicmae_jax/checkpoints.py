@@ -135,10 +135,11 @@ class Checkpoints:
             ValueError: the checkpoint holds other arrays, or cannot be read.
         """
         self.wait()
-        path = checkpoint_reader.find(self._root, self._latest)
-        checkpoint_reader.check_same_arrays(path, checkpoint_reader.read_shapes(path), abstract_state)
         arguments = ocp.args.StandardRestore(abstract_state)
-        return checkpoint_reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
+        with agreement.together():
+            path = checkpoint_reader.find(self._root, self._latest)
+            checkpoint_reader.check_same_arrays(path, checkpoint_reader.read_shapes(path), abstract_state)
+            return checkpoint_reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
 
     def read_record(self) -> dict[str, Any]:
         """Read what the run was when it saved the latest step.
@@ -148,7 +149,8 @@ class Checkpoints:
             ValueError: it cannot be read.
         """
         self.wait()
-        return checkpoint_reader.read_record(checkpoint_reader.find(self._root, self._latest))
+        with agreement.together():
+            return checkpoint_reader.read_record(checkpoint_reader.find(self._root, self._latest))
 
     def wait(self) -> None:
         """Wait until the save in progress is complete, and old checkpoints are removed.

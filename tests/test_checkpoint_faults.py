@@ -298,10 +298,12 @@ def test_a_new_run_has_no_checkpoint(tmp_path):
 ONE_OF_TWO = textwrap.dedent("""
     import resource, sys
     import jax, numpy as np
-    from hicmae_jax import sharding
+    from hicmae_jax import checkpoints as module, sharding
     from hicmae_jax.checkpoints import Checkpoints
 
-    port, index, run, full = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    port, run, failing = sys.argv[1], sys.argv[3], sys.argv[5]
+    index, full = int(sys.argv[2]), int(sys.argv[4])
+    module.SECONDS_FOR_OTHERS = 1.0
     jax.distributed.initialize(f"localhost:{port}", 2, index)
     where = jax.NamedSharding(sharding.make_mesh(4), jax.P("fsdp"))
     values = np.random.default_rng(0).random(20_000, np.float32)
@@ -318,6 +320,8 @@ ONE_OF_TWO = textwrap.dedent("""
                 if step == full and index == 1:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
                 checkpoints.save(step, state(step), {"step": step})
+                if failing and step == full:
+                    raise ValueError("no clip can be read")
             checkpoints.wait()
             restored = checkpoints.restore(state(3))
             print(checkpoints.latest_step(), checkpoints.read_record())
@@ -329,7 +333,7 @@ ONE_OF_TWO = textwrap.dedent("""
 """)
 
 
-def run_two(run, full=0):
+def run_two(run, full=0, failing=""):
     """Exit codes and outputs of both processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -337,7 +341,7 @@ def run_two(run, full=0):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", ONE_OF_TWO, port, str(index), str(run), str(full)],
+            [sys.executable, "-c", ONE_OF_TWO, port, str(index), str(run), str(full), failing],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -378,5 +382,14 @@ def test_if_one_of_two_processes_cannot_write_both_stop_and_say_so(tmp_path):
     assert line.startswith(f"host 1: {tmp_path}/checkpoints: the checkpoint of step 2 was not saved: ")
     assert "File too large" in line
     assert line.endswith("; mend that, and give the same command to go on from step 1")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last_good() == (1, [])
+
+
+def test_if_the_run_fails_too_no_process_waits_long_for_what_another_could_not_write(tmp_path):
+    codes, outputs = run_two(tmp_path, full=2, failing="yes")
+    assert codes == [1, 1]
+    assert "no clip can be read" in outputs[0][1].splitlines()
+    assert "/checkpoints: the checkpoint of step 2 was not saved: " in outputs[1][1]
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.last_good() == (1, [])
