@@ -8,10 +8,8 @@ Clips are read by `threads` threads into a batch's own arrays, either in this pr
 `workers` processes, which take turns by whole batches.
 
 Memory: a process that reads holds `prefetch` batches, waiting or being read, and one handed over. A worker's
-batches also pass through shared memory: at most four a worker (one waiting for its queue, one in it, two in
-Grain's buffer on this side), two with the consumer, and what Grain's remover has not got round to, 50 arrays
-or eight batches. So /dev/shm has at most 4 · workers + 10 batches, which is checked before the workers start.
-A clip takes frames · H · W · 3 + 2 · samples bytes: 1.31 MB at 16 × 160 × 160.
+batches also pass through shared memory (see `worker_batches`). A clip takes frames · H · W · 3 + 2 · samples
+bytes: 1.31 MB at 16 × 160 × 160.
 """
 
 import dataclasses
@@ -21,15 +19,13 @@ from collections.abc import Sequence
 
 import grain
 import numpy as np
-from absl import flags, logging
-from etils import epath
+from absl import logging
 
 from data_pipeline.clip_order import ClipOrder
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.host_batches import HostBatches
 from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource, hash_of
-
-_SHARED_MEMORY = epath.Path("/dev/shm")
+from data_pipeline.worker_batches import WorkerBatches, check_shared_memory, shared_batches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +108,7 @@ class Pipeline:
         clip_bytes = config.frames * math.prod(self.source.frame_shape) + 2 * self.source.audio_samples
         self.batch_bytes = len(self.rows) * clip_bytes
         if config.workers:
-            _check_shared_memory(shared_batches(config.workers) * self.batch_bytes)
+            check_shared_memory(shared_batches(config.workers) * self.batch_bytes)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -144,13 +140,13 @@ class Pipeline:
         batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
         # Grain counts elements, and an element here is a batch: its default of 500 would fill any memory.
         ahead = grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
-        dataset = grain.MapDataset.source(batches)[first_step:].to_iter_dataset(ahead)
+
+        def read_from(step: int) -> grain.IterDataset:
+            return grain.MapDataset.source(batches)[step:].to_iter_dataset(ahead)
+
         if config.workers:
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()  # Grain asks for its flags, which a notebook never parses
-            workers = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=1)
-            dataset = dataset.mp_prefetch(workers)
-        return BatchStream(iter(dataset), self.source, first_step)
+            return BatchStream(WorkerBatches(read_from, config.workers, first_step), self.source, first_step)
+        return BatchStream(iter(read_from(first_step)), self.source, first_step)
 
 
 class BatchStream:
@@ -168,10 +164,12 @@ class BatchStream:
 
     Raises:
         OSError: on iteration, when no clip at all can be read any more: the storage is gone.
-        RuntimeError: on iteration, when a worker died.
+        RuntimeError: on iteration, when workers died again and again.
     """
 
-    def __init__(self, batches: grain.DatasetIterator, source: ClipSource, first_step: int) -> None:
+    def __init__(
+        self, batches: grain.DatasetIterator | WorkerBatches, source: ClipSource, first_step: int
+    ) -> None:
         self._batches = batches
         self._source = source
         self.step = first_step
@@ -184,9 +182,6 @@ class BatchStream:
     def __next__(self) -> dict[str, np.ndarray]:
         batch = next(self._batches)
         step, wanted, draw = (batch.pop(name) for name in ("step", "wanted", "draw"))
-        if step != self.step:
-            # Grain goes on without the batches of a worker that failed: that must not pass unnoticed.
-            raise RuntimeError(f"step {self.step}: got the batch of step {step}; a worker has died")
         batch["replaced"] = batch["example"] != wanted
         for row in np.flatnonzero(batch["replaced"]):
             self._name_broken(ClipRequest(int(wanted[row]), float(draw[row])))
@@ -197,6 +192,11 @@ class BatchStream:
         self.replaced += int(batch["replaced"].sum())
         self.step += 1
         return batch
+
+    @property
+    def restarts(self) -> int:
+        """How often worker processes have been started again."""
+        return self._batches.restarts if isinstance(self._batches, WorkerBatches) else 0
 
     def _name_broken(self, request: ClipRequest) -> None:
         if request.example in self.broken:
@@ -218,21 +218,3 @@ class BatchStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def shared_batches(workers: int) -> int:
-    """Most batches in shared memory at a time, as the module explains."""
-    return 4 * workers + 10 if workers else 0
-
-
-def _check_shared_memory(needed: int) -> None:
-    """Workers hand batches over in shared memory; a worker that runs out of it is killed without a word."""
-    if not _SHARED_MEMORY.exists():
-        return
-    state = os.statvfs(_SHARED_MEMORY)
-    free = state.f_bavail * state.f_frsize
-    if needed > free:
-        raise ValueError(
-            f"workers need up to {needed / 1e6:,.0f} MB of {_SHARED_MEMORY}, with {free / 1e6:,.0f} MB free: "
-            "use fewer workers, a smaller batch, threads alone (workers=0), or enlarge it (docker --shm-size)"
-        )
