@@ -134,7 +134,9 @@ class Presence:
                     if not self._hear(key.fileobj):
                         selector.unregister(key.fileobj)
         if self._line:
-            self._ended(self._line)
+            self._ended(self._line)  # before the connections close, for then the first process may leave
+        for connection in self._connections:
+            connection.socket.close()
 
     def _hear(self, connection: Connection) -> bool:
         """Read from a connection; false at its end."""

@@ -49,10 +49,15 @@ def answer(port: int, count: int, seconds: float, ended: Callable[[str], None]) 
                     key.fileobj.socket.close()
             if not refusal and (refusal := _misfit(present, count)):
                 end = min(end, time.monotonic() + SECONDS_FOR_LATE_COMERS)
+        for key in selector.get_map().values():
+            if key.fileobj not in (listener, *present):
+                key.fileobj.socket.close()
     if not refusal and len(present) < count - 1:
         refusal = _missing(present, count, seconds)
     for connection in present:
         connection.send(**{"refused": refusal} if refusal else {"begin": True})
+        if refusal:
+            connection.socket.close()
     if refusal:
         raise ValueError(refusal)
     return Presence(present, True, ended)
@@ -85,6 +90,7 @@ def call(address: str, host: int, count: int, seconds: float, ended: Callable[[s
                 ) from error
         time.sleep(0.5)
     if "refused" in answer:
+        connection.socket.close()
         raise ValueError(answer["refused"])
     return Presence([connection], False, ended)
 
@@ -132,7 +138,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         why = os.strerror(error.errno)
         raise OSError(
-            f"cannot listen at port {port} of this host ({why}): end what uses it, which may be an earlier run, "
+            f"cannot listen at port {port} of this host ({why}): end what uses it, perhaps an earlier run, "
             "or give another --coordinator on all hosts"
         ) from error
 
