@@ -30,38 +30,49 @@ def worker_pool(
 def submit_all(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Future]:
     """Hands every item to a new pool, whose processes start here.
 
-    A terminal sends Ctrl-C to all processes at once. Workers are born deaf to it, so that none breaks off,
-    with a traceback, while it is still importing; what becomes of its work is for the caller to decide.
+    A terminal sends Ctrl-C, a cluster SIGTERM, to all processes at once. Workers are born deaf to both, so
+    that none breaks off while it is still importing; what becomes of its work is for the caller to decide.
+    Nor does this process answer before all have started: one half started would leave a traceback, or be
+    waited for in vain.
     """
-    with _interrupt_deferred():
+    with _signals_deferred():
         return [pool.submit(work, item) for item in items]
 
 
 @contextlib.contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Keeps Ctrl-C from this process until the end, and for ever from processes that start meanwhile."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets it
+def _signals_deferred() -> Iterator[None]:
+    """Keeps signals from this process until the end, and for ever from processes that start meanwhile."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets them
         yield
         return
-    pressed = []
+    came, kinds = [], {signal.SIGINT, signal.SIGTERM}
     # The mask, which processes inherit, is this thread's; another thread may take the signal nevertheless.
-    handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handlers = {kind: signal.signal(kind, lambda kind, _: came.append(kind)) for kind in kinds}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if pressed:
-            signal.raise_signal(signal.SIGINT)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple[object, ...]) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_when_told, daemon=True).start()
     if start:
         start(*arguments)
 
 
 def _die_with_parent() -> None:
     multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _die_when_told() -> None:
+    """A pool that has lost a worker ends the others by SIGTERM: from this process's parent it counts."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
     os._exit(1)

@@ -54,9 +54,17 @@ def define_flags() -> None:
     )
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM, a cluster's way to press Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
+
+
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code: 1 after an error, 2 if too many clips were rejected."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way to press Ctrl-C
+    signal.signal(signal.SIGTERM, _terminate)
     begun = time.monotonic()
     n_made = 0
 
@@ -76,9 +84,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("prepare: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT)
     print(summary(described, n_made / (time.monotonic() - begun)))
     n_rejected = sum(described.rejected.values())
     share = n_rejected / (n_rejected + described.n_clips)

@@ -1,10 +1,14 @@
+import multiprocessing
 import os
 import signal
 import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from data_pipeline.worker_processes import submit_all, worker_pool
+from tests.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -14,19 +18,26 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt_itself(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGINT)
-    return number
+def signal_itself(kind: signal.Signals) -> int:
+    os.kill(os.getpid(), kind)
+    time.sleep(0.1)
+    return os.getpid()
 
 
-def test_workers_are_deaf_to_ctrl_c():
+def test_workers_are_deaf_to_ctrl_c_and_to_the_sigterm_of_others():
+    with worker_pool(1) as pool:
+        kinds = [signal.SIGINT, signal.SIGTERM] * 2
+        assert len({future.result() for future in submit_all(pool, signal_itself, kinds)}) == 1
+
+
+def test_the_death_of_one_ends_the_others():
     with worker_pool(2) as pool:
-        assert sorted(future.result() for future in submit_all(pool, interrupt_itself, range(4))) == [
-            0,
-            1,
-            2,
-            3,
-        ]
+        futures = submit_all(pool, time.sleep, [600, 600])
+        wait_until(lambda: all(future.running() for future in futures))
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        with pytest.raises(BrokenProcessPool):
+            futures[0].result()
+    assert not multiprocessing.active_children()
 
 
 def test_ctrl_c_waits_until_all_work_is_handed_over():
@@ -43,6 +54,24 @@ def test_ctrl_c_waits_until_all_work_is_handed_over():
     assert handed == [0, 1, 2]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
+def test_sigterm_waits_until_all_work_is_handed_over():
+    came, handed = [], []
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(list(handed)))
+
+    def items():
+        for number in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            handed.append(number)
+            yield number
+
+    try:
+        with worker_pool(1) as pool:
+            submit_all(pool, abs, items())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [[0, 1]]
 
 
 def test_a_pool_serves_other_threads_too():
