@@ -13,8 +13,8 @@ import math
 from etils import epath
 
 from data_pipeline import media, records, staging, voxceleb2
+from data_pipeline.prepared_set import PLAN
 
-PLAN = "plan.json"
 _LISTS = "plan"
 _MEASURED_CLIPS = 8  # whose size sets the number of clips a shard
 _CLIPS_TRIED = 32

@@ -19,6 +19,7 @@ import json
 from etils import epath
 
 DESCRIPTION = "dataset.json"
+PLAN = "plan.json"
 TFDS_VERSION = "1.0.0"
 VIDEO, AUDIO = "video", "audio"
 
@@ -90,13 +91,24 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
     try:
         fields = json.loads(path.read_text())
         fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
-        return PreparedSet(**fields)
+        described = PreparedSet(**fields)
+        n_clips = sum(shard.n_clips for shard in described.shards)
+        if n_clips != described.n_clips:
+            raise ValueError(f"its shards have {n_clips} clips, not {described.n_clips}")
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is missing: no prepared set, or its preparation did not finish"
-        ) from None
+        raise FileNotFoundError(f"{path} is missing: {_what_is_there(epath.Path(root))}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a prepared set: {error}") from error
+    return described
+
+
+def _what_is_there(root: epath.Path) -> str:
+    """Says what a directory without a description is, and what to do."""
+    if not root.exists():
+        return "no prepared set, for there is no such directory: check the path"
+    if (root / PLAN).exists():
+        return "its preparation did not finish: run the same launch.prepare again"
+    return "no prepared set but something else: prepare raw clips with launch.prepare first"
 
 
 def shard_file(kind: str, split: str, index: int, n_shards: int) -> str:

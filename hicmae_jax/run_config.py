@@ -272,7 +272,10 @@ def _schedule(values: Mapping[str, Any]) -> tuple[str, int, int]:
     given = {name: values[name] for name in ("epochs", "warmup_epochs", "steps", "warmup_steps")}
     if (given["epochs"] is None) == (given["steps"] is None):
         both = "both given" if given["steps"] is not None else "both none"
-        raise ValueError(f"epochs {given['epochs']} and steps {given['steps']} are {both}: give one of them")
+        raise ValueError(
+            f"epochs {given['epochs']} and steps {given['steps']} are {both}: give one of them, with its "
+            "warm-up, and none for the other two"
+        )
     unit = "epoch" if given["steps"] is None else "step"
     other = "steps" if unit == "epoch" else "epochs"
     length, warmup = given[f"{unit}s"], given[f"warmup_{unit}s"]

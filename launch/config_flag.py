@@ -22,7 +22,9 @@ from ml_collections import ConfigDict, config_flags
 from hicmae_jax import typed_settings
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
-_MISSING = "--config is missing: name a file, such as --config=configs/pretrain.py:B"
+_EXAMPLE = "such as --config=configs/pretrain.py:B"
+_MISSING = f"--config is missing: name a file, {_EXAMPLE}"
+_UNSET = re.compile(r"(?P<flag>--\w+)=None: Flag (?P=flag) must have a value other than None\.")
 _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 
 
@@ -72,7 +74,10 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
             raise ValueError(_MISSING)
         rest = flag_values(argv)  # answers --help, with or without a file
     except flags.Error as error:
-        raise ValueError(" ".join(str(error).split()).removeprefix("flag ")) from None
+        message = " ".join(str(error).split()).removeprefix("flag ")
+        if unset := _UNSET.fullmatch(message):
+            message = f"{unset['flag']} is missing: {flag_values[unset['flag'][2:]].help}"
+        raise ValueError(message) from None
     if rest[1:]:
         raise ValueError(f"do not know what to do with {rest[1]!r}: options begin with --")
     if given is None:
@@ -121,6 +126,8 @@ def load(given: str) -> ConfigDict:
         ValueError: one line: the file cannot be read or run, or makes no configuration.
     """
     path, *argument = given.split(":", 1)
+    if not Path(path).is_file():
+        raise ValueError(f"--config={given}: there is no file {path}; name one, {_EXAMPLE}")
     loader = importlib.machinery.SourceFileLoader("configuration", path)
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     try:

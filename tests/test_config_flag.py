@@ -161,6 +161,13 @@ def test_a_wrong_word_is_one_line(parsed, words, line):
     assert "\n" not in str(raised.value)
 
 
+def test_a_flag_that_must_be_given_says_what_it_is_for(parsed, tmp_path):
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("run", None, "Directory of the run.", flag_values=flag_values, required=True)
+    with pytest.raises(ValueError, match=r"^--run is missing: Directory of the run\.$"):
+        config_flag.parse(["program", "--config=recipe.py"], flag_values)
+
+
 @pytest.mark.parametrize("words", [(), ("--workdir=x",), ("--config.epochs=3",)])
 def test_a_missing_file_name_is_said_with_an_example(parsed, words):
     with pytest.raises(
@@ -175,8 +182,8 @@ def test_a_missing_file_name_is_said_with_an_example(parsed, words):
         ("--config", "--config is missing: name a file"),
         ("--config --workdir=x", "--config is missing: name a file"),
         ("--config=", "--config is missing: name a file"),
-        ("--config=nowhere.py:B", "--config=nowhere.py:B: FileNotFoundError: [Errno 2] No such file"),
-        ("--config=.", "--config=.: IsADirectoryError: [Errno 21] Is a directory"),
+        ("--config=nowhere.py:B", "--config=nowhere.py:B: there is no file nowhere.py; name one, such as"),
+        ("--config=.", "--config=.: there is no file .; name one, such as --config=configs/pretrain.py:B"),
         ("--config=recipe.py:XL", "--config=recipe.py:XL: line 6: unknown size 'XL'"),
     ],
 )

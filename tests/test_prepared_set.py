@@ -28,12 +28,25 @@ def test_description_survives_the_file(tmp_path):
     assert read_prepared_set(tmp_path) == DESCRIBED
 
 
-def test_an_unfinished_set_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing"):
-        read_prepared_set(tmp_path)
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        ([], "no prepared set, for there is no such directory: check the path"),
+        (["dev/mp4"], "no prepared set but something else: prepare raw clips with launch.prepare first"),
+        (["plan.json", "video"], "its preparation did not finish: run the same launch.prepare again"),
+    ],
+)
+def test_what_is_no_prepared_set_is_told_apart(tmp_path, present, message):
+    for name in present:
+        (tmp_path / "set" / name).mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as missing:
+        read_prepared_set(tmp_path / "set")
+    assert str(missing.value) == f"{tmp_path}/set/dataset.json is missing: {message}"
 
 
-@pytest.mark.parametrize("change", [{"unknown": 1}, {"shards": [{"video": "v"}]}, {"shards": None}])
+@pytest.mark.parametrize(
+    "change", [{"unknown": 1}, {"shards": [{"video": "v"}]}, {"shards": None}, {"n_clips": 7}]
+)
 def test_a_damaged_description_is_one_clear_error(tmp_path, change):
     (tmp_path / prepared_set.DESCRIPTION).write_text(json.dumps(json.loads(DESCRIBED.to_json()) | change))
     with pytest.raises(ValueError, match="does not describe a prepared set"):
