@@ -26,6 +26,10 @@ SECONDS_TO_SEE = 10.0
 """Network file systems show a new file to other hosts a little later."""
 
 
+class RefusedError(ValueError):
+    """Why none of the hosts begins, raised on all of them."""
+
+
 def exchange(text: str) -> list[str]:
     """Every process's text, in the order of their numbers, on every process.
 
@@ -49,20 +53,22 @@ def together() -> Iterator[None]:
     Nothing inside may itself wait for other hosts: one that has failed does not come.
 
     Raises:
-        ValueError: another host has failed; its number and message.
-        OSError: this host has failed, as it would have alone. So too ValueError and RuntimeError.
+        RefusedError: a host has failed with a ValueError, OSError or RuntimeError; elsewhere its number comes
+            before its message. A process that is alone raises its own error.
     """
     failure = None
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
+        if jax.process_count() == 1:
+            raise
         failure = error
     messages = exchange("" if failure is None else _in_one_line(failure))
     if failure is not None:
-        raise failure
+        raise RefusedError(_in_one_line(failure)) from failure
     for host, message in enumerate(messages):
         if message:
-            raise ValueError(f"host {host}: {message}")
+            raise RefusedError(f"host {host}: {message}")
 
 
 def check_alike(**parts: Mapping[str, Any]) -> None:
@@ -72,7 +78,7 @@ def check_alike(**parts: Mapping[str, Any]) -> None:
         **parts: by name, what must be the same on all hosts; nested dictionaries that JSON can hold.
 
     Raises:
-        ValueError: the same line on every host.
+        RefusedError: the same line on every host.
     """
     told = [flatten_dict(json.loads(text), sep=".") for text in exchange(json.dumps(parts))]
     absent = object()
@@ -84,7 +90,7 @@ def check_alike(**parts: Mapping[str, Any]) -> None:
             differing.append(f"{name} is {_by_host(shown)}")
     if differing:
         more = f"; and {len(differing) - SHOWN} more" if len(differing) > SHOWN else ""
-        raise ValueError(
+        raise RefusedError(
             f"the hosts are not alike: {'; '.join(differing[:SHOWN])}{more}. Give every host the same "
             "command, code and data"
         )
@@ -99,8 +105,7 @@ def check_shared(directory: epath.PathLike) -> None:
         directory: where all will write.
 
     Raises:
-        ValueError: naming the hosts that do not see what the first has written.
-        OSError: the directory cannot be written.
+        RefusedError: naming the hosts that do not see what the first has written; or it cannot be written.
     """
     if jax.process_count() == 1:
         return
@@ -111,19 +116,29 @@ def check_shared(directory: epath.PathLike) -> None:
     try:
         with together():
             if first:
-                directory.mkdir(parents=True, exist_ok=True)
-                mark.write_text(token)
+                _write(mark, token)
         blind = [host for host, seen in enumerate(exchange("yes" if _shows(mark, token) else "")) if not seen]
         if blind:
-            raise ValueError(
+            raise RefusedError(
                 f"{directory} is not the same directory on all hosts: what host 0 writes there is not seen "
                 f"on {hosts(blind)}; give one that all share"
             )
     finally:
         if first:
-            mark.unlink(missing_ok=True)
-            if not begun and directory.exists() and not any(directory.iterdir()):
-                directory.rmdir()
+            with contextlib.suppress(OSError):  # as where it could not be written
+                mark.unlink(missing_ok=True)
+                if not begun and not any(directory.iterdir()):
+                    directory.rmdir()
+
+
+def _write(mark: epath.Path, token: str) -> None:
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.write_text(token)
+    except OSError as error:
+        raise OSError(
+            f"{mark.parent} cannot be written ({error.strerror}): give another directory"
+        ) from error
 
 
 def hosts(numbers: Sequence[int]) -> str:

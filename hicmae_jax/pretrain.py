@@ -54,8 +54,8 @@ def run(
         The state after the last step; None if the run had been finished before.
 
     Raises:
-        ValueError: settings, data, checkpoint and devices that do not go together, hosts that are not alike,
-            or one that has failed.
+        ValueError: settings, data, checkpoint and devices that do not go together.
+        agreement.RefusedError: hosts that are not alike, or one of several that has failed.
         FileNotFoundError: data that are not there.
         RuntimeError: a checkpoint was not saved, or a package for logging is missing.
         OSError: the directory cannot be written, or no clip can be read any more.
@@ -92,8 +92,9 @@ def run(
         first_step = checkpoints.latest_step()
         if first_step is not None:
             before = checkpoints.read_record()
-            resuming.check_fits(before, described)
-            resuming.check_same_batches(before, described, fingerprints, allow_changes)
+            with agreement.together():
+                resuming.check_fits(before, described)
+                resuming.check_same_batches(before, described, fingerprints, allow_changes)
             if is_first:
                 print(f"going on    from step {first_step:,} of {total_steps:,}")
                 for line in resuming.changes(before, described):

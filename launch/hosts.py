@@ -9,6 +9,7 @@ from absl import flags
 
 # Not public, and the only way to learn what JAX will find before it connects, which it must not do yet.
 from jax._src.clusters import ClusterEnv
+from tqdm import tqdm
 
 from launch import roll_call
 from launch.presence import Presence
@@ -64,7 +65,7 @@ def connect() -> None:
     jax.distributed.initialize(address, count, number)
 
 
-def leave(code: int, why: str = "", error: BaseException | None = None) -> int:
+def leave(code: int, why: str = "", error: BaseException | None = None, known: bool = False) -> int:
     """End this process's part in the run, with a last line on stderr; `main` returns what this returns.
 
     In order, JAX waits at exit for the other processes. Otherwise they are told why, and this process exits
@@ -74,13 +75,14 @@ def leave(code: int, why: str = "", error: BaseException | None = None) -> int:
         code: exit code.
         why: the line, empty for none.
         error: to show in full before it.
+        known: whether the other processes have been told and end too.
 
     Returns:
         `code`.
     """
     in_order = code in IN_ORDER
     if _presence is not None:
-        if in_order:
+        if in_order or known:
             _presence.end()
         else:
             # What fails here is often but the consequence of what has failed elsewhere.
@@ -90,6 +92,8 @@ def leave(code: int, why: str = "", error: BaseException | None = None) -> int:
         traceback.print_exception(error)
     _say(why)
     if _presence is not None and not in_order:
+        if known:
+            _presence.wait()
         _exit(code)
     return code
 
@@ -129,7 +133,7 @@ def _end(why: str) -> None:
 
 def _say(why: str) -> None:
     if why:
-        print(f"pretrain: {why}", file=sys.stderr)
+        tqdm.write(f"pretrain: {why}", file=sys.stderr)  # below a progress bar
 
 
 def _exit(code: int) -> None:

@@ -117,13 +117,17 @@ class Presence:
             self._thread.join()
             return
         self._tell(f"host 0: {why}" if self._first else why)
-        if self._first:
-            self._thread.join(SECONDS_TO_LEAVE)
+        self.wait()
 
     def end(self) -> None:
-        """Tell the others that this process ends as it should."""
+        """Tell the others that this process ends as all of them do."""
         for connection in self._connections:
             connection.send(ends=True)
+
+    def wait(self) -> None:
+        """The coordinator is the last to leave: when it does, JAX aborts whoever is left."""
+        if self._first:
+            self._thread.join(SECONDS_TO_LEAVE)
 
     def _watch(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -157,7 +161,6 @@ class Presence:
         if self._ending.acquire(blocking=False):
             self._line = line
             self._tell(line)
-            # The coordinator is the last to leave: when it does, JAX aborts whoever is left.
             self._leave_at = time.monotonic() + (SECONDS_TO_LEAVE if self._first else 0)
 
     def _tell(self, line: str) -> None:

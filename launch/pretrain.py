@@ -36,15 +36,19 @@ def main(argv: list[str]) -> int:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
-    from hicmae_jax import pretrain, run_config
+    from hicmae_jax import agreement, pretrain, run_config
 
     try:
         hosts.connect()
-        config = run_config.from_config_dict(FLAGS.config, _platform())
+        platform = _platform()
+        with agreement.together():
+            config = run_config.from_config_dict(FLAGS.config, platform)
         pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
         return hosts.leave(1, "the devices or JAX have failed, see above", error)
+    except agreement.RefusedError as error:
+        return hosts.leave(1, str(error), known=True)
     except (ValueError, OSError, RuntimeError) as error:
         return hosts.leave(1, str(error))
     except KeyboardInterrupt:

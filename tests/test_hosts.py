@@ -1,5 +1,6 @@
 """The command line on several hosts, in real processes: it begins and ends on all of them, and says why."""
 
+import json
 import os
 import shutil
 import signal
@@ -127,7 +128,9 @@ def test_what_is_wrong_on_one_host_is_said_on_all(data, compiled, tmp_path, case
     arguments[0] = f"--config={root}/configs/pretrain.py:B"
     expected = []
     if case == "other data":
-        shrunk.write_clips(there / "set", 21)
+        shutil.copytree(data, there / "set")
+        about = json.loads((there / "set/dataset.json").read_text())
+        (there / "set/dataset.json").write_text(json.dumps(about | {"fingerprint": "another"}))
         expected = ["the hosts are not alike: data.set is '"] * 2
     elif case == "no data":
         expected = ["host 1: set/dataset.json is missing", "set/dataset.json is missing"]
@@ -141,7 +144,8 @@ def test_what_is_wrong_on_one_host_is_said_on_all(data, compiled, tmp_path, case
     elif case == "no room":
         arguments[1] = f"--run={tmp_path}/file/run"
         (tmp_path / "file").write_text("")
-        expected = [f"{tmp_path}/file/run", f"{tmp_path}/file/run"]
+        message = f"{tmp_path}/file/run cannot be written (Not a directory): give another directory"
+        expected = [message, f"host 0: {message}"]
     flags = [f"--coordinator=localhost:{free_port()}", "--processes=2", "--wait_for_hosts=3"]
     started = [
         start([*arguments, *flags, f"--process={i}"], environment(compiled, 1, **variables[i]), directory)
