@@ -36,7 +36,10 @@ def check_fits(record: Mapping[str, Any], config: Config) -> None:
         if name not in EXECUTION
     ]
     if differing:
-        raise ValueError(f"the checkpoint does not fit the config: {'; '.join(differing)}")
+        raise ValueError(
+            f"the checkpoint does not fit the config: {'; '.join(differing)}; set it back, or begin another "
+            "run in another directory"
+        )
 
 
 def check_same_batches(

@@ -73,7 +73,7 @@ class RunConfig:
         if group is not None and micro_batch % group:
             raise ValueError(
                 f"loss.negatives = {self.loss.negatives!r}: batch / accumulate, {micro_batch} clips, is not "
-                f"a multiple of {group}"
+                f"a multiple of {group}: change the groups or the batch"
             )
 
     @property

@@ -18,11 +18,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nearest(key: str, valid: Iterable[str]) -> str:
-    """Of some dotted names the one that was probably meant: the same last part, or the most alike."""
-    valid = list(valid)
-    last = key.rpartition(".")[2]
-    same = [name for name in valid if name.rpartition(".")[2] == last]
-    return difflib.get_close_matches(key, same or valid, n=1, cutoff=0)[0]
+    """Of some dotted names the one that was probably meant: the most alike, in its last part or the whole."""
+
+    def likeness(name: str) -> tuple[float, float]:
+        whole, last = (
+            difflib.SequenceMatcher(None, *pair).ratio()
+            for pair in ((key, name), (key.rpartition(".")[2], name.rpartition(".")[2]))
+        )
+        return max(whole, last), whole
+
+    return max(valid, key=likeness)
 
 
 def check(flat: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
