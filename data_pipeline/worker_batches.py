@@ -15,12 +15,14 @@ So /dev/shm has at most 4 · workers + 10 batches, which is checked before the w
 
 import contextlib
 import fcntl
+import gc
 import os
 import re
 import secrets
 import signal
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing import shared_memory
@@ -79,20 +81,25 @@ class WorkerBatches:
                     # Grain goes on without the batches of a worker that failed.
                     raise RuntimeError(f"the batch of step {batch['step']} came instead")
             except Exception as error:  # of the worker that failed, or Grain's of its end
-                reason, cause = _reason(error), error
+                self._clear_away(error)
             else:
                 self._step += 1
                 self._failures = 0
                 return batch
-            self.close()
-            self._failures += 1
-            if self._failures > _MOST_FAILURES:
-                raise RuntimeError(
-                    f"step {self._step}: data workers died {self._failures} times in a row ({reason}); use "
-                    "fewer data.workers, or none, with data.threads instead"
-                ) from cause
-            self.restarts += 1
-            logging.warning("Step %d: starting data workers again: %s", self._step, reason)
+
+    def _clear_away(self, error: Exception) -> None:
+        """End what is left of the workers, unless it has happened too often to start again."""
+        traceback.clear_frames(error.__traceback__)  # which hold batches
+        reason = _reason(error)
+        self.close()
+        self._failures += 1
+        if self._failures > _MOST_FAILURES:
+            raise RuntimeError(
+                f"step {self._step}: data workers died {self._failures} times in a row ({reason}); use "
+                "fewer data.workers, or none, with data.threads instead"
+            ) from error
+        self.restarts += 1
+        logging.warning("Step %d: starting data workers again: %s", self._step, reason)
 
     def _start(self) -> dict[str, np.ndarray]:
         """Start the workers, and wait for the first batch."""
@@ -115,6 +122,7 @@ class WorkerBatches:
         self._running.close()
         self._running = None
         epath.Path(self._lifeline).unlink(missing_ok=True)
+        gc.collect()  # the errors of Grain's threads, whose workers are gone, hold batches in cycles
         _free_shared_memory(self._names)
 
 

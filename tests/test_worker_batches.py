@@ -1,5 +1,4 @@
 import contextlib
-import gc
 import itertools
 import logging
 import multiprocessing
@@ -100,7 +99,6 @@ def test_killed_workers_are_started_again_and_the_batches_are_those_of_an_undist
             "starting data workers again: one was killed by SIGKILL, perhaps for want of memory"
         )
     # What the dead ones held is gone too; what this process has read, Grain removes in a thread of its own.
-    gc.collect()
     assert not workers()
     assert not lifelines()
     wait_until(lambda: not in_shared_memory(names) and not grain_threads(), 20)
