@@ -127,13 +127,14 @@ def _find_cluster() -> tuple[str, int, int]:
 
 def _end(why: str) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
-    _say(why)
-    _exit(1)
+    with tqdm.external_write_mode(sys.stderr):  # without a progress bar, which is not drawn again
+        _say(why)
+        _exit(1)
 
 
 def _say(why: str) -> None:
     if why:
-        tqdm.write(f"pretrain: {why}", file=sys.stderr)  # below a progress bar
+        print(f"pretrain: {why}", file=sys.stderr)
 
 
 def _exit(code: int) -> None:
