@@ -11,11 +11,14 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
+from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal
+from hicmae_jax import checkpoint_reader, checkpoint_seal, sharding
 from hicmae_jax.checkpoint_seal import SEAL
 from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
 from tests.clips import tree
@@ -111,11 +114,34 @@ def test_a_checkpoint_that_cannot_be_read_again_is_not_counted(tmp_path, monkeyp
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(1, one_array(), RECORD)
         checkpoints.wait()
-        monkeypatch.setattr(checkpoint_reader, "read_shapes", lambda path: {PARAMETERS: {}})
+        monkeypatch.setattr(checkpoint_reader, "count_parts", lambda state: (2, 2))
         checkpoints.save(2, one_array(), RECORD)
-        with pytest.raises(RuntimeError, match=r"step 2 was not saved: ValueError: .* holds other arrays"):
+        with pytest.raises(
+            RuntimeError, match=r"not saved: ValueError: 1 arrays in 1 parts were written, of 2"
+        ):
             checkpoints.wait()
     assert find_step(tmp_path) == 1
+
+
+def test_a_part_that_was_not_written_is_found(tmp_path):
+    """Orbax reads zeros in its place."""
+    split = jax.sharding.NamedSharding(sharding.make_mesh(fsdp=4), jax.P(sharding.FSDP))
+    state = {PARAMETERS: {"kernel": jax.device_put(np.ones(8, np.float32), split), "step": np.int32(3)}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, RECORD)
+    directory = epath.Path(tmp_path / "checkpoints/1")
+    assert checkpoint_reader.count_parts(state) == (2, 4 + 1)
+    checkpoint_reader.check_parts(directory, 2, 4 + 1)
+    database = tensorstore.KvStore.open(
+        {"driver": "ocdbt", "base": f"file://{directory / 'state'}/"}
+    ).result()
+    (part,) = [name for name in database.list().result() if name.endswith(b"kernel/2")]
+    database.write(part, None).result()
+    (directory / SEAL).unlink()
+    checkpoint_seal.seal(directory)
+    assert load_parameters(tmp_path)[0]["kernel"].tolist() == [1, 1, 1, 1, 0, 0, 1, 1]
+    with pytest.raises(ValueError, match="2 arrays in 4 parts were written, of 2 in 5"):
+        checkpoint_reader.check_parts(directory, 2, 5)
 
 
 def test_old_checkpoints_that_stay_stop_the_run_but_lose_nothing(tmp_path, monkeypatch):
