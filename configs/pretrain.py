@@ -132,6 +132,19 @@ def get_config(argument: str = "B") -> ConfigDict:
             "batch": 32,
         }
     )
+    config.faults = ConfigDict(
+        {
+            # Updates in a row whose loss or gradient is not finite, all of them skipped, before the run ends.
+            "skips": 10,
+            # Noted with its clips: a loss above the median of the last hundred by so many of their mean
+            # distances to it.
+            "spike": 10.0,
+            # Noted with what it waits for: a step that takes so many times the median.
+            "slow": 10.0,
+            # Without any progress, after which the run ends with the stacks of its threads.
+            "minutes": 30.0,
+        }
+    )
     if "runlocal" in options:
         run_locally(config)
     return config

@@ -19,7 +19,7 @@ from hicmae_jax import masking, sizes, typed_settings
 from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
-from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, LogConfig, at_least
+from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
 
 LARGEST_SEED = 2**32 - 1
 """JAX's keys wrap around beyond it."""
@@ -41,6 +41,7 @@ class RunConfig:
         checkpoint: when checkpoints are written.
         log: what is written down.
         evaluation: what the model is scored on.
+        faults: what is done about what goes wrong.
     """
 
     size: str
@@ -54,6 +55,7 @@ class RunConfig:
     checkpoint: CheckpointConfig
     log: LogConfig
     evaluation: EvaluationConfig
+    faults: FaultsConfig
 
     def __post_init__(self) -> None:
         """Check what the parts must agree on.
@@ -164,6 +166,7 @@ _SECTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     "checkpoint": (CheckpointConfig, ()),
     "log": (LogConfig, ()),
     "evaluation": (EvaluationConfig, ()),
+    "faults": (FaultsConfig, ()),
 }
 # Field: its name in the file, where `data.data` would be odd.
 _RENAMED = {"data": "sets"}
@@ -251,6 +254,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
         checkpoint=make("checkpoint", CheckpointConfig),
         log=make("log", LogConfig),
         evaluation=make("evaluation", EvaluationConfig),
+        faults=make("faults", FaultsConfig),
     )
 
 

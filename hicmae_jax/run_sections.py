@@ -1,4 +1,4 @@
-"""What a run does besides training: checkpoints, logs, evaluation."""
+"""What a run does besides training: checkpoints, logs, evaluation, care for what goes wrong."""
 
 import dataclasses
 
@@ -85,6 +85,36 @@ class EvaluationConfig:
         at_least(1, every=self.every, batch=self.batch)
         if self.every and not self.sets:
             raise ValueError(f"every {self.every} has nothing to evaluate on: name evaluation.sets")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaultsConfig:
+    """What is done about a run that goes wrong.
+
+    Attributes:
+        skips: updates in a row that are skipped, for a loss or gradient that is not finite, before the run
+            ends.
+        spike: a loss is noted that is above the median of the last hundred by so many of their mean distances
+            to it.
+        slow: a step is noted that takes so many times the median.
+        minutes: without any progress, after which the run ends.
+    """
+
+    skips: int
+    spike: float
+    slow: float
+    minutes: float
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: naming the field, its value and what would do.
+        """
+        at_least(1, skips=self.skips)
+        for name in ("spike", "slow", "minutes"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
 
 
 def at_least(least: int, **numbers: int | None) -> None:

@@ -15,16 +15,20 @@ class TrainState(flax.struct.PyTreeNode):
     """State of a run between two steps.
 
     Attributes:
-        step: int32[], updates made; the number of the next step.
+        step: int32[], updates made or skipped; the number of the next step.
         params: parameters, float32.
         opt_state: the optimiser's state, float32.
         replaced: int32[], clips so far that stood in for an unreadable one.
+        skipped: int32[], updates so far that were skipped, for a loss or gradient that was not finite.
+        skipped_in_row: int32[], those since the last one that was made.
     """
 
     step: jax.Array
     params: Any
     opt_state: Any
     replaced: jax.Array
+    skipped: jax.Array
+    skipped_in_row: jax.Array
 
 
 Initialise = Callable[[jax.Array], Mapping[str, Any]]
@@ -71,7 +75,7 @@ def _initial(
 ) -> Callable[[jax.Array], TrainState]:
     def initial(key: jax.Array) -> TrainState:
         params = initialise(key)
-        nothing = jnp.int32(0)
-        return TrainState(step=nothing, params=params, opt_state=optimizer.init(params), replaced=nothing)
+        counts = dict.fromkeys(("step", "replaced", "skipped", "skipped_in_row"), jnp.int32(0))
+        return TrainState(params=params, opt_state=optimizer.init(params), **counts)
 
     return initial

@@ -77,22 +77,47 @@ def make_train_step(
             values, grads = accumulated(gradient, state.params, batch, state.step, accumulate, group, mesh)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        norm = optax.tree.norm(grads)
+        # One number over all devices: every process makes the update, or none.
+        finite = jnp.isfinite(values["total"]) & jnp.isfinite(norm)
+        params, opt_state = made_or_kept(finite, (params, opt_state), (state.params, state.opt_state))
         levels = values.pop("contrastive_levels")
         metrics = {f"loss/{name}": value for name, value in values.items()}
         metrics |= {f"loss/contrastive_level_{i}": level for i, level in enumerate(levels)}
         metrics |= {
             "rate": schedule(state.step),
-            "norm/gradient": optax.tree.norm(grads),
+            "norm/gradient": norm,
             "norm/parameters": optax.tree.norm(state.params),
-            "norm/update": optax.tree.norm(updates),
+            "norm/update": jnp.where(finite, optax.tree.norm(updates), 0),
         }
-        replaced = state.replaced + batch["replaced"].sum(dtype=jnp.int32)
-        metrics["replaced"] = replaced
-        step = state.step + 1
-        return TrainState(step=step, params=params, opt_state=opt_state, replaced=replaced), metrics
+        counts = {
+            "replaced": state.replaced + batch["replaced"].sum(dtype=jnp.int32),
+            "skipped": state.skipped + ~finite,
+            "skipped_in_row": jnp.where(finite, 0, state.skipped_in_row + 1),
+        }
+        after = TrainState(step=state.step + 1, params=params, opt_state=opt_state, **counts)
+        return after, metrics | counts
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     return jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+
+
+def made_or_kept(made: jax.Array, after: Any, before: Any) -> Any:
+    """The state after an update if it is made, else that before; the learning rate's steps count either way.
+
+    Args:
+        made: bool[].
+        after: tree of arrays, with the states of optax transformations.
+        before: tree of the same structure.
+    """
+
+    def choose(new: Any, old: Any) -> Any:
+        if isinstance(new, optax.ScaleByScheduleState):
+            return new
+        return jax.tree.map(lambda x, y: jnp.where(made, x, y), new, old)
+
+    is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
+    return jax.tree.map(choose, after, before, is_leaf=is_schedule)
 
 
 def accumulated(

@@ -41,7 +41,8 @@ def state_at(step, mesh, width=16):
         "head": {"kernel": np.zeros((8, 24), np.float32)},
     }
     opt_state = optax.adamw(1e-3).init(params)
-    empty = TrainState(step=np.int32(step), params=params, opt_state=opt_state, replaced=np.int32(0))
+    counts = dict.fromkeys(("step", "replaced", "skipped", "skipped_in_row"), np.int32(step))
+    empty = TrainState(params=params, opt_state=opt_state, **counts)
 
     def fill(leaf, where):
         if not leaf.shape:

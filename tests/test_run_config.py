@@ -12,7 +12,7 @@ from hicmae_jax import run_config, typed_settings
 from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
-from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, LogConfig
+from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig
 
 SECTIONS = {
     "model": ModelConfig,
@@ -24,6 +24,7 @@ SECTIONS = {
     "checkpoint": CheckpointConfig,
     "log": LogConfig,
     "evaluation": EvaluationConfig,
+    "faults": FaultsConfig,
 }
 
 # Fields that are not set under their own name, and what sets them.
@@ -112,6 +113,10 @@ OTHER_VALUES = {
     "evaluation.clips": 128,
     "evaluation.every": (1000, {"evaluation.sets": ("test",)}),
     "evaluation.batch": 16,
+    "faults.skips": 3,
+    "faults.spike": 5.0,
+    "faults.slow": 4.0,
+    "faults.minutes": 0.5,
 }
 
 
@@ -285,6 +290,8 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
         ({"log.every": 0}, "log.every 0 is not at least 1"),
         ({"log.profile_step": -1}, "log.profile_step -1 is not at least 0"),
         ({"evaluation.clips": 1}, "evaluation.clips 1 is not at least 2"),
+        ({"faults.skips": 0}, "faults.skips 0 is not at least 1"),
+        ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not above 0"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
     ],
 )

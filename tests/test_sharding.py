@@ -56,8 +56,7 @@ def table(fsdp=8):
         f"{name:52} {shown(leaf):18} {shown(first[name]):18} {shown(second[name])}"
         for name, leaf in leaves(state.params).items()
     ]
-    others = jax.tree_util.tree_leaves_with_path((state.step, state.opt_state, state.replaced))
-    scalars = [leaf for _, leaf in others if leaf.shape == ()]
+    scalars = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == ()]
     return [
         f"# configs/pretrain.py:B, fsdp = {fsdp}: 512/fsdp is a dimension of 512 split over the axis fsdp",
         f"{'# parameter':52} {'itself':18} {'first moment':18} second moment",

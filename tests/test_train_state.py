@@ -63,7 +63,8 @@ def test_values_do_not_depend_on_the_mesh(fsdp, devices):
     zeros = jax.tree.map(np.zeros_like, expected)
     for moment in (state.opt_state[0].mu, state.opt_state[0].nu):
         jax.tree.map(np.testing.assert_array_equal, moment, zeros)
-    assert (state.step, state.replaced, state.opt_state[0].count) == (0, 0, 0)
+    assert (state.step, state.replaced, state.skipped, state.skipped_in_row) == (0, 0, 0, 0)
+    assert state.opt_state[0].count == 0
 
 
 def test_what_is_made_is_what_was_described():

@@ -71,11 +71,11 @@ def rows(number):
     return batch | {"replaced": (np.arange(ROWS) < 3).astype(np.int32)}
 
 
-def small(mesh, accumulate=1, group=4):
+def small(mesh, accumulate=1, group=4, of=terms):
     """(state, its shapes, step function, number → batch)."""
     abstract = train_state.abstract_state(two_matrices, OPTIMIZER, mesh, scanned=False)
     state = train_state.create(two_matrices, OPTIMIZER, abstract, jax.random.key(3))
-    of_group = functools.partial(terms, group=group)
+    of_group = functools.partial(of, group=group)
     step = train_step.make_train_step(of_group, OPTIMIZER, SCHEDULE, abstract, mesh, accumulate, group or 1)
     where = sharding.batch_sharding(mesh)
     return state, abstract, step, lambda number: jax.device_put(rows(number), where)
@@ -154,6 +154,8 @@ def test_a_step_is_the_optimisers_on_the_gradient_of_the_loss():
         "norm/parameters": norm(before.params),
         "norm/update": norm(updates),
         "replaced": 3,
+        "skipped": 0,
+        "skipped_in_row": 0,
     }
     assert metrics.keys() == expected.keys()
     for name, value in expected.items():
@@ -165,6 +167,43 @@ def test_steps_are_counted_and_stand_in_clips_summed():
     assert (state.step, state.replaced) == (STEPS, 3 * STEPS)
     assert [int(metrics["replaced"]) for metrics in logged] == [3, 6, 9, 12]
     np.testing.assert_allclose([metrics["rate"] for metrics in logged], [0.1, 0.11, 0.12, 0.13], rtol=1e-6)
+
+
+def without_a_gradient(params, batch, step, group):
+    """The same terms, of whose sum step 1 has no derivative although it is the same number."""
+    total, values = terms(params, batch, step, group)
+    nothing = jnp.sum(params["video"]["kernel"]) * 0
+    return total + jnp.sqrt(nothing + (step != 1)) - (step != 1), values
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("bad", ["one clip", "gradient"])
+def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
+    """On every device, although the clip lies on one."""
+    mesh = mesh_of(8, 2)
+    state, _, step, _ = small(mesh, accumulate, of=terms if bad == "one clip" else without_a_gradient)
+    states, logged = [], []
+    for number in range(3):
+        given = rows(number)
+        if bad == "one clip" and number == 1:
+            given["audio"][13, 5] = np.nan
+        state, metrics = step(state, jax.device_put(given, sharding.batch_sharding(mesh)))
+        states.append(host(state))
+        logged.append(host(metrics))
+    first, skipped, last = states
+    jax.tree.map(np.testing.assert_array_equal, skipped.params, first.params)
+    jax.tree.map(np.testing.assert_array_equal, skipped.opt_state[0], first.opt_state[0])
+    assert np.isfinite(logged[1]["loss/total"]) == (bad == "gradient")
+    assert not np.isfinite(logged[1]["norm/gradient"])
+    assert logged[1]["norm/update"] == 0
+    assert [(int(state.skipped), int(state.skipped_in_row)) for state in states] == [(0, 0), (1, 1), (1, 0)]
+    # Steps and rates go on, and the next update is the one that it would be without the batch in between.
+    assert [int(state.step) for state in states] == [1, 2, 3]
+    np.testing.assert_allclose([metrics["rate"] for metrics in logged], [0.1, 0.11, 0.12], rtol=1e-6)
+    params = jax.tree.map(jnp.asarray, first.params)
+    _, gradient = jax.value_and_grad(terms, has_aux=True)(params, rows(2), 2, 4)
+    updates, _ = OPTIMIZER.update(gradient, skipped.opt_state, params)
+    assert_trees_close(last.params, host(optax.apply_updates(params, updates)), 1e-5)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -1,0 +1,52 @@
+"""What happened to a run besides training: skipped updates, loss spikes, slow steps, stops.
+
+Each is a line for the reader, on stderr, and a line of JSON in `events.jsonl` in the run's directory. Unlike
+the metrics they are history: a run that goes on adds to them, and nothing is taken back.
+"""
+
+import datetime
+import json
+import sys
+from typing import Any
+
+from etils import epath
+from tqdm import tqdm
+
+FILE = "events.jsonl"
+
+
+class Events:
+    """Writes a run's events.
+
+    Args:
+        directory: the run's, on a local or mounted disk.
+        active: false in all processes of a run but the first: `note` does nothing.
+    """
+
+    def __init__(self, directory: epath.PathLike, active: bool = True) -> None:
+        self._file = epath.Path(directory) / FILE
+        self._active = active
+
+    def note(self, event: str, line: str, **details: Any) -> None:
+        """Say and write down an event that all processes know of.
+
+        Args:
+            event: what kind.
+            line: for the reader.
+            details: whatever JSON can hold.
+        """
+        if self._active:
+            say(line)
+            self.write(event, line=line, **details)
+
+    def write(self, event: str, **details: Any) -> None:
+        """The same, without saying it."""
+        if self._active:
+            time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            with self._file.open("a") as file:
+                file.write(json.dumps({"time": time, "event": event, **details}) + "\n")
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, above the progress bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
