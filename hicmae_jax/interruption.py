@@ -1,0 +1,122 @@
+"""SIGTERM and Ctrl-C: a cluster or a person wants the run to end.
+
+While the run is being put together there is nothing to save, and the first signal ends it. While it trains,
+the first signal is only noted: the loop saves at a step that all processes agree on and ends by itself. A
+second signal ends the process at once, whatever it is doing.
+
+Python handles signals between two instructions of the main thread, which may be minutes away in a compiler.
+And what a handler raises is lost if it lands in a callback of the garbage collector. So signals are also
+written to a pipe that a thread reads, and noted for the loop in any case.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
+"""By the signal that a run was stopped with; 75 is what sysexits.h calls a failure to try again after."""
+GRACE_SECONDS = 10.0
+"""Until a run that has nothing to save is ended by force."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that a signal has ended in good order; no `except Exception` catches it.
+
+    Attributes:
+        signal: that it was stopped with.
+        step: at which the state was saved; None if nothing was.
+    """
+
+    def __init__(self, number: int, step: int | None = None) -> None:
+        super().__init__(number, step)
+        self.signal = signal.Signals(number)
+        self.step = step
+
+    def __str__(self) -> str:
+        by = "Ctrl-C" if self.signal == signal.SIGINT else self.signal.name
+        what = "with nothing new to save" if self.step is None else f"with step {self.step:,} saved"
+        return f"stopped by {by} {what}; run the same command again to go on"
+
+
+class Interruption:
+    """Takes the signals over while it is entered, in the main thread.
+
+    Attributes:
+        requested: the first signal's number, 0 before there was one.
+    """
+
+    def __init__(self) -> None:
+        self.requested = 0
+        self._deferred = False
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.close(self._writer)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note the first signal while inside; what is inside looks at `requested`.
+
+        Raises:
+            Stopped: a signal came before.
+        """
+        self._deferred = True
+        try:
+            if self.requested:
+                raise Stopped(self.requested)
+            yield
+        finally:
+            self._deferred = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = self.requested or number
+        if not self._deferred:
+            raise Stopped(self.requested)
+
+    def _watch(self) -> None:
+        """Read the pipe: see to it that the first signal has an effect, and the second at once."""
+        came = 0
+        while data := os.read(self._reader, 64):
+            for number in filter(SIGNALS.__contains__, data):
+                came += 1
+                self.requested = self.requested or number
+                if came > 1:
+                    _leave(number, "a second signal: left at once, nothing saved since the last checkpoint")
+                elif self._deferred:
+                    _say("stopping: the step being made is saved first; a second signal leaves at once")
+                else:
+                    threading.Thread(target=self._leave_late, args=(number,), daemon=True).start()
+        os.close(self._reader)
+
+    def _leave_late(self, number: int) -> None:
+        if not self._over.wait(GRACE_SECONDS) and not self._deferred:
+            _leave(
+                number, f"did not end within {GRACE_SECONDS:.0f} s of a signal: left, with nothing to save"
+            )
+
+
+def _say(line: str) -> None:
+    # Past Python's streams, which the main thread may hold locked.
+    os.write(2, f"\n{line}\n".encode())
+
+
+def _leave(number: int, line: str) -> None:
+    _say(line)
+    os._exit(128 + number)
