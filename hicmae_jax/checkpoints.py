@@ -78,6 +78,10 @@ class Checkpoints:
         """Last step saved or being saved, None if there is none; after `last_good` one that is whole."""
         return self._latest if self._writer is None else self._step_being_saved
 
+    def has_failed(self) -> bool:
+        """Whether this process's part in the save in progress has failed; `wait` says how."""
+        return self._writer is not None and self._writer.failure is not None
+
     def last_good(self) -> tuple[int | None, list[str]]:
         """Find the last checkpoint that is still as it was saved, and put those after it aside.
 
@@ -118,8 +122,8 @@ class Checkpoints:
         partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
         self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
-        arrays, record_text = checkpoint_reader.describe_arrays(state), json.dumps(record)
-        self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
+        parts, record_text = checkpoint_reader.count_parts(state), json.dumps(record)
+        self._writer = Writer(partial, state, lambda: self._complete(step, partial, parts, record_text))
 
     def restore(self, abstract_state: Any) -> Any:
         """Read the state of the latest step, bit for bit, onto the devices and with the shardings asked for.
@@ -183,11 +187,10 @@ class Checkpoints:
             return self._not_saved(error)
         return ""
 
-    def _complete(self, step: int, partial: epath.Path, arrays: Mapping[str, str], record: str) -> None:
+    def _complete(self, step: int, partial: epath.Path, parts: tuple[int, int], record: str) -> None:
         """Make a checkpoint of what all processes have written, and remove older ones; in a thread."""
         (partial / RECORD).write_text(record)
-        if checkpoint_reader.describe_arrays(checkpoint_reader.read_shapes(partial)) != arrays:
-            raise ValueError("what was written holds other arrays than the state")
+        checkpoint_reader.check_parts(partial, *parts)
         checkpoint_seal.seal(partial)
         partial.rename(self._root / str(step))
         checkpoint_seal.sync(self._root)

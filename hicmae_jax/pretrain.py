@@ -5,13 +5,17 @@ Everything that can be wrong is looked at first, in seconds; only then is anythi
     <directory>/config.json        what the run was told, every setting resolved
     <directory>/versions.json      what it ran on
     <directory>/metrics.jsonl      a line for each logged step and each evaluation
-    <directory>/checkpoints/       see `checkpoints`
+    <directory>/events.jsonl       starts, stops, skipped updates, loss spikes, slow steps
+    <directory>/checkpoints/       see `checkpoints`, and damaged_checkpoints
+    <directory>/hosts/             while it runs on several: what each is doing
+    <directory>/stacks-0.txt       where the threads of the first host were when it hung
     <directory>/broken_clips.txt   clips that could not be read, with the reason; other hosts' lists have
                                    their process's number before the name
     <directory>/profile/           if asked for
 """
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,19 +32,28 @@ from data_pipeline.sources import ClipSource
 from hicmae_jax import agreement, costs, optim, resuming, sharding, train_state, train_step
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
+from hicmae_jax.events import Events, say
 from hicmae_jax.initialisation import initialiser, parameter_key
+from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.metrics import MetricsLog, check_on_disk
 from hicmae_jax.model import HiCMAE
+from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
+from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Intervals, TrainStep, Work, train
 from hicmae_jax.train_state import TrainState
 from hicmae_jax.versions import versions
+from hicmae_jax.watchdog import Watchdog
 
 CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"
 
 
 def run(
-    config: RunConfig, directory: epath.PathLike, allow_changes: bool = False, show_progress: bool = True
+    config: RunConfig,
+    directory: epath.PathLike,
+    allow_changes: bool = False,
+    show_progress: bool = True,
+    interruption: Interruption | None = None,
 ) -> TrainState | None:
     """Pre-train, or go on where an earlier call with this directory has stopped.
 
@@ -49,11 +62,13 @@ def run(
         directory: of the run; new, empty, or a run's.
         allow_changes: go on from a checkpoint although batches would differ from the run's so far.
         show_progress: draw a progress bar.
+        interruption: what takes signals, entered; None leaves them to Python.
 
     Returns:
         The state after the last step; None if the run had been finished before.
 
     Raises:
+        Stopped: by a signal that `interruption` has taken.
         ValueError: settings, data, checkpoint and devices that do not go together.
         agreement.RefusedError: hosts that are not alike, or one of several that has failed.
         FileNotFoundError: data that are not there.
@@ -89,7 +104,10 @@ def run(
     # --- Where to begin ---
     record = {"config": described, "versions": ran_on, "data": fingerprints}
     with Checkpoints(directory, config.checkpoint.keep, config.checkpoint.milestone) as checkpoints:
-        first_step = checkpoints.latest_step()
+        first_step, put_aside = checkpoints.last_good()
+        events = Events(directory, active=is_first)
+        for line in put_aside:
+            events.note("damaged checkpoint", line)
         if first_step is not None:
             before = checkpoints.read_record()
             with agreement.together():
@@ -117,6 +135,17 @@ def run(
                     )
                 )
                 stream = opened.enter_context(pipeline.batches(first_step or 0))
+            watchdog = opened.enter_context(
+                Watchdog(
+                    functools.partial(events.note, "slow") if is_first else say,
+                    directory,
+                    jax.process_index(),
+                    jax.process_count(),
+                    slow=config.faults.slow,
+                    minutes=config.faults.minutes,
+                    step=first_step or 0,
+                )
+            )
             if is_first:
                 if first_step is None:
                     print(config.as_text())
@@ -139,6 +168,9 @@ def run(
             # --- Train ---
             step = make_step(config, optimizer, schedule, abstract, mesh)
             broken = directory / (BROKEN if is_first else f"{jax.process_index()}-{BROKEN}")
+            guard = NumberGuard(events, config.faults.skips, config.faults.spike)
+            events.write("started", step=first_step or 0, processes=jax.process_count(), devices=mesh.size)
+            opened.enter_context(_end_written(events))
             return train(
                 state,
                 step,
@@ -158,6 +190,7 @@ def run(
                 log=log,
                 checkpoints=checkpoints,
                 record=record,
+                supervision=Supervision(mesh, interruption or Interruption(), guard, watchdog),
                 evaluate=_held_out(config, held_out_clips, mesh),
                 profile_directory=str(directory / PROFILE),
                 show_progress=show_progress and is_first,
@@ -194,6 +227,18 @@ def make_step(
     terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, config.seed)
     group = config.loss.group_size or 1
     return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate, group)
+
+
+@contextlib.contextmanager
+def _end_written(events: Events) -> Iterator[None]:
+    """Write down how what is inside has ended."""
+    try:
+        yield
+    except (Stopped, Exception) as error:
+        with contextlib.suppress(OSError):  # of a full disk, which may be what has ended it
+            events.write("stopped", line=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        raise
+    events.write("finished")
 
 
 def _profiled(config: RunConfig) -> range:

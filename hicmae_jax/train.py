@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from hicmae_jax.checkpoints import Checkpoints, Record
 from hicmae_jax.device_peaks import peak_flops
+from hicmae_jax.interruption import Stopped
 from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.supervision import StepInFlight, Supervision
 from hicmae_jax.train_state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -76,6 +78,7 @@ def train(
     log: MetricsLog,
     checkpoints: Checkpoints,
     record: Record,
+    supervision: Supervision,
     evaluate: Evaluate | None = None,
     profile_directory: str = "",
     show_progress: bool = True,
@@ -84,7 +87,8 @@ def train(
 
     Args:
         state: after `first_step` updates; donated.
-        train_step: (state, batch) → (next state, metrics on the devices).
+        train_step: (state, batch) → (next state, metrics on the devices); see `Supervision.begun` for what
+            there must be in metrics and batches.
         batches: on the devices, from the batch of `first_step` on.
         first_step: updates made so far.
         total_steps: updates to have made at the end.
@@ -93,6 +97,7 @@ def train(
         log: where metrics go.
         checkpoints: where states go.
         record: what to save beside a state.
+        supervision: what to save and end for besides.
         evaluate: parameters → scores.
         profile_directory: where a profile goes.
         show_progress: whether to draw a progress bar, on one process only.
@@ -101,53 +106,73 @@ def train(
         The last state.
 
     Raises:
-        RuntimeError: a checkpoint was not saved.
+        Stopped: by a signal, with the state saved.
+        RuntimeError: a checkpoint was not saved; or no update can be made any more, with the state saved.
         OSError: no clip can be read any more.
     """
     clock = Clock(work)
     unwritten: list[tuple[int, dict[str, Any]]] = []
-    running: collections.deque[Mapping[str, jax.Array]] = collections.deque()
+    in_flight: collections.deque[StepInFlight] = collections.deque()
+    ending: BaseException | None = None
+
+    def finish(steps_left: int) -> None:
+        """Wait for the oldest steps until no more than so many are left."""
+        nonlocal ending
+        while len(in_flight) > steps_left:
+            with clock.waiting("device"), supervision.stage("device"):
+                jax.block_until_ready(in_flight[0].numbers)
+            # Of several reasons the first.
+            reason = supervision.done(in_flight.popleft())
+            ending = ending or reason
+
     bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not show_progress, smoothing=0.05)
     profiling = contextlib.ExitStack()
-    with bar, profiling:
+    with supervision.deferred(), bar, profiling:
         for step in range(first_step, total_steps):
             if intervals.profile and step == intervals.profile[0]:
                 profiling.enter_context(jax.profiler.trace(profile_directory))
 
             # An array that crosses between host and device unasked would stall every step: an error here.
             with jax.transfer_guard("disallow"):
-                with clock.waiting("input"):
+                with clock.waiting("input"), supervision.stage("input"):
                     batch = next(batches)
-                state, metrics = train_step(state, batch)
-                running.append(metrics)
-                if len(running) > STEPS_IN_FLIGHT:
-                    with clock.waiting("device"):
-                        jax.block_until_ready(running.popleft())
+                with supervision.stage("compilation") if step == first_step else contextlib.nullcontext():
+                    state, metrics = train_step(state, batch)
+            made, last = step + 1, step + 1 == total_steps
+            in_flight.append(supervision.begun(made, metrics, batch, checkpoints.has_failed()))
+            finish(STEPS_IN_FLIGHT)
             if step == first_step:
                 bar.unpause()  # what it took to compile says nothing of the time left
             bar.update()
 
-            made, last = step + 1, step + 1 == total_steps
             if intervals.profile and step == intervals.profile[-1]:
-                jax.block_until_ready(metrics)
+                finish(0)
                 profiling.close()
             if made % intervals.log == 0 or last:
-                _write(log, unwritten, bar)
+                with supervision.stage("log"):
+                    _write(log, unwritten, bar)
                 unwritten = [(made, {**metrics, **clock.lap(made)})]
             evaluated = evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0))
             saved = last or made % intervals.checkpoint == 0
-            if evaluated or saved:
-                jax.block_until_ready(metrics)  # what the steps still take is no pause
+            if evaluated or saved or ending:
+                finish(0)  # what the steps still take is no pause
             if evaluated:
                 _write(log, unwritten, bar)
-                with clock.paused():
+                with clock.paused(), supervision.stage("evaluation"):
                     log.write(made, evaluate(state.params))
-            if saved:
+            if saved or ending:
                 # Before the state they belong to: a run resumed from it does not make them again.
                 _write(log, unwritten, bar)
-                with clock.paused():
+                with clock.paused(), supervision.stage("checkpoint"):
                     checkpoints.save(made, state, record)
-    checkpoints.wait()
+            if ending:
+                break
+        with supervision.stage("checkpoint"):
+            checkpoints.wait()
+    if isinstance(ending, Stopped) and made < total_steps:
+        raise Stopped(ending.signal, made)
+    if isinstance(ending, RuntimeError):
+        raise ending
     return state
 
 

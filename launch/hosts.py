@@ -16,7 +16,7 @@ from launch.presence import Presence
 
 FLAGS = flags.FLAGS
 
-IN_ORDER = (0, 75)
+IN_ORDER = (0, 75, 130)
 """Exit codes with which all processes end at the same step: the run is finished, or has been told to stop."""
 SECONDS_TO_HEAR = 2.0
 """How long a failure here waits for news of an earlier one elsewhere."""
@@ -68,21 +68,21 @@ def connect() -> None:
 def leave(code: int, why: str = "", error: BaseException | None = None, known: bool = False) -> int:
     """End this process's part in the run, with a last line on stderr; `main` returns what this returns.
 
-    In order, JAX waits at exit for the other processes. Otherwise they are told why, and this process exits
-    here, for JAX would wait for minutes for those that do not come.
+    In order, JAX waits at exit for the other processes. Otherwise they are told why, and
+    this process exits here, for JAX would wait for minutes for those that do not come.
 
     Args:
         code: exit code.
         why: the line, empty for none.
         error: to show in full before it.
-        known: whether the other processes have been told and end too.
+        known: whether the other processes end too, at the same step or for the same reason.
 
     Returns:
         `code`.
     """
-    in_order = code in IN_ORDER
+    in_order = known and code in IN_ORDER
     if _presence is not None:
-        if in_order or known:
+        if known:
             _presence.end()
         else:
             # What fails here is often but the consequence of what has failed elsewhere.

@@ -6,6 +6,7 @@ The same command goes on where the run has stopped. `configs/pretrain.py` lists 
 changed here, as `--config.batch=1024`. On several hosts give it to each (see `launch/hosts.py`).
 """
 
+import logging as stdlib_logging
 import os
 from pathlib import Path
 
@@ -31,19 +32,26 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file
+    logging.set_verbosity(logging.WARNING)
+    # Of a write that fails Orbax prints pages, and leaves a task behind, besides our line.
+    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    stdlib_logging.getLogger("asyncio").setLevel("CRITICAL")
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+    # XLA would take SIGTERM for itself, and Ctrl-C not.
+    jax.config.update("jax_enable_preemption_service", False)
     from hicmae_jax import agreement, pretrain, run_config
+    from hicmae_jax.interruption import EXIT_CODES, Interruption, Stopped
 
     try:
-        hosts.connect()
-        platform = _platform()
-        with agreement.together():
-            config = run_config.from_config_dict(FLAGS.config, platform)
-        pretrain.run(config, FLAGS.run, FLAGS.allow_changes)
+        with Interruption() as interruption:
+            hosts.connect()
+            platform = _platform()
+            with agreement.together():
+                config = run_config.from_config_dict(FLAGS.config, platform)
+            pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
         return hosts.leave(1, "the devices or JAX have failed, see above", error)
@@ -51,11 +59,11 @@ def main(argv: list[str]) -> int:
         return hosts.leave(1, str(error), known=True)
     except (ValueError, OSError, RuntimeError) as error:
         return hosts.leave(1, str(error))
-    except KeyboardInterrupt:
-        return hosts.leave(130, "interrupted; run the same command again to go on")
+    except Stopped as stopped:
+        return hosts.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
     except Exception as error:
         return hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
-    return hosts.leave(0)
+    return hosts.leave(0, known=True)
 
 
 def _platform() -> str:

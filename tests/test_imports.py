@@ -42,7 +42,8 @@ ALLOWED = {
     "hicmae_jax.heartbeats": ["hicmae_jax.activity"],
     "hicmae_jax.watchdog": [f"hicmae_jax.{name}" for name in ("activity", "deadline", "heartbeats")],
     "hicmae_jax.train": [
-        f"hicmae_jax.{name}" for name in ("checkpoints", "device_peaks", "metrics", "train_state")
+        f"hicmae_jax.{name}"
+        for name in ("checkpoints", "device_peaks", "interruption", "metrics", "supervision", "train_state")
     ],
     "hicmae_jax.pretrain": ["hicmae_jax", "data_pipeline"],
     "launch": ["hicmae_jax", "data_pipeline", "launch"],

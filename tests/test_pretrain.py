@@ -90,6 +90,7 @@ def test_a_run_leaves_what_is_said_of_its_directory(whole, data):
     assert sorted(path.name for path in directory.iterdir()) == [
         "checkpoints",
         "config.json",
+        "events.jsonl",
         "metrics.jsonl",
         "versions.json",
     ]

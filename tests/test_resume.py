@@ -1,6 +1,7 @@
 """Real runs, stopped at moments that nobody chose, end as runs that were never stopped."""
 
 import random
+import re
 import shutil
 import signal
 import time
@@ -88,7 +89,10 @@ def test_a_run_killed_again_and_again_ends_as_one_never_stopped(start, data, tmp
         _, err = process.communicate()
         assert process.returncode == (-signal.SIGKILL if kind == signal.SIGKILL else 130), err
         killed_at.append(count_lines(directory))
-    assert "pretrain: interrupted; run the same command again to go on" in err.splitlines()
+    assert re.fullmatch(
+        r"pretrain: stopped by Ctrl-C with step \d+ saved; run the same command again to go on",
+        err.splitlines()[-1],
+    )
     assert sum(0 < lines < 300 for lines in killed_at) >= 3, killed_at
     out = finish(start(directory, 2, **settings))
     assert "going on    from step " in out

@@ -1,5 +1,9 @@
 """The loop, with a step of one multiplication: what is done when, and what an interruption leaves."""
 
+import contextlib
+import json
+import signal
+import time
 import types
 
 import jax
@@ -7,10 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hicmae_jax import sharding
 from hicmae_jax import train as loop
 from hicmae_jax.checkpoints import Checkpoints
 from hicmae_jax.device_peaks import peak_flops
+from hicmae_jax.events import Events
+from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.metrics import MetricsLog, read_metrics
+from hicmae_jax.number_guard import NumberGuard
+from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Clock, Intervals, Work
 from hicmae_jax.train_state import TrainState
 
@@ -21,29 +30,51 @@ WORK = Work(clips=4, flops=1e9)
 @jax.jit
 def step_function(state, batch):
     params = {"w": state.params["w"] * 1.01 + batch["x"].mean()}
-    after = state.replace(step=state.step + 1, params=params)
-    return after, {"loss/total": jnp.square(params["w"]).sum(), "norm/update": params["w"][0]}
+    in_row = jnp.where(jnp.isfinite(params["w"]).all(), 0, state.skipped_in_row + 1)
+    after = state.replace(
+        step=state.step + 1,
+        params=jax.tree.map(lambda new, old: jnp.where(in_row, old, new), params, state.params),
+        skipped_in_row=in_row,
+    )
+    metrics = {"loss/total": jnp.square(params["w"]).sum(), "norm/update": params["w"][0]}
+    return after, metrics | {"skipped_in_row": in_row}
 
 
 def first_state():
     params = {"w": jnp.arange(3, dtype=jnp.float32)}
-    return TrainState(step=jnp.int32(0), params=params, opt_state=(), replaced=jnp.int32(0))
+    counts = dict.fromkeys(("step", "replaced", "skipped", "skipped_in_row"), jnp.int32(0))
+    return TrainState(params=params, opt_state=(), **counts)
 
 
-def batches(first_step, stop=None):
-    """A batch for every step, until the disk fails at `stop`."""
+def batches(first_step, stop=None, at=None, bad=()):
+    """A batch for every step, until the disk fails at `stop`; something may happen at a step."""
     for step in range(first_step, 1_000):
         if step == stop:
             raise OSError(f"step {step}: no clip can be read any more")
-        yield jax.device_put({"x": np.random.default_rng(step).random(4, np.float32)})
+        if at and step in at:
+            at[step]()
+        x = np.random.default_rng(step).random(4, np.float32)
+        yield jax.device_put({"x": x * np.nan if step in bad else x, "example": np.array([step, 0, 0, 0])})
+
+
+class Unwatched:
+    """In place of a watchdog."""
+
+    def stage(self, name):
+        return contextlib.nullcontext()
+
+    def step(self, made):
+        pass
 
 
 def scores(params):
     return {"held_out/w": float(jax.device_get(params["w"])[0])}
 
 
-def run(directory, total=12, stop=None, step=step_function, **choices):
+def run(directory, total=12, step=step_function, interruption=None, skips=3, data=None, **choices):
     """Train as a run does: from its last checkpoint, or from the beginning."""
+    interruption = interruption or Interruption()
+    guard = NumberGuard(Events(directory), skips=skips, spike=1e9)
     intervals = {"log": 2, "checkpoint": 4, "evaluate": 3} | choices.pop("intervals", {})
     with Checkpoints(directory, keep=10) as checkpoints:
         first = checkpoints.latest_step()
@@ -52,7 +83,7 @@ def run(directory, total=12, stop=None, step=step_function, **choices):
             return loop.train(
                 state,
                 step,
-                batches(first or 0, stop),
+                batches(first or 0, **data or {}),
                 first_step=first or 0,
                 total_steps=total,
                 work=WORK,
@@ -60,6 +91,7 @@ def run(directory, total=12, stop=None, step=step_function, **choices):
                 log=log,
                 checkpoints=checkpoints,
                 record=RECORD,
+                supervision=Supervision(sharding.make_mesh(), interruption, guard, Unwatched()),
                 evaluate=choices.pop("evaluate", scores),
                 show_progress=False,
                 **choices,
@@ -163,14 +195,19 @@ def test_the_host_is_two_steps_ahead_and_no_more(tmp_path):
 
     def step(state, batch):
         order.append(("began", len(order) - sum(what != "began" for what, _ in order)))
-        return state, {"loss/total": Pending(order[-1][1])}
+        return state, {"loss/total": Pending(order[-1][1]), "skipped_in_row": np.int32(0)}
 
     run(tmp_path, total=5, step=step, intervals={"log": 100, "checkpoint": 100, "evaluate": None})
     assert order == [
         *[("began", 0), ("began", 1)],
         *[("began", 2), ("waited for", 0)],
         *[("began", 3), ("waited for", 1)],
-        *[("began", 4), ("waited for", 2), ("waited for", 4)],  # all, before the last is saved
+        *[
+            ("began", 4),
+            ("waited for", 2),
+            ("waited for", 3),
+            ("waited for", 4),
+        ],  # all, before the last is saved
     ]
 
 
@@ -188,7 +225,7 @@ def whole(tmp_path_factory):
 def test_a_run_that_goes_on_writes_what_one_never_stopped_does(whole, tmp_path, stops):
     for stop in stops:
         with pytest.raises(OSError, match=f"step {stop}: no clip can be read any more"):
-            run(tmp_path, stop=stop)
+            run(tmp_path, data={"stop": stop})
         assert saved_steps(tmp_path) == [step for step in (4, 8, 12) if step <= stop]
     state = run(tmp_path)
     jax.tree.map(np.testing.assert_array_equal, state, whole[1])
@@ -200,12 +237,68 @@ def test_a_run_that_goes_on_writes_what_one_never_stopped_does(whole, tmp_path, 
 
 def test_an_error_of_the_data_leaves_the_last_checkpoint_good(tmp_path):
     with pytest.raises(OSError, match="step 7: no clip"):
-        run(tmp_path, stop=7)
+        run(tmp_path, data={"stop": 7})
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest_step() == 4
         saved = checkpoints.restore(first_state())
     expected = run(tmp_path / "short", total=4)
     jax.tree.map(np.testing.assert_array_equal, saved, expected)
+
+
+def stopped_at(step, directory, kind=signal.SIGTERM, **choices):
+    """A run that is asked to stop while it reads the batch of a step."""
+    interruption = Interruption()
+    ask = {step: lambda: setattr(interruption, "requested", kind)}
+    with pytest.raises(Stopped) as stopped:
+        run(directory, interruption=interruption, data={"at": ask}, **choices)
+    return stopped.value
+
+
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    # Two steps after the one that was being made, or when the host waits for the devices anyway.
+    [(0, 3), (1, 3), (3, 4), (4, 6), (6, 8), (8, 9)],
+)
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(whole, tmp_path, step, saved):
+    stopped = stopped_at(step, tmp_path)
+    assert (stopped.signal, stopped.step) == (signal.SIGTERM, saved)
+    assert saved_steps(tmp_path)[-1] == stopped.step
+    state = run(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, state, whole[1])
+    assert lines_without_times(tmp_path) == lines_without_times(whole[0])
+
+
+def test_a_run_that_is_asked_to_stop_at_its_end_just_ends(whole, tmp_path):
+    interruption = Interruption()
+    ask = {11: lambda: setattr(interruption, "requested", signal.SIGINT)}
+    state = run(tmp_path, interruption=interruption, data={"at": ask})
+    jax.tree.map(np.testing.assert_array_equal, state, whole[1])
+
+
+def test_a_run_that_was_asked_to_stop_before_it_trains_does_not_begin(tmp_path):
+    interruption = Interruption()
+    interruption.requested = signal.SIGTERM
+    with pytest.raises(Stopped, match="SIGTERM with nothing new to save"):
+        run(tmp_path, interruption=interruption)
+    assert saved_steps(tmp_path) == []
+
+
+def test_a_run_that_can_make_no_update_ends_with_the_last_good_state(tmp_path):
+    with pytest.raises(RuntimeError, match="3 updates in a row, up to step 8, had a loss or gradient"):
+        run(tmp_path, data={"bad": range(5, 20)})
+    expected = run(tmp_path / "short", total=5)
+    with Checkpoints(tmp_path) as checkpoints:
+        saved = checkpoints.restore(first_state())
+    assert saved.params["w"].tolist() == expected.params["w"].tolist()
+    assert saved.step == saved_steps(tmp_path)[-1] == 8
+    events = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    assert [event["examples"][0] for event in events] == [5, 6, 7]
+
+
+def test_a_run_goes_on_over_updates_that_are_skipped(tmp_path):
+    state = run(tmp_path, data={"bad": (3, 4, 9)})
+    assert np.isfinite(state.params["w"]).all()
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_save_that_fails_stops_the_run(tmp_path, monkeypatch):
@@ -217,9 +310,26 @@ def test_a_save_that_fails_stops_the_run(tmp_path, monkeypatch):
         run(tmp_path)
 
 
+def test_a_save_that_fails_is_noticed_before_the_next(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("hicmae_jax.checkpoint_seal.seal", fails)
+    made = []
+
+    def step(state, batch):
+        made.append(1)
+        time.sleep(0.05)  # or all is over before the save is
+        return step_function(state, batch)
+
+    with pytest.raises(RuntimeError, match=r"step 4 was not saved: OSError: No space left on device"):
+        run(tmp_path, total=100, step=step, intervals={"checkpoint": 4, "evaluate": 1_000} | {"log": 1_000})
+    assert 4 < len(made) < 100
+
+
 def test_a_transfer_that_nobody_asked_for_is_an_error(tmp_path):
     def leaky(state, batch):
-        return step_function(state, {"x": batch["x"] + np.ones(4, np.float32)})
+        return step_function(state, batch | {"x": batch["x"] + np.ones(4, np.float32)})
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         run(tmp_path, step=leaky)

@@ -1,0 +1,116 @@
+"""What watches over the loop: signals, failed saves, numbers that are not finite, steps that do not end.
+
+Each step tells all processes the ids of its clips and whether one of them has a reason to stop. What comes
+of it is decided two steps later, from numbers that every process then has alike, so that all of them save and
+end at the same step without waiting for one another.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hicmae_jax.interruption import Interruption, Stopped
+from hicmae_jax.number_guard import NumberGuard
+from hicmae_jax.sharding import batch_sharding, replicated
+from hicmae_jax.watchdog import Watchdog
+
+SAVE_FAILED = 1
+"""A reason to stop, beside the numbers of the signals; the highest of all processes' counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInFlight:
+    """A step whose numbers may not be there yet.
+
+    Attributes:
+        made: updates made with it.
+        numbers: on the devices, what is looked at when it is done.
+    """
+
+    made: int
+    numbers: Mapping[str, Any]
+
+
+class Supervision:
+    """One for a run; every process makes one and calls it alike.
+
+    Args:
+        mesh: of the run.
+        interruption: entered.
+        guard: of the numbers.
+        watchdog: entered.
+    """
+
+    def __init__(
+        self, mesh: jax.sharding.Mesh, interruption: Interruption, guard: NumberGuard, watchdog: Watchdog
+    ) -> None:
+        self._interruption = interruption
+        self._guard = guard
+        self._watchdog = watchdog
+        self._by_device = batch_sharding(mesh)
+        self._local_devices = len(self._by_device.addressable_devices)
+        # Collective, so only where there is somebody to tell.
+        self._tell_all = None
+        if jax.process_count() > 1:
+            everywhere = replicated(mesh)
+            self._tell_all = jax.jit(lambda ids, stop: (ids, jnp.max(stop)), out_shardings=everywhere)
+
+    def deferred(self) -> contextlib.AbstractContextManager[None]:
+        """While inside, a signal is only noted; see `Interruption.deferred`."""
+        return self._interruption.deferred()
+
+    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Say what the main thread is doing while inside; see `Watchdog.stage`."""
+        return self._watchdog.stage(name)
+
+    def begun(
+        self,
+        made: int,
+        metrics: Mapping[str, jax.Array],
+        batch: Mapping[str, jax.Array],
+        save_failed: bool = False,
+    ) -> StepInFlight:
+        """Take note of a step that the devices have been given.
+
+        Args:
+            made: updates made with it.
+            metrics: of the step, with `loss/total` and `skipped_in_row`.
+            batch: of the step, with `example`, the ids of its clips.
+            save_failed: whether this process could not write its part of a checkpoint.
+        """
+        examples = batch["example"]
+        stop = max(self._interruption.requested, SAVE_FAILED * save_failed)
+        if self._tell_all:
+            examples, stop = self._tell_all(examples, self._on_devices(stop))
+        numbers = {name: metrics[name] for name in ("loss/total", "skipped_in_row")}
+        return StepInFlight(made, {**numbers, "examples": examples, "stop": stop})
+
+    def done(self, step: StepInFlight) -> BaseException | None:
+        """Look at a step that the devices have finished.
+
+        Returns:
+            What to end the run with, once its state is saved: `Stopped`, or a RuntimeError; mostly None.
+        """
+        self._watchdog.step(step.made)
+        numbers = jax.device_get(step.numbers)
+        why = self._guard.check(
+            step.made,
+            float(numbers["loss/total"]),
+            int(numbers["skipped_in_row"]),
+            np.asarray(numbers["examples"]).tolist(),
+        )
+        if why:
+            return RuntimeError(why)
+        stop = int(numbers["stop"])
+        if stop == SAVE_FAILED:
+            return RuntimeError("a checkpoint was not saved")
+        return Stopped(stop) if stop else None
+
+    def _on_devices(self, stop: int) -> jax.Array:
+        mine = np.full(self._local_devices, stop, np.int32)
+        return jax.make_array_from_process_local_data(self._by_device, mine)
