@@ -28,7 +28,7 @@ def worker_pool(
 
 
 def submit_all(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Future]:
-    """Hands every item to a new pool, whose processes start here.
+    """Hands every item to a new pool of no more workers than items, whose processes start here.
 
     A terminal sends Ctrl-C, a cluster SIGTERM, to all processes at once. Workers are born deaf to both, so
     that none breaks off while it is still importing; what becomes of its work is for the caller to decide.
@@ -36,7 +36,11 @@ def submit_all(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Ite
     waited for in vain.
     """
     with _signals_deferred():
-        return [pool.submit(work, item) for item in items]
+        futures = [pool.submit(work, item) for item in items]
+        # Each of these may start a process, after it has told the pool's thread to look at those that there
+        # are. The death of the last one would go unnoticed while the others have nothing to do.
+        pool.submit(int)
+        return futures
 
 
 @contextlib.contextmanager

@@ -174,7 +174,7 @@ def run(
             return train(
                 state,
                 step,
-                to_device(_listing_broken(stream, broken), spread, config.batch),
+                to_device(_noting_faults(stream, broken, events), spread, config.batch),
                 first_step=first_step or 0,
                 total_steps=total_steps,
                 work=Work(
@@ -313,12 +313,18 @@ def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def _listing_broken(stream: BatchStream, path: epath.Path) -> Iterator[dict[str, np.ndarray]]:
-    """Pass batches on, and add clips that could not be read to the list in a file."""
+def _noting_faults(
+    stream: BatchStream, path: epath.Path, events: Events
+) -> Iterator[dict[str, np.ndarray]]:
+    """Pass batches on; add clips that could not be read to the list in a file, and restarts to the events."""
+    restarts = 0
     listed = dict.fromkeys(path.read_text().splitlines()) if path.exists() else {}
     for batch in stream:
         found = listed | dict.fromkeys(stream.broken.values())
         if len(found) > len(listed):
             path.write_text("".join(f"{line}\n" for line in found))
             listed = found
+        if stream.restarts > restarts:
+            restarts = stream.restarts
+            events.write("data workers started again", step=stream.step, times=restarts)
         yield batch

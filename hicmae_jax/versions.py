@@ -1,5 +1,6 @@
 """What a run ran on: versions, commit and devices, to be kept beside its results."""
 
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 
 PACKAGES = ("hicmae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
+CODE = ("hicmae_jax", "data_pipeline", "launch")
 
 
 def versions() -> dict[str, Any]:
@@ -17,14 +19,16 @@ def versions() -> dict[str, Any]:
     Starts JAX's backends, so in a run of several processes call it after they have met.
 
     Returns:
-        `python` and each of `PACKAGES` → version; `commit`, and `dirty` for uncommitted changes to it,
-        None where the code does not lie in its repository; `platform`, `device`, `devices` and `processes`.
+        `python` and each of `PACKAGES` → version; `source`, a hash of the code itself, since two hosts may
+        have different changes to one commit; `commit`, and `dirty` for uncommitted changes to it, None where
+        the code does not lie in its repository; `platform`, `device`, `devices` and `processes`.
     """
     commit, dirty = _commit()
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "source": _source(),
         "commit": commit,
         "dirty": dirty,
         "platform": device.platform,
@@ -32,6 +36,13 @@ def versions() -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
+
+
+def _source(root: Path = Path(__file__).parents[1]) -> str:
+    """Hash of the names and contents of all files that a run is computed with."""
+    files = sorted(path for package in CODE for path in (root / package).rglob("*.py"))
+    contents = [(str(path.relative_to(root)), path.read_text()) for path in files]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def _commit(source: Path = Path(__file__)) -> tuple[str | None, bool | None]:

@@ -48,6 +48,15 @@ def test_versions_and_devices_are_named():
     assert json.loads(json.dumps(found)) == found
 
 
+def test_another_line_of_code_is_another_source(tmp_path):
+    for name in versions.CODE:
+        shutil.copytree(SOURCE.parents[1] / name, tmp_path / name)
+    assert versions._source(tmp_path) == versions._source() == versions.versions()["source"]
+    with (tmp_path / "data_pipeline/records.py").open("a") as file:
+        file.write("# changed\n")
+    assert versions._source(tmp_path) != versions._source()
+
+
 def test_the_commit_is_named_and_whether_files_are_changed(repository):
     git(repository.parent, "add", "versions.py")
     git(repository.parent, "commit", "-m", "Add")
