@@ -35,9 +35,9 @@ def define_flags() -> None:
         False,
         "One of several processes on a TPU pod, or that Slurm or Open MPI started.",
     )
-    flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT of the first process.")
-    flags.DEFINE_integer("processes", None, "Elsewhere: how many there are.", lower_bound=1)
-    flags.DEFINE_integer("process", None, "Elsewhere: which of them this is, from 0.", lower_bound=0)
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where no cluster says it.")
+    flags.DEFINE_integer("processes", None, "With --coordinator: how many there are.", lower_bound=1)
+    flags.DEFINE_integer("process", None, "With --coordinator: which this is, from 0.", lower_bound=0)
     flags.DEFINE_integer("wait_for_hosts", 300, "Seconds for all processes to come.", lower_bound=1)
 
 

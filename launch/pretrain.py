@@ -3,7 +3,8 @@
     python -m launch.pretrain --config=configs/pretrain.py:B --config.data.sets=prepared/dev --run=runs/b
 
 The same command goes on where the run has stopped. `configs/pretrain.py` lists every setting; each can be
-changed here, as `--config.batch=1024`. On several hosts give it to each (see `launch/hosts.py`).
+changed here, as `--config.batch=1024`. On several hosts give it to each. `docs/operations.md` has more of
+that, and what each message and exit code means.
 """
 
 import logging as stdlib_logging
@@ -84,4 +85,5 @@ def _platform() -> str:
 if __name__ == "__main__":
     define_flags()
     hosts.define_flags()
+    flags.adopt_module_key_flags(hosts)  # for --help
     config_flag.run(main)
