@@ -80,8 +80,8 @@ def count_parts(state: Any) -> tuple[int, int]:
 def check_parts(directory: epath.Path, arrays: int, parts: int) -> None:
     """Refuse a state that was written in part, as when what another host wrote is not seen yet.
 
-    Orbax would read zeros in place of the parts that are missing. Its own description of a checkpoint is not
-    asked for: TensorStore keeps some 6 kB of memory for each array that is described.
+    Otherwise it would be noticed when the run has to go on from it. Orbax's own description is not asked
+    for: it names no parts, and TensorStore keeps some 6 kB of memory for each array that is described.
 
     Args:
         directory: with `state`.
