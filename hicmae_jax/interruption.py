@@ -113,8 +113,9 @@ class Interruption:
 
 
 def _say(line: str) -> None:
-    # Past Python's streams, which the main thread may hold locked.
-    os.write(2, f"\n{line}\n".encode())
+    # Past Python's streams, which the main thread may hold locked; Ctrl-C also ends who reads them, as `tee`.
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())
 
 
 def _leave(number: int, line: str) -> None:

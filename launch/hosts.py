@@ -127,8 +127,10 @@ def _find_cluster() -> tuple[str, int, int]:
 
 def _end(why: str) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
-    with tqdm.external_write_mode(sys.stderr):  # without a progress bar, which is not drawn again
-        _say(why)
+    try:
+        with tqdm.external_write_mode(sys.stderr):  # without a progress bar, which is not drawn again
+            _say(why)
+    finally:  # also where nobody reads what is said any more
         _exit(1)
 
 
@@ -138,6 +140,8 @@ def _say(why: str) -> None:
 
 
 def _exit(code: int) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    finally:
+        os._exit(code)

@@ -84,7 +84,7 @@ class Connection:
 class Presence:
     """The connections of this process to the others: of the first to all, of the others to the first.
 
-    Made by `gather` or `come`. From then on a thread watches over them.
+    Made by `roll_call.answer` or `roll_call.call`. From then on a thread watches over them.
 
     Args:
         connections: to the others.

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -90,8 +91,8 @@ def start():
 
     yield started
     for process in processes:
-        process.kill()
-        process.communicate()
+        with process:
+            process.kill()
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
@@ -134,6 +135,15 @@ def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 128 + kinds[1]
     assert err.strip() == "a second signal: left at once, nothing saved since the last checkpoint"
+
+
+def test_a_second_signal_ends_it_when_nobody_reads_what_it_says(start):
+    process = start(STUCK_DEFERRED)
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # two of a kind at once are one
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
 def test_a_signal_within_a_collection_is_not_lost(start):

@@ -105,6 +105,7 @@ def test_only_the_first_process_writes_logs(two):
     assert sorted(path.name for path in two.iterdir()) == [
         "checkpoints",
         "config.json",
+        "events.jsonl",
         "metrics.jsonl",
         "versions.json",
     ]
