@@ -1,18 +1,19 @@
 """One checkpoint on the disk: finding it, and reading what is in it."""
 
+import collections
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
 STATE, RECORD = "state", "record.json"
-# Endings of names in Orbax's database that are of an array, and not of a part of one.
+# Endings of names in Orbax's database that describe an array; others are parts of one.
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
 
 
@@ -71,33 +72,29 @@ def read_shapes(path: epath.Path) -> Mapping[str, Any]:
         return handler.metadata(path / STATE).tree
 
 
-def count_parts(state: Any) -> tuple[int, int]:
-    """How many arrays there are in a state, and parts of them on different devices."""
-    leaves = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "shape")]
-    return len(leaves), sum(_different_parts(leaf) for leaf in leaves)
-
-
-def check_parts(directory: epath.Path, arrays: int, parts: int) -> None:
+def check_written(directory: epath.Path, arrays: int) -> None:
     """Refuse a state that was written in part, as when what another host wrote is not seen yet.
 
     Otherwise it would be noticed when the run has to go on from it. Orbax's own description is not asked
-    for: it names no parts, and TensorStore keeps some 6 kB of memory for each array that is described.
+    for: it knows nothing of parts, and TensorStore keeps some 6 kB of memory for each array described.
 
     Args:
         directory: with `state`.
         arrays: how many there must be.
-        parts: how many of them at least.
 
     Raises:
-        ValueError: others.
+        ValueError: others, or one that lacks a part.
     """
-    database = {"driver": "ocdbt", "base": f"file://{directory / STATE}/"}
-    names = tensorstore.KvStore.open(database).result().list().result()
-    described = sum(name.endswith(_DESCRIPTIONS) for name in names)
-    if described != arrays or len(names) - described < parts:
-        raise ValueError(
-            f"{described} arrays in {len(names) - described} parts were written, of {arrays} in {parts}"
-        )
+    database = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{directory / STATE}/"}).result()
+    names = database.list().result()
+    described = {name: database.read(name) for name in names if name.endswith(_DESCRIPTIONS)}
+    if len(described) != arrays:
+        raise ValueError(f"{len(described)} arrays were written, of {arrays}")
+    stored = collections.Counter(name.partition(b"/")[0] for name in names if name not in described)
+    for name, description in described.items():
+        array, parts = name.partition(b"/")[0], _parts(json.loads(description.result().value))
+        if stored[array] != parts:
+            raise ValueError(f"{stored[array]} parts of {array.decode()} were written, of {parts}")
 
 
 def describe_arrays(tree: Any) -> dict[str, str]:
@@ -135,10 +132,13 @@ def in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _different_parts(leaf: Any) -> int:
-    if not isinstance(leaf, jax.Array):
-        return 1
-    return len({str(part) for part in leaf.sharding.devices_indices_map(leaf.shape).values()})
+def _parts(description: Mapping[str, Any]) -> int:
+    """How many parts Zarr stores an array in, by its description of version 2 or 3."""
+    if "chunks" in description:
+        part = description["chunks"]
+    else:
+        part = description["chunk_grid"]["configuration"]["chunk_shape"]
+    return math.prod(-(-size // of) for size, of in zip(description["shape"], part, strict=True))
 
 
 @contextlib.contextmanager

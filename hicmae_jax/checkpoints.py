@@ -122,8 +122,8 @@ class Checkpoints:
         partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
         self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
-        parts, record_text = checkpoint_reader.count_parts(state), json.dumps(record)
-        self._writer = Writer(partial, state, lambda: self._complete(step, partial, parts, record_text))
+        arrays, record_text = len(jax.tree.leaves(state)), json.dumps(record)
+        self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
 
     def restore(self, abstract_state: Any) -> Any:
         """Read the state of the latest step, bit for bit, onto the devices and with the shardings asked for.
@@ -187,10 +187,10 @@ class Checkpoints:
             return self._not_saved(error)
         return ""
 
-    def _complete(self, step: int, partial: epath.Path, parts: tuple[int, int], record: str) -> None:
+    def _complete(self, step: int, partial: epath.Path, arrays: int, record: str) -> None:
         """Make a checkpoint of what all processes have written, and remove older ones; in a thread."""
         (partial / RECORD).write_text(record)
-        checkpoint_reader.check_parts(partial, *parts)
+        checkpoint_reader.check_written(partial, arrays)
         checkpoint_seal.seal(partial)
         partial.rename(self._root / str(step))
         checkpoint_seal.sync(self._root)

@@ -313,9 +313,7 @@ def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def _noting_faults(
-    stream: BatchStream, path: epath.Path, events: Events
-) -> Iterator[dict[str, np.ndarray]]:
+def _noting_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[dict[str, np.ndarray]]:
     """Pass batches on; add clips that could not be read to the list in a file, and restarts to the events."""
     restarts = 0
     listed = dict.fromkeys(path.read_text().splitlines()) if path.exists() else {}

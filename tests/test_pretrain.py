@@ -12,6 +12,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from hicmae_jax import checkpoint_files, pretrain, torch_model, torch_weights
 from hicmae_jax.checkpoints import load_parameters
+from hicmae_jax.events import Events
 from hicmae_jax.metrics import read_metrics
 from hicmae_jax.run_config import from_config_dict
 from launch.export import export
@@ -244,20 +245,28 @@ def test_a_log_that_cannot_be_continued_is_refused_at_once(killed, data, nothing
 # --- Broken clips -------------------------------------------------------------------------------------------
 
 
-def test_the_list_of_broken_clips_outlives_an_interruption(tmp_path):
+def test_faults_of_the_data_are_noted_and_the_list_of_clips_outlives_an_interruption(tmp_path):
     class Stream:
-        """Meets a broken clip in every batch."""
+        """Meets a broken clip in every batch, and a worker that dies before the second."""
 
         def __init__(self, *lines):
             self.lines, self.broken = lines, {}
+            self.step = self.restarts = 0
 
         def __iter__(self):
             for number, line in enumerate(self.lines):
                 self.broken[number] = line
+                self.step, self.restarts = number, min(number, 1)
                 yield {"example": number}
 
+    def note(*lines):
+        return list(pretrain._noting_faults(Stream(*lines), listed, Events(tmp_path)))
+
     listed = tmp_path / "broken_clips.txt"
-    assert len(list(pretrain._listing_broken(Stream("c: truncated", "a: empty"), listed))) == 2
+    assert len(note("c: truncated", "a: empty", "a: empty")) == 3
     assert listed.read_text() == "c: truncated\na: empty\n"
-    list(pretrain._listing_broken(Stream("a: empty", "b: gone"), listed))
+    note("a: empty")
+    note("b: gone")
     assert listed.read_text() == "c: truncated\na: empty\nb: gone\n"
+    (event,) = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    assert (event["event"], event["step"], event["times"]) == ("data workers started again", 1, 1)
