@@ -227,6 +227,16 @@ def test_the_files_are_those_of_a_run():
     }
 
 
+def test_links_into_the_guide_lead_to_a_heading():
+    headings = re.findall(r"^#+ (.+)$", DOCS, re.M)
+    anchors = {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    links = [link for page in pages for link in re.findall(r"operations\.md#([^)]+)\)", page.read_text())]
+    links += re.findall(r"\]\(#([^)]+)\)", DOCS)
+    assert len(links) >= 3
+    assert set(links) <= anchors
+
+
 # --- Commands -----------------------------------------------------------------------------------------------
 
 

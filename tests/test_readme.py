@@ -60,7 +60,7 @@ def test_every_command_and_file_it_names_exists():
     modules = re.findall(r"python -m (launch\.\w+|tests\.\w+)", README + MODEL)
     assert modules
     paths = [f"{module.replace('.', '/')}.py" for module in modules]
-    paths += re.findall(r"\]\((docs/[^)]+)\)", README) + re.findall(
+    paths += re.findall(r"\]\((docs/[^)#]+)", README) + re.findall(
         r"`((?:hicmae_jax|configs)/\w+\.py)`", README
     )
     assert [path for path in paths if not (ROOT / path).exists()] == []
