@@ -128,8 +128,9 @@ def _find_cluster() -> tuple[str, int, int]:
 def _end(why: str) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
     try:
-        with tqdm.external_write_mode(sys.stderr):  # without a progress bar, which is not drawn again
+        with tqdm.external_write_mode(sys.stderr):  # without a progress bar
             _say(why)
+            _exit(1)  # in here: at its end the bar would be drawn again
     finally:  # also where nobody reads what is said any more
         _exit(1)
 

@@ -9,6 +9,7 @@ that, and what each message and exit code means.
 
 import logging as stdlib_logging
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
     # Of a write that fails Orbax prints pages, and leaves a task behind, besides our line.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     stdlib_logging.getLogger("asyncio").setLevel("CRITICAL")
+    sys.unraisablehook = _show_unraisable
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
@@ -65,6 +67,12 @@ def main(argv: list[str]) -> int:
     except Exception as error:
         return hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
     return hosts.leave(0, known=True)
+
+
+def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """As Python does, but for what TensorStore's other writes report to the loop that Orbax has closed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _platform() -> str:
