@@ -12,6 +12,8 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+from hicmae_jax.metrics import REMEDY
+
 FILE = "events.jsonl"
 
 
@@ -40,11 +42,20 @@ class Events:
             self.write(event, line=line, **details)
 
     def write(self, event: str, **details: Any) -> None:
-        """The same, without saying it."""
+        """The same, without saying it.
+
+        Raises:
+            OSError: it was not written, as where the disk is full.
+        """
         if self._active:
             time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            with self._file.open("a") as file:
-                file.write(json.dumps({"time": time, "event": event, **details}) + "\n")
+            try:
+                with self._file.open("a") as file:
+                    file.write(json.dumps({"time": time, "event": event, **details}) + "\n")
+            except OSError as error:
+                raise OSError(
+                    f"{self._file}: {event!r} was not written down: {error.strerror}; {REMEDY}"
+                ) from error
 
 
 def say(line: str) -> None:

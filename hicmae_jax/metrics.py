@@ -4,6 +4,7 @@
 they are written as the strings "NaN", "Infinity" and "-Infinity", and read back as numbers.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -18,6 +19,9 @@ FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 _WANDB_ID = "wandb_id.txt"
 _NOT_IN_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+REMEDY = "mend that, and give the same command to go on from the last checkpoint"
+"""Of a log that cannot be written."""
 
 Values = Mapping[str, float | Sequence[float]]
 
@@ -82,6 +86,7 @@ class MetricsLog:
 
         Raises:
             ValueError: a value of more than one dimension, or one named `step`.
+            OSError: it was not written, as where the disk is full.
         """
         if self._file is None:
             return
@@ -89,8 +94,14 @@ class MetricsLog:
             raise ValueError("`step` is the name of the step's number, not of a value")
         numbers = {name: _numbers(name, value) for name, value in values.items()}
         line = {"step": int(step), **{name: _to_json(value) for name, value in numbers.items()}}
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError):  # it would try again to write the rest
+                file.close()
+            raise OSError(f"{file.name}: step {step:,} was not logged: {error.strerror}; {REMEDY}") from error
         scalars = _scalars(numbers)
         if self._tensorboard:
             for name, value in scalars.items():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import types
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from hicmae_jax.events import Events
 from hicmae_jax.metrics import MetricsLog, read_metrics
 
 
@@ -88,6 +90,21 @@ def test_a_damaged_log_is_named_with_the_line_and_left_alone(tmp_path):
         with pytest.raises(ValueError, match=r"metrics.jsonl: line 2 is not a line of metrics: 'nonsense'"):
             attempt()
     assert text_of(tmp_path) == damaged
+
+
+def test_where_no_line_can_be_written_the_file_and_the_remedy_are_named(tmp_path):
+    remedy = "No space left on device; mend that, and give the same command to go on from the last checkpoint"
+    log = MetricsLog(tmp_path)
+    with open("/dev/full", "w") as full:
+        os.dup2(full.fileno(), log._file.fileno())
+    with pytest.raises(OSError, match="was not logged") as refused:
+        log.write(1234, {"loss": 1.0})
+    assert str(refused.value) == f"{tmp_path}/metrics.jsonl: step 1,234 was not logged: {remedy}"
+    log.close()
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="was not written down") as refused:
+        Events(tmp_path).note("slow", "step 2 took 1 min")
+    assert str(refused.value) == f"{tmp_path}/events.jsonl: 'slow' was not written down: {remedy}"
 
 
 def test_a_directory_without_a_log_is_refused(tmp_path):
