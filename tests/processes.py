@@ -13,11 +13,11 @@ os.execv(sys.executable, [sys.executable, "-m", *sys.argv[1:]])
 """
 
 
-def start_module(module, *arguments):
+def start_module(module, *arguments, env=None):
     """Starts ``python -m module`` as a terminal would: interruptible, in a process group of its own."""
     command = [sys.executable, "-c", INTERRUPTIBLE, module, *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=env)
 
 
 def wait_until(condition, seconds=60):

@@ -1,0 +1,161 @@
+"""Faults of disks: damaged checkpoints, flipped bytes in the data, no space left."""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hicmae_jax import checkpoint_seal
+from tests.chaos.runs import EVERY, STEPS, Run
+from tests.chaos.trials import AFTER_A_KILL, Fault, Trial, flip
+
+# --- Checkpoints --------------------------------------------------------------------------------------------
+
+Damage = Callable[[Trial, Path], None]
+
+
+def flip_a_bit(trial: Trial, file: Path) -> None:
+    flip(trial.draw, file, 0, file.stat().st_size)
+
+
+def remove(trial: Trial, file: Path) -> None:
+    file.unlink()
+
+
+def cut_by_half(trial: Trial, file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def damage_one_file(trial: Trial, run: Run, step: int, damage: Damage) -> str:
+    """Damage a random file of a checkpoint, and return its name there."""
+    checkpoint = run.directory / f"checkpoints/{step}"
+    file = trial.draw.choice(sorted(file for file in checkpoint.rglob("*") if file.is_file()))
+    damage(trial, file)
+    return str(file.relative_to(checkpoint))
+
+
+def last_damaged(trial: Trial, damage: Damage) -> None:
+    run = trial.finished_run()
+    name = damage_one_file(trial, run, STEPS, damage)
+    before = run.files(f"checkpoints/{STEPS}")
+    ending = trial.goes_on(run, at_most=EVERY)
+    aside = f"damaged_checkpoints/{STEPS}"
+    line = (
+        rf"the checkpoint of step {STEPS} is damaged \((.+)\) and now in "
+        rf"{re.escape(str(run.directory))}/{aside}; going on from step {STEPS - EVERY}"
+    )
+    said = re.search(line, ending.err)
+    trial.expect(said and name in said[1], f"{name} was damaged, and it was said {ending.err}")
+    trial.expect(run.files(aside) == before, "what was damaged was not kept")
+    trial.happened.insert(0, f"“{trial.in_general(said[0])}”" if said else "not said")
+
+
+def all_damaged(trial: Trial) -> None:
+    run = trial.finished_run()
+    for step in run.saved():
+        damage_one_file(trial, run, step, trial.draw.choice((flip_a_bit, remove, cut_by_half)))
+    before = run.files()
+    steps = "; ".join(rf"step {step}: .+" for step in reversed(run.saved()))
+    line = (
+        rf"pretrain: {re.escape(str(run.directory))}/checkpoints: every checkpoint is damaged \({steps}\); "
+        "put a good copy of one there, or begin again in a new directory"
+    )
+    trial.ended(run, run.start(), 1, line)
+    trial.expect(run.files() == before, "the directory was changed")
+
+
+# --- Data ---------------------------------------------------------------------------------------------------
+
+
+def flipped_bytes(trial: Trial) -> None:
+    undisturbed = trial.stage.undisturbed("flipped bytes")
+    listed = broken(undisturbed)
+    trial.expect(listed, "no clip is listed as broken")
+    last = undisturbed.metrics()[-1]
+    trial.expect(re.search(r'"replaced": [1-9]', last), f"no clip was replaced: {last}")
+    run, processes = trial.started("flipped bytes")
+    processes[0].kill()
+    trial.ended(run, processes, -9)
+    trial.happened.append(f"{len(listed)} clips replaced and listed; killed")
+    trial.goes_on(run, AFTER_A_KILL, "flipped bytes")
+    trial.expect(broken(run) == listed, f"another list of broken clips: {broken(run)}, not {listed}")
+
+
+def broken(run: Run) -> list[str]:
+    return sorted((run.directory / "broken_clips.txt").read_text().splitlines())
+
+
+# --- Space --------------------------------------------------------------------------------------------------
+
+
+def files_limited(trial: Trial) -> None:
+    """No file may grow any more, from a random size on: what is written fails in its midst."""
+    run, processes = trial.started()
+    size = int(2 ** trial.draw.uniform(8, 19))
+    resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (size, size))
+    ends_for_want_of_space(trial, run, processes, "File too large")
+    trial.goes_on(run, AFTER_A_KILL)
+
+
+def disk_full(trial: Trial) -> None:
+    with small_disk(trial.directory / "disk") as disk:
+        if disk is None:
+            trial.untried = "only who may mount a small disk can try it"
+            return
+        run, processes = trial.started(directory=disk / "run")
+        balloon = disk / "balloon"
+        fill(balloon, leave=trial.draw.randrange(100_000))
+        ends_for_want_of_space(trial, run, processes, "No space left on device")
+        balloon.unlink()
+        trial.goes_on(run, AFTER_A_KILL)
+
+
+def ends_for_want_of_space(trial: Trial, run: Run, processes: list[subprocess.Popen], reason: str) -> None:
+    trial.ended(run, processes, 1, rf"pretrain: {re.escape(str(run.directory))}/.*{reason}.*; .+")
+    for step in run.saved():
+        damage = checkpoint_seal.check(run.directory / f"checkpoints/{step}")
+        trial.expect(damage is None, f"the checkpoint of step {step}: {damage}")
+
+
+@contextlib.contextmanager
+def small_disk(place: Path) -> Iterator[Path | None]:
+    """A disk of some megabytes, None where none may be mounted."""
+    place.mkdir(parents=True)
+    mount = shutil.which("mount")
+    command = [mount, "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
+    if mount is None or subprocess.run(command, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        # Lazily, for a process may still be ending there.
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(file: Path, leave: int) -> None:
+    """Make a file as large as its disk lets it be, but for so many bytes."""
+    state = os.statvfs(file.parent)
+    with file.open("wb") as balloon, contextlib.suppress(OSError):
+        for size in (state.f_bavail * state.f_frsize, 4096):
+            while True:
+                try:
+                    os.posix_fallocate(balloon.fileno(), balloon.seek(0, 2), size)
+                except OSError:
+                    break
+    os.truncate(file, max(0, file.stat().st_size - leave))
+
+
+FAULTS: dict[str, Fault] = {
+    "a bit flipped in the last checkpoint": lambda trial: last_damaged(trial, flip_a_bit),
+    "a file of the last checkpoint removed": lambda trial: last_damaged(trial, remove),
+    "a file of the last checkpoint cut by half": lambda trial: last_damaged(trial, cut_by_half),
+    "every checkpoint damaged": all_damaged,
+    "flipped bytes in a shard": flipped_bytes,
+    "files may not grow": files_limited,
+    "disk full": disk_full,
+}

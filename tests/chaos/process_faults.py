@@ -1,0 +1,77 @@
+"""Faults of processes on one host: signals, workers that die or hang."""
+
+import os
+import re
+import signal
+from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
+
+from tests.chaos.runs import EVERY, SECONDS
+from tests.chaos.trials import AFTER_A_KILL, Fault, Trial
+from tests.processes import is_alive, wait_until, workers
+
+STOPPED = r"pretrain: stopped by {} with step {} saved; run the same command again to go on"
+
+
+def killed(trial: Trial) -> None:
+    run, processes = trial.started()
+    processes[0].kill()
+    trial.ended(run, processes, -SIGKILL)
+    trial.happened.append("killed")
+    trial.goes_on(run, at_most=AFTER_A_KILL)
+
+
+def stopped(trial: Trial, number: signal.Signals, code: int, name: str) -> None:
+    run, processes = trial.started()
+    processes[0].send_signal(number)
+    trial.ended(run, processes, code, STOPPED.format(name, r"\d+"))
+    ending = trial.goes_on(run, at_most=0)
+    trial.expect(ending.first_step > 0, "began again")
+
+
+def told_twice(trial: Trial) -> None:
+    run, processes = trial.started()
+    # Both are there before it can act on one: else it might be quicker than the second.
+    for number in (SIGSTOP, *trial.draw.sample([SIGINT, SIGTERM], 2), SIGCONT):
+        processes[0].send_signal(number)
+    line = "a second signal: left at once, nothing saved since the last checkpoint"
+    trial.ended(run, processes, (128 + SIGINT, 128 + SIGTERM), line)
+    trial.expect(all(step % EVERY == 0 for step in run.saved()), f"it has saved {run.saved()}")
+    trial.goes_on(run, at_most=AFTER_A_KILL)
+
+
+def worker_killed(trial: Trial) -> None:
+    run, processes = trial.started(data__workers=1)
+    (worker,) = workers(processes[0].pid)
+    os.kill(worker, SIGKILL)
+    ending = trial.completes(run, processes)
+    said = "starting data workers again: one was killed by SIGKILL, perhaps for want of memory"
+    trial.expect(said in ending.err, f"{said!r} was not said: {ending.err}")
+    trial.lost = 0  # it has ended but once
+
+
+def hung(trial: Trial) -> None:
+    run, processes = trial.started(data__workers=1, faults__minutes=0.2)
+    (worker,) = workers(processes[0].pid)
+    os.kill(worker, SIGSTOP)
+    processes[0].wait(SECONDS)
+    # Only then is there an end to what it has open; and it must not live on.
+    os.kill(worker, SIGCONT)
+    wait_until(lambda: not is_alive(worker))
+    stacks = run.directory / "stacks-0.txt"
+    line = (
+        r"watchdog: no progress for 1\d s, waiting for input after step \d+: ended; run the same command to "
+        rf"go on\. The stacks of all threads are in {re.escape(str(stacks))}"
+    )
+    trial.ended(run, processes, 70, line)
+    trial.expect("hicmae_jax/train.py" in stacks.read_text(), "the stacks do not show where the loop was")
+    trial.goes_on(run, at_most=AFTER_A_KILL)
+
+
+FAULTS: dict[str, Fault] = {
+    "SIGKILL": killed,
+    "SIGTERM": lambda trial: stopped(trial, SIGTERM, 75, "SIGTERM"),
+    "Ctrl-C": lambda trial: stopped(trial, SIGINT, 130, "Ctrl-C"),
+    "two signals": told_twice,
+    "data worker killed": worker_killed,
+    "data worker hangs": hung,
+}
