@@ -10,6 +10,7 @@ that, and what each message and exit code means.
 import logging as stdlib_logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -35,10 +36,11 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     logging.set_verbosity(logging.WARNING)
-    # Of a write that fails Orbax prints pages, and leaves a task behind, besides our line.
+    # Of a write that fails Orbax prints pages, and leaves tasks and coroutines behind, besides our line.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     stdlib_logging.getLogger("asyncio").setLevel("CRITICAL")
     sys.unraisablehook = _show_unraisable
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
