@@ -87,7 +87,7 @@ def leave(code: int, why: str = "", error: BaseException | None = None, known: b
         else:
             # What fails here is often but the consequence of what has failed elsewhere.
             patience = SECONDS_TO_BE_MISSED if GLOO in str(error or why) else SECONDS_TO_HEAR
-            _presence.fail(why, patience)
+            _presence.fail(why, code, patience)
     if error is not None:
         traceback.print_exception(error)
     _say(why)
@@ -125,14 +125,14 @@ def _find_cluster() -> tuple[str, int, int]:
     return address, count, number
 
 
-def _end(why: str) -> None:
+def _end(why: str, code: int) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
     try:
         with tqdm.external_write_mode(sys.stderr):  # without a progress bar
             _say(why)
             _exit(1)  # in here: at its end the bar would be drawn again
     finally:  # also where nobody reads what is said any more
-        _exit(1)
+        _exit(code)
 
 
 def _say(why: str) -> None:

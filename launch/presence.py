@@ -4,8 +4,8 @@ JAX's runtime notices too, but after minutes, and then aborts with pages that na
 keeps a TCP connection to the first one (see `roll_call`): a process that ends, however it ends, has its
 connections closed by its kernel, and a machine that vanishes no longer answers TCP's probes.
 
-A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, ``{"failed": why}`` before
-it ends otherwise. The first process passes that on, with the number of the host.
+A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, ``{"failed": why, "code": exit code}``
+before it ends otherwise. The first process passes that on, with the number of the host.
 """
 
 import contextlib
@@ -23,6 +23,8 @@ PROBE_AFTER, PROBE_EVERY, PROBES = 15, 5, 4
 SECONDS_TO_LEAVE = 5
 """How long the first host stays for the others to hear why it ends."""
 LONGEST_LINE = 65536
+GONE = 75
+"""Exit code of those that are left when a host is gone: the same command goes on."""
 
 
 class Connection:
@@ -89,34 +91,35 @@ class Presence:
     Args:
         connections: to the others.
         first: whether this is the first process, which passes on what it hears.
-        ended: called in the thread when another host is gone or has failed, with a line that says so, after
-            the others have been told.
+        ended: called in the thread when another host is gone or has failed, with a line that says so and an
+            exit code, after the others have been told.
     """
 
-    def __init__(self, connections: Sequence[Connection], first: bool, ended: Callable[[str], None]) -> None:
+    def __init__(self, connections: Sequence[Connection], first: bool, ended: Callable[[str, int], None]) -> None:
         self._connections = connections
         self._first = first
         self._ended = ended
         self._ending = threading.Lock()
-        self._line: str | None = None
+        self._last: tuple[str, int] | None = None
         self._leave_at = math.inf
         self._thread = threading.Thread(target=self._watch, name="presence", daemon=True)
         self._thread.start()
 
-    def fail(self, why: str, patience: float = 0.0) -> None:
+    def fail(self, why: str, code: int = 1, patience: float = 0.0) -> None:
         """Tell the others why this process ends; waits until they have ended.
 
         Where another host was the first to fail it does not come back: the thread has the last word.
 
         Args:
             why: one line.
+            code: to exit with.
             patience: seconds to wait for news of a host that has failed before.
         """
         self._thread.join(patience)
         if not self._ending.acquire(blocking=False):
             self._thread.join()
             return
-        self._tell(f"host 0: {why}" if self._first else why)
+        self._tell(f"host 0: {why}" if self._first else why, code)
         self.wait()
 
     def end(self) -> None:
@@ -137,8 +140,8 @@ class Presence:
                 for key, _ in selector.select(timeout=1):
                     if not self._hear(key.fileobj):
                         selector.unregister(key.fileobj)
-        if self._line:
-            self._ended(self._line)  # before the connections close, for then the first process may leave
+        if self._last:
+            self._ended(*self._last)  # before the connections close, for then the first process may leave
         for connection in self._connections:
             connection.socket.close()
 
@@ -149,20 +152,21 @@ class Presence:
             connection.ends |= "ends" in message
             if "failed" in message:
                 why = message["failed"]
-                self._end(f"host {connection.host}: {why}" if self._first else why)
+                self._end(f"host {connection.host}: {why}" if self._first else why, message["code"])
         if messages is None and not connection.ends:
             self._end(
                 f"host {connection.host} ({connection.name}) is gone: its process was killed, or its machine "
-                "or network failed; run the same command again on all hosts to go on"
+                "or network failed; run the same command again on all hosts to go on",
+                GONE,
             )
         return messages is not None
 
-    def _end(self, line: str) -> None:
+    def _end(self, line: str, code: int) -> None:
         if self._ending.acquire(blocking=False):
-            self._line = line
-            self._tell(line)
+            self._last = (line, code)
+            self._tell(line, code)
             self._leave_at = time.monotonic() + (SECONDS_TO_LEAVE if self._first else 0)
 
-    def _tell(self, line: str) -> None:
+    def _tell(self, line: str, code: int) -> None:
         for connection in self._connections:
-            connection.send(failed=line)
+            connection.send(failed=line, code=code)

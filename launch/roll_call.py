@@ -22,7 +22,7 @@ SECONDS_FOR_LATE_COMERS = 5
 """How long the first one still waits, when something is wrong, to say so to the others too."""
 
 
-def answer(port: int, count: int, seconds: float, ended: Callable[[str], None]) -> Presence:
+def answer(port: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> Presence:
     """Wait for the others, as the first process.
 
     Args:
@@ -63,7 +63,7 @@ def answer(port: int, count: int, seconds: float, ended: Callable[[str], None]) 
     return Presence(present, True, ended)
 
 
-def call(address: str, host: int, count: int, seconds: float, ended: Callable[[str], None]) -> Presence:
+def call(address: str, host: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> Presence:
     """Call the first process, and wait with it for the others.
 
     Args:

@@ -164,9 +164,8 @@ def test_no_message_is_left_out(file):
 def test_the_exit_codes_are_those_of_the_program():
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS, re.M)}
     assert told == {0, 1, deadline.EXIT_CODE, *EXIT_CODES.values(), 128 + signal.SIGTERM}
-    assert re.search(
-        rf"^\| {EXIT_CODES[signal.SIGTERM]} \| stopped by SIGTERM; the state is saved", DOCS, re.M
-    )
+    assert presence.GONE == EXIT_CODES[signal.SIGTERM]
+    assert re.search(rf"^\| {presence.GONE} \| stopped by SIGTERM, and the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {EXIT_CODES[signal.SIGINT]} \| stopped by Ctrl-C; the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {deadline.EXIT_CODE} \| no progress", DOCS, re.M)
 
@@ -202,7 +201,7 @@ def test_the_times_are_those_of_the_program():
     vanished = presence.PROBE_AFTER + presence.PROBE_EVERY * presence.PROBES
     assert f"vanishes after {vanished} s" in DOCS
     assert f"must see within {SECONDS_TO_SEE:.0f} s" in DOCS
-    assert f"within {GRACE_SECONDS:.0f} s, on the other hosts" in DOCS
+    assert f"within {GRACE_SECONDS:.0f} s, on all hosts with the same code" in DOCS
 
 
 def test_the_events_are_those_that_are_written():

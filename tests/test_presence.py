@@ -19,7 +19,7 @@ class Hosts:
 
     def __init__(self):
         self.port = free_port()
-        self.last = {}
+        self.last, self.codes = {}, {}
         self.pool = ThreadPoolExecutor(8)
         self.members = []
 
@@ -27,8 +27,8 @@ class Hosts:
         return self.pool.submit(self._come, host, count, seconds)
 
     def _come(self, host, count, seconds):
-        def ended(line):
-            self.last[host] = line
+        def ended(line, code):
+            self.last[host], self.codes[host] = line, code
 
         if host == 0:
             member = roll_call.answer(self.port, count, seconds, ended)
@@ -173,6 +173,7 @@ def test_a_host_that_is_gone_is_named_on_all_others(hosts):
     last = hosts.wait_for_last(2)
     assert last[0] == last[2]
     assert last[0].startswith(f"host 1 ({NAME}) is gone: its process was killed, or its machine or network")
+    assert hosts.codes == {0: 75, 2: 75}
 
 
 def test_a_first_host_that_is_gone_is_named_on_all_others(hosts):
@@ -199,7 +200,7 @@ def test_why_a_host_ends_is_said_on_all_others(hosts, failing):
 def test_the_first_host_stays_until_the_others_have_heard(hosts):
     members = hosts.all_come(2)
     heard = threading.Event()
-    members[1]._ended = lambda _: heard.wait(20)
+    members[1]._ended = lambda *_: heard.wait(20)
     leaving = hosts.pool.submit(members[0].fail, "enough")
     time.sleep(0.2)
     assert not leaving.done()
