@@ -1,7 +1,7 @@
 """What the main thread of a run does, noted by itself for others to look at.
 
-It costs microseconds and takes no lock: one tuple is replaced. Evaluating, saving and compiling are pauses:
-they are timed by themselves, and their time does not count as the step's.
+It costs microseconds and takes no lock: one tuple is replaced. Starting, evaluating, saving and compiling are
+pauses: they are timed by themselves, and their time does not count as the step's.
 """
 
 import collections
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 DOING = {
     "training": "in the training loop",
+    "start": "starting",
     "input": "waiting for input",
     "device": "waiting for the devices",
     "log": "writing the log",
@@ -22,7 +23,7 @@ DOING = {
 """The stages, as said in messages; `training` is what is none of the others."""
 
 STEP = "step"
-PAUSES = ("checkpoint", "evaluation", "compilation")
+PAUSES = ("start", "checkpoint", "evaluation", "compilation")
 KINDS = (STEP, *PAUSES)
 REMEMBERED = 100
 """Durations kept of each kind."""

@@ -28,6 +28,9 @@ class Events:
     def __init__(self, directory: epath.PathLike, active: bool = True) -> None:
         self._file = epath.Path(directory) / FILE
         self._active = active
+        # A run that was killed may have left half a line.
+        torn = active and self._file.exists() and self._file.read_bytes()[-1:] not in (b"", b"\n")
+        self._before = "\n" if torn else ""
 
     def note(self, event: str, line: str, **details: Any) -> None:
         """Say and write down an event that all processes know of.
@@ -51,11 +54,12 @@ class Events:
             time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             try:
                 with self._file.open("a") as file:
-                    file.write(json.dumps({"time": time, "event": event, **details}) + "\n")
+                    file.write(self._before + json.dumps({"time": time, "event": event, **details}) + "\n")
             except OSError as error:
                 raise OSError(
                     f"{self._file}: {event!r} was not written down: {error.strerror}; {REMEDY}"
                 ) from error
+            self._before = ""
 
 
 def say(line: str) -> None:

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from types import FrameType
 from typing import Self
 
@@ -70,20 +69,17 @@ class Interruption:
             signal.signal(number, handler)
         os.close(self._writer)
 
-    @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Only note the first signal while inside; what is inside looks at `requested`.
+    def defer(self) -> None:
+        """Only note the first signal from now on: who trains looks at `requested`, and ends by itself.
+
+        For good, because also what follows the training is to be done in order.
 
         Raises:
             Stopped: a signal came before.
         """
         self._deferred = True
-        try:
-            if self.requested:
-                raise Stopped(self.requested)
-            yield
-        finally:
-            self._deferred = False
+        if self.requested:
+            raise Stopped(self.requested)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = self.requested or number

@@ -35,7 +35,7 @@ from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.events import Events, say
 from hicmae_jax.initialisation import initialiser, parameter_key
 from hicmae_jax.interruption import Interruption, Stopped
-from hicmae_jax.metrics import MetricsLog, check_on_disk
+from hicmae_jax.metrics import REMEDY, MetricsLog, check_on_disk
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
@@ -153,14 +153,15 @@ def run(
 
             # --- State ---
             optimizer, abstract = abstract_run(config, optimizer_config, mesh)
-            if first_step is None:
-                initialise = initialiser(config.model, config.masks)
-                key = parameter_key(config.seed)
-                state = train_state.create(initialise, optimizer, abstract, key)
-                # A run that is killed soon goes on too, and not as another.
-                checkpoints.save(0, state, record)
-            else:
-                state = checkpoints.restore(abstract)
+            with watchdog.stage("start"):
+                if first_step is None:
+                    initialise = initialiser(config.model, config.masks)
+                    key = parameter_key(config.seed)
+                    state = train_state.create(initialise, optimizer, abstract, key)
+                    # A run that is killed soon goes on too, and not as another.
+                    checkpoints.save(0, state, record)
+                else:
+                    state = checkpoints.restore(abstract)
             if is_first:
                 _write_json(directory / CONFIG, described)
                 _write_json(directory / VERSIONS, record["versions"])
@@ -191,7 +192,7 @@ def run(
                 checkpoints=checkpoints,
                 record=record,
                 supervision=Supervision(mesh, interruption or Interruption(), guard, watchdog),
-                evaluate=_held_out(config, held_out_clips, mesh),
+                evaluate=_held_out(config, held_out_clips, mesh, watchdog),
                 profile_directory=str(directory / PROFILE),
                 show_progress=show_progress and is_first,
             )
@@ -254,11 +255,15 @@ def _held_out_clips(config: RunConfig) -> FixedClips | None:
     return FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
 
 
-def _held_out(config: RunConfig, clips: FixedClips | None, mesh: jax.sharding.Mesh) -> HeldOut | None:
+def _held_out(
+    config: RunConfig, clips: FixedClips | None, mesh: jax.sharding.Mesh, watchdog: Watchdog
+) -> HeldOut | None:
     if clips is None:
         return None
     negatives = config.loss.group_size or config.batch
-    return HeldOut(clips, config.preprocess, config.loss, negatives, mesh)
+    # However long it takes as a whole, each batch is a sign of life.
+    reading = functools.partial(watchdog.stage, "input")
+    return HeldOut(clips, config.preprocess, config.loss, negatives, mesh, reading)
 
 
 def _check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
@@ -320,7 +325,10 @@ def _noting_faults(stream: BatchStream, path: epath.Path, events: Events) -> Ite
     for batch in stream:
         found = listed | dict.fromkeys(stream.broken.values())
         if len(found) > len(listed):
-            path.write_text("".join(f"{line}\n" for line in found))
+            try:
+                path.write_text("".join(f"{line}\n" for line in found))
+            except OSError as error:
+                raise OSError(f"{path}: a clip was not listed: {error.strerror}; {REMEDY}") from error
             listed = found
         if stream.restarts > restarts:
             restarts = stream.restarts

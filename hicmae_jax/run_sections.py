@@ -87,6 +87,10 @@ class EvaluationConfig:
             raise ValueError(f"every {self.every} has nothing to evaluate on: name evaluation.sets")
 
 
+LONGEST_MINUTES = 7 * 24 * 60
+"""Timers of the system take no more than some hundred years, and nobody waits so long."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
     """What is done about a run that goes wrong.
@@ -115,6 +119,8 @@ class FaultsConfig:
         for name in ("spike", "slow", "minutes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} {getattr(self, name)} is not above 0")
+        if self.minutes > LONGEST_MINUTES:
+            raise ValueError(f"minutes {self.minutes} is more than {LONGEST_MINUTES}, a week")
 
 
 def at_least(least: int, **numbers: int | None) -> None:

@@ -60,9 +60,9 @@ class Supervision:
             everywhere = replicated(mesh)
             self._tell_all = jax.jit(lambda ids, stop: (ids, jnp.max(stop)), out_shardings=everywhere)
 
-    def deferred(self) -> contextlib.AbstractContextManager[None]:
-        """While inside, a signal is only noted; see `Interruption.deferred`."""
-        return self._interruption.deferred()
+    def begin(self) -> None:
+        """From now on a signal is only noted; see `Interruption.defer`."""
+        self._interruption.defer()
 
     def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Say what the main thread is doing while inside; see `Watchdog.stage`."""

@@ -114,6 +114,7 @@ def train(
     unwritten: list[tuple[int, dict[str, Any]]] = []
     in_flight: collections.deque[StepInFlight] = collections.deque()
     ending: BaseException | None = None
+    unread: Exception | None = None
 
     def finish(steps_left: int) -> None:
         """Wait for the oldest steps until no more than so many are left."""
@@ -125,17 +126,31 @@ def train(
             reason = supervision.done(in_flight.popleft())
             ending = ending or reason
 
+    def save(made: int) -> None:
+        # Before the state they belong to: a run resumed from it does not make them again.
+        _write(log, unwritten, bar)
+        with clock.paused(), supervision.stage("checkpoint"):
+            checkpoints.save(made, state, record)
+
     bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not show_progress, smoothing=0.05)
     profiling = contextlib.ExitStack()
-    with supervision.deferred(), bar, profiling:
+    supervision.begin()
+    with bar, profiling:
         for step in range(first_step, total_steps):
             if intervals.profile and step == intervals.profile[0]:
                 profiling.enter_context(jax.profiler.trace(profile_directory))
 
             # An array that crosses between host and device unasked would stall every step: an error here.
             with jax.transfer_guard("disallow"):
-                with clock.waiting("input"), supervision.stage("input"):
-                    batch = next(batches)
+                try:
+                    with clock.waiting("input"), supervision.stage("input"):
+                        batch = next(batches)
+                except (OSError, RuntimeError) as error:
+                    # Other processes wait for this one's part of the step, and cannot save.
+                    if jax.process_count() > 1 or isinstance(error, jax.errors.JaxRuntimeError):
+                        raise
+                    unread = error
+                    break
                 with supervision.stage("compilation") if step == first_step else contextlib.nullcontext():
                     state, metrics = train_step(state, batch)
             made, last = step + 1, step + 1 == total_steps
@@ -160,23 +175,32 @@ def train(
                 _write(log, unwritten, bar)
                 with clock.paused(), supervision.stage("evaluation"):
                     log.write(made, evaluate(state.params))
-            if saved or ending:
-                # Before the state they belong to: a run resumed from it does not make them again.
-                _write(log, unwritten, bar)
-                with clock.paused(), supervision.stage("checkpoint"):
-                    checkpoints.save(made, state, record)
+            if saved or (ending and _is_new(state, made - first_step)):
+                save(made)
             if ending:
                 break
+        if unread:
+            finish(0)
+            if checkpoints.latest_step() != step and _is_new(state, step - first_step):
+                save(step)
         with supervision.stage("checkpoint"):
             checkpoints.wait()
-    if isinstance(ending, Stopped) and made < total_steps:
-        raise Stopped(ending.signal, made)
-    if isinstance(ending, RuntimeError):
+    if unread:
+        raise unread
+    if isinstance(ending, Stopped):
+        if made < total_steps:
+            raise Stopped(ending.signal, made)
+    elif ending:
         raise ending
     return state
 
 
 # --- Now and then -------------------------------------------------------------------------------------------
+
+
+def _is_new(state: TrainState, steps: int) -> bool:
+    """Whether one of the last steps has made an update; if not, the last checkpoint holds the state."""
+    return int(jax.device_get(state.skipped_in_row)) < steps
 
 
 def _write(log: MetricsLog, unwritten: list[tuple[int, dict[str, Any]]], bar: tqdm) -> None:

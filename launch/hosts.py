@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import jax
 from absl import flags
@@ -16,8 +17,9 @@ from launch.presence import Presence
 
 FLAGS = flags.FLAGS
 
-IN_ORDER = (0, 75, 130)
-"""Exit codes with which all processes end at the same step: the run is finished, or has been told to stop."""
+SECONDS_FOR_JAX = 7 * 24 * 3600
+"""JAX would abort all hosts, with pages that name nobody, when one has been silent for 100 s. A process that
+is gone is noticed without it, and one that hangs is for the watchdog."""
 SECONDS_TO_HEAR = 2.0
 """How long a failure here waits for news of an earlier one elsewhere."""
 SECONDS_TO_BE_MISSED = 45.0
@@ -62,25 +64,21 @@ def connect() -> None:
             _presence = roll_call.answer(roll_call.split_address(address)[1], count, seconds, _end)
         else:
             _presence = roll_call.call(address, number, count, seconds, _end)
-    jax.distributed.initialize(address, count, number)
+    jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=SECONDS_FOR_JAX)
 
 
-def leave(code: int, why: str = "", error: BaseException | None = None, known: bool = False) -> int:
-    """End this process's part in the run, with a last line on stderr; `main` returns what this returns.
+def leave(code: int, why: str = "", error: BaseException | None = None, known: bool = False) -> NoReturn:
+    """End this process, with a last line on stderr.
 
-    In order, JAX waits at exit for the other processes. Otherwise they are told why, and
-    this process exits here, for JAX would wait for minutes for those that do not come.
+    At once: at exit JAX would wait for minutes for processes that do not come, and a signal would end this
+    one with another code.
 
     Args:
         code: exit code.
         why: the line, empty for none.
         error: to show in full before it.
         known: whether the other processes end too, at the same step or for the same reason.
-
-    Returns:
-        `code`.
     """
-    in_order = known and code in IN_ORDER
     if _presence is not None:
         if known:
             _presence.end()
@@ -91,11 +89,9 @@ def leave(code: int, why: str = "", error: BaseException | None = None, known: b
     if error is not None:
         traceback.print_exception(error)
     _say(why)
-    if _presence is not None and not in_order:
-        if known:
-            _presence.wait()
-        _exit(code)
-    return code
+    if _presence is not None and known:
+        _presence.wait()
+    _exit(code)
 
 
 def _find() -> tuple[str, int, int] | None:
@@ -130,7 +126,7 @@ def _end(why: str, code: int) -> None:
     try:
         with tqdm.external_write_mode(sys.stderr):  # without a progress bar
             _say(why)
-            _exit(1)  # in here: at its end the bar would be drawn again
+            _exit(code)  # in here: at its end the bar would be drawn again
     finally:  # also where nobody reads what is said any more
         _exit(code)
 
@@ -140,7 +136,7 @@ def _say(why: str) -> None:
         print(f"pretrain: {why}", file=sys.stderr)
 
 
-def _exit(code: int) -> None:
+def _exit(code: int) -> NoReturn:
     try:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

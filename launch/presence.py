@@ -4,8 +4,8 @@ JAX's runtime notices too, but after minutes, and then aborts with pages that na
 keeps a TCP connection to the first one (see `roll_call`): a process that ends, however it ends, has its
 connections closed by its kernel, and a machine that vanishes no longer answers TCP's probes.
 
-A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, ``{"failed": why, "code": exit code}``
-before it ends otherwise. The first process passes that on, with the number of the host.
+A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, before it ends otherwise
+``{"failed": why, "code": exit code}``. The first process passes that on, with the number of the host.
 """
 
 import contextlib
@@ -21,7 +21,9 @@ from typing import Any
 PROBE_AFTER, PROBE_EVERY, PROBES = 15, 5, 4
 """Seconds of silence, seconds between probes, probes: a machine that vanishes is noticed in 35 s."""
 SECONDS_TO_LEAVE = 5
-"""How long the first host stays for the others to hear why it ends."""
+"""How long the first host stays for the others to hear why one has failed."""
+SECONDS_TO_END = 60
+"""How long it stays for the others to end as all do."""
 LONGEST_LINE = 65536
 GONE = 75
 """Exit code of those that are left when a host is gone: the same command goes on."""
@@ -95,7 +97,9 @@ class Presence:
             exit code, after the others have been told.
     """
 
-    def __init__(self, connections: Sequence[Connection], first: bool, ended: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, connections: Sequence[Connection], first: bool, ended: Callable[[str, int], None]
+    ) -> None:
         self._connections = connections
         self._first = first
         self._ended = ended
@@ -130,7 +134,7 @@ class Presence:
     def wait(self) -> None:
         """The coordinator is the last to leave: when it does, JAX aborts whoever is left."""
         if self._first:
-            self._thread.join(SECONDS_TO_LEAVE)
+            self._thread.join(SECONDS_TO_END)
 
     def _watch(self) -> None:
         with selectors.DefaultSelector() as selector:

@@ -12,11 +12,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import flags, logging
 
-from launch import config_flag, hosts
+from launch import config_flag, hosts, lasting_output
 
 FLAGS = flags.FLAGS
 
@@ -33,8 +34,8 @@ def define_flags() -> None:
     )
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command and returns its exit code."""
+def main(argv: list[str]) -> NoReturn:
+    """Runs the command and ends the process."""
     logging.set_verbosity(logging.WARNING)
     # Of a write that fails Orbax prints pages, and leaves tasks and coroutines behind, besides our line.
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
@@ -50,25 +51,26 @@ def main(argv: list[str]) -> int:
     from hicmae_jax import agreement, pretrain, run_config
     from hicmae_jax.interruption import EXIT_CODES, Interruption, Stopped
 
+    lasting_output.install()
     try:
-        with Interruption() as interruption:
-            hosts.connect()
-            platform = _platform()
-            with agreement.together():
-                config = run_config.from_config_dict(FLAGS.config, platform)
-            pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption)
+        interruption = Interruption().__enter__()  # for good: `leave` ends the process
+        hosts.connect()
+        platform = _platform()
+        with agreement.together():
+            config = run_config.from_config_dict(FLAGS.config, platform)
+        pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
-        return hosts.leave(1, "the devices or JAX have failed, see above", error)
+        hosts.leave(1, "the devices or JAX have failed, see above", error)
     except agreement.RefusedError as error:
-        return hosts.leave(1, str(error), known=True)
+        hosts.leave(1, str(error), known=True)
     except (ValueError, OSError, RuntimeError) as error:
-        return hosts.leave(1, str(error))
+        hosts.leave(1, str(error))
     except Stopped as stopped:
-        return hosts.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
+        hosts.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
     except Exception as error:
-        return hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
-    return hosts.leave(0, known=True)
+        hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
+    hosts.leave(0, known=True)
 
 
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -31,7 +31,10 @@ def test_a_stage_ends_with_an_error_inside(activity):
 
 
 def test_a_stage_that_does_not_exist_is_refused(activity):
-    with pytest.raises(ValueError, match="stage 'inptu' is none of training, input"), activity.stage("inptu"):
+    with (
+        pytest.raises(ValueError, match="stage 'inptu' is none of training, start, input"),
+        activity.stage("inptu"),
+    ):
         pass
 
 

@@ -30,11 +30,11 @@ BEGIN = """
 """
 SAVES = """
     with Interruption() as interruption:
-        with interruption.deferred():
-            ready()
-            while not interruption.requested:
-                time.sleep(0.01)
-            time.sleep(0.5)  # while it saves, another thread says so
+        interruption.defer()
+        ready()
+        while not interruption.requested:
+            time.sleep(0.01)
+        time.sleep(0.5)  # while it saves, another thread says so
         print("saved for", interruption.requested)
 """
 NOTHING_TO_SAVE = """
@@ -54,7 +54,8 @@ STUCK = """
         libc.sleep(60)
 """
 STUCK_DEFERRED = """
-    with Interruption() as interruption, interruption.deferred():
+    with Interruption() as interruption:
+        interruption.defer()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Timer(0.3, ready).start()
         libc.sleep(60)
@@ -70,8 +71,8 @@ IN_A_COLLECTION = """
         gc.collect()  # which drops what its callbacks raise
         gc.callbacks.clear()
         try:
-            with interruption.deferred():
-                print("never reached")
+            interruption.defer()
+            print("never reached")
         except Stopped as stopped:
             print("seen later:", stopped.signal.name)
 """
@@ -170,7 +171,8 @@ def test_a_stop_says_what_was_saved():
 def test_only_the_first_signal_counts(monkeypatch):
     left = []
     monkeypatch.setattr("hicmae_jax.interruption.os._exit", left.append)
-    with Interruption() as interruption, interruption.deferred():
+    with Interruption() as interruption:
+        interruption.defer()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert interruption.requested == signal.SIGTERM

@@ -164,7 +164,7 @@ def test_no_message_is_left_out(file):
 def test_the_exit_codes_are_those_of_the_program():
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS, re.M)}
     assert told == {0, 1, deadline.EXIT_CODE, *EXIT_CODES.values(), 128 + signal.SIGTERM}
-    assert presence.GONE == EXIT_CODES[signal.SIGTERM]
+    assert EXIT_CODES[signal.SIGTERM] == presence.GONE
     assert re.search(rf"^\| {presence.GONE} \| stopped by SIGTERM, and the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {EXIT_CODES[signal.SIGINT]} \| stopped by Ctrl-C; the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {deadline.EXIT_CODE} \| no progress", DOCS, re.M)

@@ -291,6 +291,7 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
         ({"log.profile_step": -1}, "log.profile_step -1 is not at least 0"),
         ({"evaluation.clips": 1}, "evaluation.clips 1 is not at least 2"),
         ({"faults.skips": 0}, "faults.skips 0 is not at least 1"),
+        ({"faults.minutes": 1e9}, "faults.minutes 1000000000.0 is more than 10080, a week"),
         ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not above 0"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
     ],

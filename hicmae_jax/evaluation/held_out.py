@@ -1,5 +1,7 @@
 """Scores of a model in training on clips it never sees: every loss term, and retrieval at every level."""
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,6 +34,7 @@ class HeldOut:
             of its groups) for the contrastive terms to be comparable; no more than there are clips. Clips
             left over are not contrasted.
         mesh: the devices that hold the parameters; None takes one.
+        reading: entered while each batch is read, for those who watch.
     """
 
     def __init__(
@@ -41,8 +44,10 @@ class HeldOut:
         loss: LossConfig,
         negatives: int,
         mesh: jax.sharding.Mesh | None = None,
+        reading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         self._clips = clips
+        self._reading = reading
         self._loss = loss
         self._negatives = negatives
         self._score = PerClip(score_clips(preprocess, loss), clips.batch, mesh)
@@ -60,7 +65,7 @@ class HeldOut:
             OSError: no clip can be read.
             ValueError: features that are not finite.
         """
-        terms = self._score(params, self._clips)
+        terms = self._score(params, self._batches())
         count = len(terms.video)
         pairs = zip(terms.video_levels, terms.audio_levels, strict=True)
         levels = [contrast(*pair, self._loss.temperature, self._negatives) for pair in pairs]
@@ -76,12 +81,21 @@ class HeldOut:
             "contrastive": contrastive,
             **{f"contrastive_level_{i}": level for i, level in enumerate(levels)},
         }
-        for layer, features in self._embed(params, self._clips).items():
+        for layer, features in self._embed(params, self._batches()).items():
             for k, recall in retrieval(*features, ks=KS)["mean"].items():
                 scores[f"recall@{k}/layer_{layer}"] = recall.recall
                 scores[f"chance@{k}"] = recall.chance
         scores["clips"] = float(count)
         return {f"held_out/{name}": value for name, value in scores.items()}
+
+    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+        batches = iter(self._clips)
+        while True:
+            with self._reading():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
 
 def contrast(video: np.ndarray, audio: np.ndarray, temperature: float, negatives: int) -> float:
