@@ -6,6 +6,7 @@ the metrics they are history: a run that goes on adds to them, and nothing is ta
 
 import datetime
 import json
+import os
 import sys
 from typing import Any
 
@@ -29,8 +30,7 @@ class Events:
         self._file = epath.Path(directory) / FILE
         self._active = active
         # A run that was killed may have left half a line.
-        torn = active and self._file.exists() and self._file.read_bytes()[-1:] not in (b"", b"\n")
-        self._before = "\n" if torn else ""
+        self._before = "\n" if active and _is_torn(self._file) else ""
 
     def note(self, event: str, line: str, **details: Any) -> None:
         """Say and write down an event that all processes know of.
@@ -60,6 +60,14 @@ class Events:
                     f"{self._file}: {event!r} was not written down: {error.strerror}; {REMEDY}"
                 ) from error
             self._before = ""
+
+
+def _is_torn(path: epath.Path) -> bool:
+    if not path.exists() or not path.stat().length:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 def say(line: str) -> None:

@@ -89,3 +89,11 @@ def test_events_are_added_to_those_of_the_run_so_far(tmp_path):
     for step in (1, 2):
         Events(tmp_path).note("stopped", "a line", step=step)
     assert [event["step"] for event in events(tmp_path)] == [1, 2]
+
+
+def test_half_a_line_that_a_killed_run_has_left_spoils_no_other(tmp_path):
+    (tmp_path / "events.jsonl").write_text('{"event": "start')
+    Events(tmp_path).write("started", step=3)
+    torn, whole = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert torn == '{"event": "start'
+    assert json.loads(whole)["step"] == 3

@@ -13,7 +13,7 @@ def host_killed(trial: Trial, victim: int) -> None:
         rf"pretrain: host {victim} \(.+\) is gone: its process was killed, or its machine or network failed; "
         "run the same command again on all hosts to go on"
     )
-    trial.ended(run, [processes[1 - victim]], 1, line)
+    trial.ended(run, [processes[1 - victim]], 75, line)
     trial.ended(run, [processes[victim]], -SIGKILL)
     trial.goes_on(run, AFTER_A_KILL, "two hosts")
 
