@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hicmae_jax import checkpoint_seal
-from tests.chaos.runs import EVERY, STEPS, Run
-from tests.chaos.trials import AFTER_A_KILL, Fault, Trial, flip
+from tests.chaos.runs import Run
+from tests.chaos.trials import Fault, Trial, flip
 
 # --- Checkpoints --------------------------------------------------------------------------------------------
 
@@ -40,13 +40,13 @@ def damage_one_file(trial: Trial, run: Run, step: int, damage: Damage) -> str:
 
 def last_damaged(trial: Trial, damage: Damage) -> None:
     run = trial.finished_run()
-    name = damage_one_file(trial, run, STEPS, damage)
-    before = run.files(f"checkpoints/{STEPS}")
-    ending = trial.goes_on(run, at_most=EVERY)
-    aside = f"damaged_checkpoints/{STEPS}"
+    name = damage_one_file(trial, run, run.steps, damage)
+    before = run.files(f"checkpoints/{run.steps}")
+    ending = trial.goes_on(run, run.every)
+    aside = f"damaged_checkpoints/{run.steps}"
     line = (
-        rf"the checkpoint of step {STEPS} is damaged \((.+)\) and now in "
-        rf"{re.escape(str(run.directory))}/{aside}; going on from step {STEPS - EVERY}"
+        rf"the checkpoint of step {run.steps} is damaged \((.+)\) and now in "
+        rf"{re.escape(str(run.directory))}/{aside}; going on from step {run.steps - run.every}"
     )
     said = re.search(line, ending.err)
     trial.expect(said and name in said[1], f"{name} was damaged, and it was said {ending.err}")
@@ -81,7 +81,7 @@ def flipped_bytes(trial: Trial) -> None:
     processes[0].kill()
     trial.ended(run, processes, -9)
     trial.happened.append(f"{len(listed)} clips replaced and listed; killed")
-    trial.goes_on(run, AFTER_A_KILL, "flipped bytes")
+    trial.goes_on(run, run.lost_by_a_kill, "flipped bytes")
     trial.expect(broken(run) == listed, f"another list of broken clips: {broken(run)}, not {listed}")
 
 
@@ -98,7 +98,7 @@ def files_limited(trial: Trial) -> None:
     size = int(2 ** trial.draw.uniform(8, 19))
     resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (size, size))
     ends_for_want_of_space(trial, run, processes, "File too large")
-    trial.goes_on(run, AFTER_A_KILL)
+    trial.goes_on(run, run.lost_by_a_kill)
 
 
 def disk_full(trial: Trial) -> None:
@@ -111,7 +111,7 @@ def disk_full(trial: Trial) -> None:
         fill(balloon, leave=trial.draw.randrange(100_000))
         ends_for_want_of_space(trial, run, processes, "No space left on device")
         balloon.unlink()
-        trial.goes_on(run, AFTER_A_KILL)
+        trial.goes_on(run, run.lost_by_a_kill)
 
 
 def ends_for_want_of_space(trial: Trial, run: Run, processes: list[subprocess.Popen], reason: str) -> None:

@@ -3,7 +3,7 @@
 from signal import SIGKILL, SIGTERM
 
 from tests.chaos.process_faults import STOPPED
-from tests.chaos.trials import AFTER_A_KILL, Fault, Trial
+from tests.chaos.trials import Fault, Trial
 
 
 def host_killed(trial: Trial, victim: int) -> None:
@@ -15,7 +15,7 @@ def host_killed(trial: Trial, victim: int) -> None:
     )
     trial.ended(run, [processes[1 - victim]], 75, line)
     trial.ended(run, [processes[victim]], -SIGKILL)
-    trial.goes_on(run, AFTER_A_KILL, "two hosts")
+    trial.goes_on(run, run.lost_by_a_kill, "two hosts")
 
 
 def host_stopped(trial: Trial, told: int) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from data_pipeline.pipeline import Pipeline
 from tests import shrunk
 from tests.chaos.runs import SETTINGS, Run
-from tests.chaos.trials import AFTER_A_KILL, Fault, Trial
+from tests.chaos.trials import Fault, Trial
 
 IN_A_ROW = 3
 
@@ -18,7 +18,7 @@ def bad_batches(trial: Trial) -> None:
     processes[0].kill()
     trial.ended(run, processes, -9)
     trial.happened.append(f"{len(trial.stage.poison)} updates skipped; killed")
-    trial.goes_on(run, AFTER_A_KILL, "poisoned")
+    trial.goes_on(run, run.lost_by_a_kill, "poisoned")
 
 
 def bad_batches_in_a_row(trial: Trial) -> None:

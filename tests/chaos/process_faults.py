@@ -5,8 +5,8 @@ import re
 import signal
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
-from tests.chaos.runs import EVERY, SECONDS
-from tests.chaos.trials import AFTER_A_KILL, Fault, Trial
+from tests.chaos.runs import SECONDS
+from tests.chaos.trials import Fault, Trial
 from tests.processes import is_alive, wait_until, workers
 
 STOPPED = r"pretrain: stopped by {} with step {} saved; run the same command again to go on"
@@ -17,14 +17,14 @@ def killed(trial: Trial) -> None:
     processes[0].kill()
     trial.ended(run, processes, -SIGKILL)
     trial.happened.append("killed")
-    trial.goes_on(run, at_most=AFTER_A_KILL)
+    trial.goes_on(run, run.lost_by_a_kill)
 
 
 def stopped(trial: Trial, number: signal.Signals, code: int, name: str) -> None:
     run, processes = trial.started()
     processes[0].send_signal(number)
     trial.ended(run, processes, code, STOPPED.format(name, r"\d+"))
-    ending = trial.goes_on(run, at_most=0)
+    ending = trial.goes_on(run, 0)
     trial.expect(ending.first_step > 0, "began again")
 
 
@@ -35,8 +35,8 @@ def told_twice(trial: Trial) -> None:
         processes[0].send_signal(number)
     line = "a second signal: left at once, nothing saved since the last checkpoint"
     trial.ended(run, processes, (128 + SIGINT, 128 + SIGTERM), line)
-    trial.expect(all(step % EVERY == 0 for step in run.saved()), f"it has saved {run.saved()}")
-    trial.goes_on(run, at_most=AFTER_A_KILL)
+    trial.expect(all(step % run.every == 0 for step in run.saved()), f"it has saved {run.saved()}")
+    trial.goes_on(run, run.lost_by_a_kill)
 
 
 def worker_killed(trial: Trial) -> None:
@@ -64,7 +64,7 @@ def hung(trial: Trial) -> None:
     )
     trial.ended(run, processes, 70, line)
     trial.expect("hicmae_jax/train.py" in stacks.read_text(), "the stacks do not show where the loop was")
-    trial.goes_on(run, at_most=AFTER_A_KILL)
+    trial.goes_on(run, run.lost_by_a_kill)
 
 
 FAULTS: dict[str, Fault] = {

@@ -17,8 +17,9 @@ from tests import shrunk
 from tests.processes import start_module, wait_until
 from tests.several_hosts import environment, free_port
 
-STEPS, EVERY = 40, 10
-SETTINGS = {"steps": STEPS, "warmup_steps": 5, "checkpoint__every": EVERY, "faults__minutes": 5}
+SETTINGS = {"steps": 40, "warmup_steps": 4, "checkpoint__every": 10, "faults__minutes": 5}
+# Each step takes several times as long, of which nothing is learned.
+OF_TWO_HOSTS = {"steps": 20, "checkpoint__every": 5, "fsdp": 2}
 # What only an accident would make it take.
 SECONDS = 120
 
@@ -48,6 +49,11 @@ class Ending:
 class Run:
     """One for each directory.
 
+    Attributes:
+        data: as given.
+        steps: in all.
+        every: from one checkpoint to the next.
+
     Args:
         directory: of the run.
         data: prepared set.
@@ -73,7 +79,9 @@ class Run:
         self._hosts = hosts
         self._program = program
         self._options = options
-        self._settings = SETTINGS | ({"fsdp": hosts} if hosts > 1 else {}) | settings
+        self._settings = SETTINGS | (OF_TWO_HOSTS if hosts == 2 else {}) | settings
+        self.steps = self._settings["steps"]
+        self.every = self._settings["checkpoint__every"]
         self._started: list[subprocess.Popen] = []
 
     def start(self, absent: Sequence[int] = (), **changes: object) -> list[subprocess.Popen]:
@@ -112,6 +120,11 @@ class Run:
         """End what is left of all processes."""
         for process in self._started:
             process.kill()
+
+    @property
+    def lost_by_a_kill(self) -> int:
+        """Most steps to make again: the last save may be in progress, which ends before the next begins."""
+        return 2 * self.every
 
     # --- What it leaves -------------------------------------------------------------------------------------
 

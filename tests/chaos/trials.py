@@ -8,12 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from tests import shrunk
-from tests.chaos.runs import EVERY, STEPS, Ending, Run, differences
-
-AFTER_A_KILL = 2 * EVERY
-"""Most steps to lose: the last save may have been in progress, which is complete before the next begins."""
-LAST_MOMENT = STEPS - 20
-"""Early enough for what is then done to come before the end."""
+from tests.chaos.runs import Ending, Run, differences
 
 
 class Stage:
@@ -99,10 +94,10 @@ class Trial:
         return self.run()
 
     def started(self, *arguments: object, **settings: object) -> tuple[Run, list[subprocess.Popen]]:
-        """A run that has come to a random step, and its processes."""
+        """A run that has come to a random step of its first half, and its processes."""
         run = self.run(*arguments, **settings)
         processes = run.start()
-        run.wait_for(self.draw.randint(1, LAST_MOMENT), processes)
+        run.wait_for(self.draw.randint(1, run.steps // 2), processes)
         return run, processes
 
     def expect(self, holds: bool, what: str) -> None:
@@ -156,8 +151,13 @@ class Trial:
     def in_general(self, line: str) -> str:
         """A line without what is of this trial alone."""
         line = line.replace(str(self.directory), "…").removeprefix("pretrain: ")
-        line = re.sub(r"\d+", "N", line)
-        return line if len(line) <= 100 else f"{line[:100]}…"
+        for found, general in (
+            (r"\(.*\)", "(…)"),
+            (r"(?<= was not saved: ).*(?=; mend)", "…"),
+            (r"\d+", "N"),
+        ):
+            line = re.sub(found, general, line)
+        return line if len(line) <= 130 else f"{line[:130]}…"
 
 
 Fault = Callable[[Trial], None]
