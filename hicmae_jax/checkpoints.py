@@ -7,10 +7,10 @@
     <run>/checkpoints/<step>/checksums.json    the seal of all the rest
     <run>/damaged_checkpoints/<step>           what a run that went on could not use
 
-A checkpoint is written under another name in the background, read again, sealed, and only then renamed to its
-step and older ones removed: whatever is listed was whole once, and its seal tells whether it still is. What a
-killed save leaves is cleared away when the run goes on. Any number of devices and hosts can read a
-checkpoint, whatever number wrote it.
+A checkpoint is written under another name in the background; when every part of every array is there it is
+sealed, and only then renamed to its step and older ones removed. The seal tells whether it is still what it
+was then. What a killed save leaves is cleared away when the run goes on. Any number of devices and hosts can
+read a checkpoint, whatever number wrote it.
 """
 
 import json
