@@ -50,7 +50,8 @@ def worker_killed(trial: Trial) -> None:
 
 
 def hung(trial: Trial) -> None:
-    run, processes = trial.started(data__workers=1, faults__minutes=0.2)
+    # As short as a start may take on a busy machine.
+    run, processes = trial.started(data__workers=1, faults__minutes=0.4)
     (worker,) = workers(processes[0].pid)
     os.kill(worker, SIGSTOP)
     processes[0].wait(SECONDS)
@@ -59,7 +60,7 @@ def hung(trial: Trial) -> None:
     wait_until(lambda: not is_alive(worker))
     stacks = run.directory / "stacks-0.txt"
     line = (
-        r"watchdog: no progress for 1\d s, waiting for input after step \d+: ended; run the same command to "
+        r"watchdog: no progress for 2\d s, waiting for input after step \d+: ended; run the same command to "
         rf"go on\. The stacks of all threads are in {re.escape(str(stacks))}"
     )
     trial.ended(run, processes, 70, line)

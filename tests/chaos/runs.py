@@ -111,7 +111,8 @@ class Run:
 
         def reached() -> bool:
             ended = [process for process in processes if process.poll() is not None]
-            assert not ended, self.finish(ended)
+            told = [f"exit {ending.code}, {ending.line}" for ending in self.finish(ended)]
+            assert not told, f"ended before step {step}: {told}"
             return self.logged() >= step
 
         wait_until(reached, SECONDS)
