@@ -33,6 +33,7 @@ def compiled(tmp_path_factory):
 @pytest.fixture
 def start(data, compiled, monkeypatch):
     """(directory, devices, settings) → a process that trains."""
+    jax.devices()  # this process's, before the flags for others
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
 
     def started(directory, devices, **settings):
