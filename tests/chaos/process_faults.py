@@ -50,7 +50,8 @@ def worker_killed(trial: Trial) -> None:
 
 
 def hung(trial: Trial) -> None:
-    # As short as a start may take on a busy machine.
+    trial.stage.undisturbed("plain")  # compiles
+    # As short as a start without that may take on a busy machine.
     run, processes = trial.started(data__workers=1, faults__minutes=0.4)
     (worker,) = workers(processes[0].pid)
     os.kill(worker, SIGSTOP)
