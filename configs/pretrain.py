@@ -26,13 +26,16 @@ def get_config(argument: str = "B") -> ConfigDict:
     # Of parameters, order of clips, augmentation and masks: the same seed is the same run.
     config.seed = 0
 
-    # Clips in a global batch, over all hosts; published: 40 on each of 4 GPUs. Rates are in proportion to it.
+    # Clips in a global batch, over all hosts; published: 40 on each of 4 GPUs. Rates depend on it by
+    # optimizer.rate_rule; docs/large_batch.md says what else does.
     config.batch = 160
     # Updates as passes over the data, or as steps: give one pair and leave the other none.
     config.epochs = config_dict.FieldReference(100)
     config.warmup_epochs = config_dict.FieldReference(5)
     config.steps = config_dict.placeholder(int)
     config.warmup_steps = config_dict.placeholder(int)
+    # Clips seen while the rate rises, instead of those two: the same at any batch.
+    config.warmup_examples = config_dict.placeholder(int)
     # Micro-batches to an update, for a batch that does not fit; published: one.
     config.accumulate = 1
     # Devices that share one copy of parameters and optimiser state; the others hold copies of their own.
@@ -74,9 +77,19 @@ def get_config(argument: str = "B") -> ConfigDict:
     )
     config.optimizer = ConfigDict(
         {
-            # AdamW (paper section 4.1). Peak and final rate are those at batch 256.
+            # AdamW (paper section 4.1), or "lamb", whose layers move in proportion to their own size.
+            "kind": "adamw",
+            # Peak and final rate at batch 256; published: "linear" in the batch. "sqrt" goes by its square
+            # root, "fixed" takes them as they are.
             "base_rate": 3e-4,
             "base_minimum": 1e-5,
+            "rate_rule": "linear",
+            # After warm-up half a cosine, or "wsd": stable until the last decay_share of the steps. Then
+            # --branch_from makes shorter runs of a long one's checkpoints.
+            "schedule": "cosine",
+            "decay_share": 0.2,
+            # Largest norm of the whole gradient; published: none, for any.
+            "clip": config_dict.placeholder(float),
             "betas": (0.9, 0.95),
             "epsilon": 1e-8,
             "weight_decay": 0.05,

@@ -1,14 +1,22 @@
-"""AdamW as the published runs use it: schedule, decay mask, layer-wise rates (paper section 4.1)."""
+"""AdamW as the published runs use it (paper section 4.1), and what large batches may want instead.
+
+Schedule, decay mask and layer-wise rates are the published ones by default; see `docs/large_batch.md` for
+the others.
+"""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hicmae_jax import rules
+from hicmae_jax import rules, schedules, trust_ratio
+
+KINDS = ("adamw", "lamb")
+RATE_RULES = ("linear", "sqrt", "fixed")
+SHAPES = ("cosine", "wsd")
 
 # No decay on 1-D parameters, biases and the video mask token; the published code does decay the audio
 # one, because it exempts by the exact name. By name and not by rank: stacked biases are matrices.
@@ -23,24 +31,38 @@ class OptimizerConfig:
     """Choices of the optimiser; the defaults are the pre-training recipe, `FINETUNE` the other one.
 
     Attributes:
-        base_rate: peak learning rate at batch 256; the rate in use is proportional to the batch.
+        kind: `adamw`, or `lamb`: the same update, scaled to the norm of each matrix that decays.
+        base_rate: peak learning rate at batch 256.
         base_minimum: final learning rate at batch 256.
+        rate_rule: how the rates in use depend on the batch: `linear`, in proportion to it; `sqrt`, to its
+            square root; `fixed`, not at all.
         batch: clips in a global batch.
         epochs: of the whole schedule.
-        warmup_epochs: linear warm-up, within `epochs`.
+        warmup_epochs: linear warm-up, within `epochs`; 0 where `warmup_examples` says how long it is.
+        warmup_examples: clips that the warm-up sees, at any batch, the last step's in full; None to count
+            epochs.
         steps_per_epoch: updates in an epoch.
+        shape: of the schedule after warm-up: `cosine`; or `wsd`, stable until a decay at the end.
+        decay_share: of all steps, the share at the end in which a `wsd` schedule decays.
+        clip: largest norm of the whole gradient, beyond which it is scaled down to that; None for any.
         betas: Adam's two decays.
         epsilon: Adam's, outside the square root.
         weight_decay: decoupled, times the rate.
         layer_decay: factor a layer from the head down (1: the same rate everywhere).
     """
 
+    kind: str = "adamw"
     base_rate: float = 3e-4
     base_minimum: float = 1e-5
+    rate_rule: str = "linear"
     batch: int = 160
     epochs: int = 100
     warmup_epochs: int = 5
+    warmup_examples: int | None = None
     steps_per_epoch: int
+    shape: str = "cosine"
+    decay_share: float = 0.2
+    clip: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.05
@@ -52,13 +74,25 @@ class OptimizerConfig:
         Raises:
             ValueError: naming the field, its value and what would do.
         """
+        for name, value, choices in (
+            ("kind", self.kind, KINDS),
+            ("rate_rule", self.rate_rule, RATE_RULES),
+            ("schedule", self.shape, SHAPES),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} = {value!r}: choose one of {', '.join(choices)}")
+        if self.warmup_examples is not None and (self.warmup_epochs or self.warmup_examples < 0):
+            raise ValueError(
+                f"warmup_examples {self.warmup_examples} must be at least 0, and warmup_epochs "
+                f"{self.warmup_epochs} be 0 beside it"
+            )
         if self.steps_per_epoch < 1 or not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"steps_per_epoch {self.steps_per_epoch} must be at least 1 and warmup_epochs "
                 f"{self.warmup_epochs} in 0 … {self.epochs - 1}, short of the {self.epochs} epochs"
             )
         if self.batch < 1:
-            raise ValueError(f"batch {self.batch} must be at least 1: the rate is proportional to it")
+            raise ValueError(f"batch {self.batch} must be at least 1: the rate depends on it")
         if not 0 <= self.base_minimum <= self.base_rate:
             raise ValueError(f"base_minimum {self.base_minimum} is not in 0 … base_rate {self.base_rate}")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -69,15 +103,45 @@ class OptimizerConfig:
             raise ValueError(f"weight_decay {self.weight_decay} is negative")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay {self.layer_decay} is not in (0, 1]")
+        if not 0 < self.decay_share <= 1:
+            raise ValueError(f"decay_share {self.decay_share} is not in (0, 1]")
+        if self.clip is not None and self.clip <= 0:
+            raise ValueError(f"clip {self.clip} is not positive: leave it none for no clipping")
+
+    @property
+    def warmup_steps(self) -> int:
+        """Updates of the warm-up."""
+        if self.warmup_examples is None:
+            return self.warmup_epochs * self.steps_per_epoch
+        return -(-self.warmup_examples // self.batch)
+
+    @property
+    def decay_steps(self) -> int:
+        """Updates of the decay of a `wsd` schedule, at least one."""
+        return max(round(self.decay_share * self.epochs * self.steps_per_epoch), 1)
 
     def schedule(self) -> optax.Schedule:
-        """Learning rate by step, scaled by the batch."""
-        return warmup_cosine(
-            self.base_rate * self.batch / 256,
-            self.base_minimum * self.batch / 256,
-            self.warmup_epochs * self.steps_per_epoch,
-            self.epochs * self.steps_per_epoch,
-        )
+        """Learning rate by step, scaled as the rule says.
+
+        Raises:
+            ValueError: warm-up and decay are longer than all, naming their settings.
+        """
+        factor = rate_factor(self.rate_rule, self.batch)
+        rates = self.base_rate * factor, self.base_minimum * factor
+        total, warmup = self.epochs * self.steps_per_epoch, self.warmup_steps
+        if warmup >= total:
+            raise ValueError(
+                f"warmup_examples {self.warmup_examples} take {warmup} steps of batch {self.batch}, of "
+                f"{total} in all: warm up for fewer"
+            )
+        if self.shape == "cosine":
+            return schedules.warmup_cosine(*rates, warmup, total)
+        if warmup + self.decay_steps > total:
+            raise ValueError(
+                f"optimizer.decay_share {self.decay_share} is {self.decay_steps} of {total} steps, which "
+                f"leaves too few for a warm-up of {warmup}: shorten one of them"
+            )
+        return schedules.warmup_stable_decay(*rates, warmup, total, self.decay_steps)
 
 
 # Fine-tuning (a data set may change epochs and batch).
@@ -91,37 +155,9 @@ FINETUNE: dict[str, Any] = {
 }
 
 
-def warmup_cosine(peak: float, minimum: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """Linear warm-up, then half a cosine.
-
-    Step 0 has rate 0, and the peak comes twice: at the last warm-up step and the first cosine one, since
-    warm-up is `linspace(0, peak, warmup_steps)` and the cosine starts at phase 0. Steps past the end
-    repeat the last rate.
-
-    Args:
-        peak: highest rate.
-        minimum: rate the cosine tends to.
-        warmup_steps: steps of warm-up, 0 for none.
-        total_steps: steps in all, more than `warmup_steps`.
-
-    Returns:
-        Function from an integer step (number or array) to a float32 rate.
-
-    Raises:
-        ValueError: if no step is left for the cosine.
-    """
-    cosine_steps = total_steps - warmup_steps
-    if cosine_steps < 1:
-        raise ValueError(f"warm-up of {warmup_steps} steps leaves nothing of {total_steps}")
-
-    def rate(step: jax.typing.ArrayLike) -> jax.Array:
-        step = jnp.asarray(step)
-        rising = peak * step / max(warmup_steps - 1, 1)
-        phase = jnp.clip(step - warmup_steps, 0, cosine_steps - 1) / cosine_steps
-        falling = minimum + 0.5 * (peak - minimum) * (1 + jnp.cos(jnp.pi * phase))
-        return jnp.where(step < warmup_steps, rising, falling).astype(jnp.float32)
-
-    return rate
+def rate_factor(rule: str, batch: int) -> float:
+    """What the rates at batch 256 are multiplied with, by one of `RATE_RULES`."""
+    return {"linear": batch / 256, "sqrt": math.sqrt(batch / 256), "fixed": 1.0}[rule]
 
 
 def decay_mask(params: Any) -> Any:
@@ -176,8 +212,8 @@ def layer_scales(params: Any, decay: float) -> Any:
     return rules.match(table, params)
 
 
-def adamw(config: OptimizerConfig, params: Any) -> optax.GradientTransformation:
-    """AdamW with the recipe's schedule, decay mask and layer-wise rates.
+def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransformation:
+    """AdamW or LAMB with the recipe's schedule, decay mask and layer-wise rates.
 
     Args:
         config: the choices.
@@ -186,16 +222,33 @@ def adamw(config: OptimizerConfig, params: Any) -> optax.GradientTransformation:
     Returns:
         An optax transformation; its updates are added to the parameters.
     """
+    decays = decay_mask(params)
     layers = []
+    if config.kind == "lamb":
+        # What is exempt from decay has no size to keep: vectors are few numbers, and biases begin at zero.
+        layers.append(trust_ratio.scale_by_trust_ratio(decays))
     if config.layer_decay != 1:
         scales = layer_scales(params, config.layer_decay)
         # On the whole curve: the factor multiplies the decay too, as a parameter group's own rate does.
         layers.append(
             optax.stateless(lambda updates, _: jax.tree.map(lambda u, scale: u * scale, updates, scales))
         )
+    moments = optax.scale_by_adam(*config.betas, eps=config.epsilon)
+    if config.clip is not None:
+        moments = _clipped(moments, config.clip)
     return optax.chain(
-        optax.scale_by_adam(*config.betas, eps=config.epsilon),
-        optax.add_decayed_weights(config.weight_decay, mask=decay_mask(params)),
+        moments,
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
         *layers,
         optax.scale_by_learning_rate(config.schedule()),
     )
+
+
+def _clipped(inner: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
+    """With gradients clipped, and the same state, so that a run may begin to clip when it goes on."""
+    clip = optax.clip_by_global_norm(norm)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return inner.update(clip.update(updates, optax.EmptyState())[0], state, params)
+
+    return optax.GradientTransformation(inner.init, update)

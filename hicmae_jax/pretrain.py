@@ -97,9 +97,10 @@ def run(
         _warn_of_trained_on(fingerprints, judged_on)
 
     # --- Schedule ---
-    optimizer_config = config.optimizer_config(pipeline.steps_per_epoch)
+    with agreement.together():
+        optimizer_config = config.optimizer_config(pipeline.steps_per_epoch)
+        schedule = optimizer_config.schedule()
     total_steps = config.total_steps(pipeline.steps_per_epoch)
-    schedule = optimizer_config.schedule()
 
     # --- Where to begin ---
     record = {"config": described, "versions": ran_on, "data": fingerprints}
@@ -209,7 +210,7 @@ def abstract_run(
         mesh: from `sharding.make_mesh`.
     """
     initialise = initialiser(config.model, config.masks)
-    optimizer = optim.adamw(optimizer_config, costs.abstract_parameters(config.model, config.masks))
+    optimizer = optim.make_optimizer(optimizer_config, costs.abstract_parameters(config.model, config.masks))
     return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
 
 

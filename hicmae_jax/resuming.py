@@ -1,7 +1,7 @@
 """Whether a run may go on from a checkpoint: its record compared with the config of today.
 
-The model must be the same, and the batches too unless their change is asked for. Every other setting may
-change, such as a longer schedule, and is listed so that it can be shown.
+Model and kind of optimiser must be the same, and the batches too unless their change is asked for. Every
+other setting may change, such as a longer schedule, and is listed so that it can be shown.
 """
 
 import json
@@ -13,6 +13,8 @@ from flax.traverse_util import flatten_dict
 # How the same parameters are computed, which may change while a run goes on. Scanned encoders are not among
 # them: their parameters and Adam moments are stacked, other arrays in the checkpoint.
 EXECUTION = ("model.dtype", "model.remat_encoder", "model.remat_fusion", "model.remat_decoder")
+# Whose updates the moments in the checkpoint are. Until there was a choice it was AdamW, without a word.
+KIND = "optimizer.kind"
 # What decides which clips a step sees.
 BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
 
@@ -20,20 +22,19 @@ Config = Mapping[str, Any]
 
 
 def check_fits(record: Mapping[str, Any], config: Config) -> None:
-    """Refuse a checkpoint of another model.
+    """Refuse a checkpoint of another model, or of another optimiser.
 
     Args:
         record: of the checkpoint, with `config`.
         config: nested dictionary of the settings that the run would go on with.
 
     Raises:
-        ValueError: naming every field of the model that differs.
+        ValueError: naming every such setting that differs.
     """
     differing = [
         line
         for name, line in _differences(record, config).items()
-        if name.startswith("model.")
-        if name not in EXECUTION
+        if name == KIND or (name.startswith("model.") and name not in EXECUTION)
     ]
     if differing:
         raise ValueError(
@@ -82,7 +83,7 @@ def changes(record: Mapping[str, Any], config: Config) -> list[str]:
 def _differences(record: Mapping[str, Any], config: Config) -> dict[str, str]:
     """Dotted name → what it was and is, of every setting that differs."""
     # As JSON keeps them: tuples become lists.
-    before = flatten_dict(record["config"], sep=".")
+    before = {KIND: "adamw"} | flatten_dict(record["config"], sep=".")
     now = flatten_dict(json.loads(json.dumps(config)), sep=".")
     absent = object()
 

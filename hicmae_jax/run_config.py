@@ -36,7 +36,8 @@ class RunConfig:
         fsdp: devices that share one copy of the state.
         loss: the objective.
         preprocess: augmentation, with the model and the masks.
-        optimizer: AdamW; one step to its epoch, for that number is the data's to say (`optimizer_config`).
+        optimizer: AdamW or LAMB; one step to its epoch, for that number is the data's to say
+            (`optimizer_config`).
         data: what to read and how, with batch and seed.
         checkpoint: when checkpoints are written.
         log: what is written down.
@@ -122,7 +123,8 @@ class RunConfig:
         `from_config_dict` makes an equal `RunConfig` of it. Nothing is left open: widths, threads and dtype
         are those of the run.
         """
-        schedule = (self.optimizer.epochs, self.optimizer.warmup_epochs)
+        by_examples = self.optimizer.warmup_examples
+        schedule = (self.optimizer.epochs, self.optimizer.warmup_epochs if by_examples is None else None)
         by_epoch, by_step = (schedule, (None, None)) if self.unit == "epoch" else ((None, None), schedule)
         tree: dict[str, Any] = {
             "size": self.size,
@@ -132,6 +134,7 @@ class RunConfig:
             "warmup_epochs": by_epoch[1],
             "steps": by_step[0],
             "warmup_steps": by_step[1],
+            "warmup_examples": by_examples,
             "accumulate": self.accumulate,
             "fsdp": self.fsdp,
         }
@@ -160,7 +163,7 @@ _SECTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     # Layer-wise rates are for fine-tuning.
     "optimizer": (
         OptimizerConfig,
-        ("batch", "epochs", "warmup_epochs", "steps_per_epoch", "layer_decay"),
+        ("batch", "epochs", "warmup_epochs", "warmup_examples", "steps_per_epoch", "layer_decay"),
     ),
     "data": (PipelineConfig, ("batch", "seed", "frames")),
     "checkpoint": (CheckpointConfig, ()),
@@ -168,8 +171,8 @@ _SECTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     "evaluation": (EvaluationConfig, ()),
     "faults": (FaultsConfig, ()),
 }
-# Field: its name in the file, where `data.data` would be odd.
-_RENAMED = {"data": "sets"}
+# Field: its name in the file, where `data.data` would be odd, and a field cannot be called as a method is.
+_RENAMED = {"data": "sets", "shape": "schedule"}
 # None in the file: as the size says, or as many as there are cores.
 _OPEN = (
     *("model.encoder_dim", "model.encoder_heads", "model.encoder_depth"),
@@ -189,6 +192,7 @@ def settings() -> Mapping[str, Any]:
         "warmup_epochs": maybe_whole,
         "steps": maybe_whole,
         "warmup_steps": maybe_whole,
+        "warmup_examples": maybe_whole,
         "accumulate": whole,
         "fsdp": whole,
     }
@@ -218,7 +222,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
     _check_numbers(values)
     if values["model.dtype"] == "auto":
         values["model.dtype"] = "float32" if platform == "cpu" else "bfloat16"
-    unit, length, warmup = _schedule(values)
+    unit, length, warmup, warmup_examples = _schedule(values)
 
     def make(section: str, kind: Callable[..., Any], **others: Any) -> Any:
         names = {_RENAMED.get(name, name): name for name in typing.get_type_hints(_SECTIONS[section][0])}
@@ -248,6 +252,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
             batch=values["batch"],
             epochs=length,
             warmup_epochs=warmup,
+            warmup_examples=warmup_examples,
             steps_per_epoch=1,
         ),
         data=make("data", PipelineConfig, batch=values["batch"], seed=values["seed"], frames=model.frames),
@@ -271,8 +276,8 @@ def _check_numbers(values: Mapping[str, Any]) -> None:
         raise ValueError(f"data.sets {values['data.sets']} names a set twice: say its share by data.weights")
 
 
-def _schedule(values: Mapping[str, Any]) -> tuple[str, int, int]:
-    """What the schedule counts, how many in all, and how many to warm up."""
+def _schedule(values: Mapping[str, Any]) -> tuple[str, int, int, int | None]:
+    """What the schedule counts, how many in all, how many to warm up, and in place of that how many clips."""
     given = {name: values[name] for name in ("epochs", "warmup_epochs", "steps", "warmup_steps")}
     if (given["epochs"] is None) == (given["steps"] is None):
         both = "both given" if given["steps"] is not None else "both none"
@@ -282,13 +287,26 @@ def _schedule(values: Mapping[str, Any]) -> tuple[str, int, int]:
         )
     unit = "epoch" if given["steps"] is None else "step"
     other = "steps" if unit == "epoch" else "epochs"
-    length, warmup = given[f"{unit}s"], given[f"warmup_{unit}s"]
+    length, warmup, examples = given[f"{unit}s"], given[f"warmup_{unit}s"], values["warmup_examples"]
+    at_least(1, **{f"{unit}s": length})
+    if examples is not None:
+        at_least(0, warmup_examples=examples)
+        for name in ("warmup_epochs", "warmup_steps"):
+            if given[name] is not None:
+                raise ValueError(
+                    f"warmup_examples {examples} and {name} {given[name]} are both given: one must be none"
+                )
+        if unit == "step" and examples > (length - 1) * values["batch"]:
+            raise ValueError(
+                f"warmup_examples {examples} is not in 0 … {(length - 1) * values['batch']}, short of steps "
+                f"{length} of batch {values['batch']}"
+            )
+        return unit, length, 0, examples
     if warmup is None or given[f"warmup_{other}"] is not None:
         raise ValueError(f"{unit}s {length} goes with warmup_{unit}s, and with warmup_{other} none")
-    at_least(1, **{f"{unit}s": length})
     if not 0 <= warmup < length:
         raise ValueError(f"warmup_{unit}s {warmup} is not in 0 … {length - 1}, short of {unit}s {length}")
-    return unit, length, warmup
+    return unit, length, warmup, None
 
 
 def _check_masks(masks: MaskConfig, model: ModelConfig) -> None:

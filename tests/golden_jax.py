@@ -86,7 +86,7 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
         betas=tuple(train["betas"]),
         weight_decay=train["weight_decay"],
     )
-    optimizer = optim.adamw(config, params)
+    optimizer = optim.make_optimizer(config, params)
     state = optimizer.init(params)
 
     @jax.jit

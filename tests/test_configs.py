@@ -8,8 +8,9 @@ import pytest
 from configs import demo, pretrain
 from hicmae_jax import run_config, sizes
 from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
-from hicmae_jax.optim import OptimizerConfig, warmup_cosine
+from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.schedules import warmup_cosine
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,5 +1,7 @@
 """Rules, schedule, decay mask and layer-wise rates."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax import optim, rules
+from hicmae_jax import optim, rules, schedules
 from hicmae_jax.config import FinetuneConfig
 from hicmae_jax.finetune_model import HiCMAEFinetune
 from hicmae_jax.model import HiCMAE
@@ -51,7 +53,7 @@ class TestRules:
 
 class TestSchedule:
     def test_warm_up_starts_at_zero_and_the_peak_comes_twice(self):
-        rate = optim.warmup_cosine(1.0, 0.1, 5, 15)
+        rate = schedules.warmup_cosine(1.0, 0.1, 5, 15)
         values = np.asarray(jax.vmap(rate)(jnp.arange(15)))
         np.testing.assert_allclose(values[:5], np.linspace(0, 1, 5), rtol=1e-6)
         cosine = 0.1 + 0.45 * (1 + np.cos(np.pi * np.arange(10) / 10))
@@ -59,9 +61,9 @@ class TestSchedule:
         assert values[4] == values[5] == 1
 
     def test_no_warm_up_one_step_of_it_and_steps_past_the_end(self):
-        assert optim.warmup_cosine(1.0, 0.1, 0, 10)(0) == 1
-        assert optim.warmup_cosine(1.0, 0.1, 1, 10)(0) == 0
-        rate = optim.warmup_cosine(1.0, 0.1, 0, 10)
+        assert schedules.warmup_cosine(1.0, 0.1, 0, 10)(0) == 1
+        assert schedules.warmup_cosine(1.0, 0.1, 1, 10)(0) == 0
+        rate = schedules.warmup_cosine(1.0, 0.1, 0, 10)
         assert rate(9) == rate(500)
 
     def test_a_full_run_keeps_its_precision(self):
@@ -72,9 +74,75 @@ class TestSchedule:
         np.testing.assert_allclose(rate(34_110 + 324_045), (3e-4 + 1e-5) / 2 * 160 / 256, rtol=1e-4)
         np.testing.assert_allclose(rate(682_199), 1e-5 * 160 / 256, rtol=1e-4)
 
+    def test_stable_from_the_warm_up_to_the_decay(self):
+        rate = schedules.warmup_stable_decay(1.0, 0.1, 5, 30, 10)
+        values = np.asarray(jax.vmap(rate)(jnp.arange(32)))
+        np.testing.assert_allclose(values[:5], np.linspace(0, 1, 5), rtol=1e-6)
+        assert (values[5:21] == 1).all()
+        np.testing.assert_allclose(values[20:30], 0.1 + 0.9 * (1 - np.sqrt(np.arange(10) / 10)), rtol=1e-6)
+        assert values[29] == values[31]
+
+    def test_until_the_decay_no_bit_depends_on_the_length(self):
+        long, short = (
+            optim.OptimizerConfig(shape="wsd", base_rate=1.7e-3, batch=24, steps_per_epoch=7, **length)
+            for length in (
+                {"epochs": 1000, "warmup_epochs": 3},
+                {"epochs": 40, "warmup_epochs": 0, "warmup_examples": 3 * 7 * 24},
+            )
+        )
+        decay = 40 * 7 - short.decay_steps
+        assert decay == 224
+        one, other = (jax.jit(jax.vmap(of.schedule()))(jnp.arange(280)) for of in (long, short))
+        np.testing.assert_array_equal(one[: decay + 1], other[: decay + 1])
+        assert (one[decay + 1 :] > other[decay + 1 :]).all()
+
+    def test_a_decay_that_is_the_whole_run_and_one_that_does_not_fit(self):
+        assert schedules.warmup_stable_decay(1.0, 0.0, 0, 4, 4)(1) == 0.5
+        for decay in (0, 8):
+            with pytest.raises(
+                ValueError, match=f"warm-up of 3 steps and a decay of {decay} do not fit into 10"
+            ):
+                schedules.warmup_stable_decay(1.0, 0.1, 3, 10, decay)
+
+    @pytest.mark.parametrize(
+        ("rule", "batch", "factor"),
+        [
+            *(("linear", 64, 0.25), ("linear", 256, 1.0), ("linear", 1024, 4.0)),
+            *(("sqrt", 64, 0.5), ("sqrt", 256, 1.0), ("sqrt", 1024, 2.0)),
+            *(("fixed", 64, 1.0), ("fixed", 1024, 1.0)),
+        ],
+    )
+    @pytest.mark.parametrize("shape", optim.SHAPES)
+    def test_rules_for_the_batch_scale_every_rate(self, rule, batch, factor, shape):
+        config = optim.OptimizerConfig(rate_rule=rule, batch=batch, shape=shape, steps_per_epoch=10)
+        np.testing.assert_allclose(config.schedule()(50), 3e-4 * factor, rtol=1e-6)
+        at_256 = optim.OptimizerConfig(batch=256, shape=shape, steps_per_epoch=10)
+        np.testing.assert_allclose(config.schedule()(999), at_256.schedule()(999) * factor, rtol=1e-6)
+
     @pytest.mark.parametrize(
         ("choices", "message"),
         [
+            (
+                {"warmup_epochs": 0, "warmup_examples": 1600, "epochs": 1},
+                "^warmup_examples 1600 take 10 steps of batch 160, of 10 in all",
+            ),
+            (
+                {"shape": "wsd", "decay_share": 0.99},
+                "^optimizer.decay_share 0.99 is 990 of 1000 steps, which leaves too few for a warm-up of 50",
+            ),
+        ],
+    )
+    def test_a_warm_up_that_does_not_fit_is_found_when_the_data_are_known(self, choices, message):
+        with pytest.raises(ValueError, match=message):
+            optim.OptimizerConfig(**{"steps_per_epoch": 10} | choices).schedule()
+
+    @pytest.mark.parametrize(
+        ("choices", "message"),
+        [
+            (
+                {"warmup_examples": 5},
+                "warmup_examples 5 must be at least 0, and warmup_epochs 5 be 0 beside it",
+            ),
             ({"warmup_epochs": 100}, "warmup_epochs 100 in 0 … 99"),
             ({"steps_per_epoch": 0}, "steps_per_epoch 0"),
             ({"batch": 0}, "batch 0 must be at least 1"),
@@ -129,7 +197,7 @@ def test_adamw_updates_as_defined():
         **optim.FINETUNE | {"batch": 256, "base_rate": 0.1, "warmup_epochs": 0, "epochs": 2},
         steps_per_epoch=4,
     )
-    transformation = optim.adamw(config, shapes)
+    transformation = optim.make_optimizer(config, shapes)
     state = transformation.init(params)
     wanted = {k: np.asarray(v, np.float64) for k, v in flatten_dict(params, sep="/").items()}
     scales = flatten_dict(optim.layer_scales(shapes, 0.75), sep="/")
@@ -151,3 +219,114 @@ def test_adamw_updates_as_defined():
             wanted[path] = wanted[path] - rate * scales[path] * (step_size + decay)
     for path, value in flatten_dict(params, sep="/").items():
         np.testing.assert_allclose(value, wanted[path], atol=2e-5, err_msg=path)
+
+
+def first_update(config, params, gradient):
+    """What a constant rate of 1 adds to the parameters, float64, at the first step."""
+    transformation = optim.make_optimizer(config, params)
+
+    @jax.jit
+    def update(gradient, params):
+        return transformation.update(gradient, transformation.init(params), params)[0]
+
+    updates = update(gradient, params)
+    return jax.tree.map(lambda update: np.asarray(update, np.float64), updates)
+
+
+CONSTANT = {"base_rate": 1.0, "base_minimum": 1.0, "batch": 256, "warmup_epochs": 0, "steps_per_epoch": 9}
+
+
+class TestLamb:
+    def test_two_tensors_by_hand(self, monkeypatch):
+        """Adam's first update is the gradient's sign, here of norm 2; the matrix has a norm of 5."""
+        monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True), (r"bias$", False)))
+        params = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]]), "bias": jnp.array([3.0, 4.0])}
+        gradient = {"kernel": jnp.array([[1.0, -2.0], [3.0, -4.0]]), "bias": jnp.array([1.0, -1.0])}
+        config = optim.OptimizerConfig(kind="lamb", weight_decay=0.0, **CONSTANT)
+        updates = first_update(config, params, gradient)
+        np.testing.assert_allclose(updates["kernel"], -5 / 2 * np.array([[1, -1], [1, -1]]), rtol=1e-6)
+        np.testing.assert_allclose(updates["bias"], [-1, 1], rtol=1e-6)
+        # With decay the ratio is that of signs and decay together: [[4, -1], [1, 3]], of norm √27.
+        updates = first_update(
+            optim.OptimizerConfig(kind="lamb", weight_decay=1.0, **CONSTANT), params, gradient
+        )
+        np.testing.assert_allclose(
+            updates["kernel"], -5 / np.sqrt(27) * np.array([[4, -1], [1, 3]]), rtol=1e-6
+        )
+        np.testing.assert_allclose(updates["bias"], [-1, 1], rtol=1e-6)
+
+    def test_parameters_that_are_zero_may_leave_it(self, monkeypatch):
+        monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True),))
+        config = optim.OptimizerConfig(kind="lamb", **CONSTANT)
+        updates = first_update(config, {"kernel": jnp.zeros((2, 2))}, {"kernel": jnp.ones((2, 2))})
+        np.testing.assert_allclose(updates["kernel"], -np.ones((2, 2)), rtol=1e-6)
+
+    def test_scanned_layers_learn_as_unrolled_ones(self):
+        shapes, scanned = (
+            {"encoder": pretrain_shapes(scan_encoders=scan)["encoder"]} for scan in (False, True)
+        )
+        depth = tiny.model_config().encoder_depth
+        unrolled, gradient = tiny.random_like(shapes, seed=1), tiny.random_like(shapes, seed=2)
+        # Layers of other sizes, or one ratio for all would do.
+        for i in range(depth):
+            unrolled["encoder"][f"blocks_{i}"]["mlp"]["fc1"]["kernel"] *= 10.0**i
+
+        def stacked(tree):
+            layers = [tree["encoder"][f"blocks_{i}"] for i in range(depth)]
+            others = {name: part for name, part in tree["encoder"].items() if "blocks_" not in name}
+            return {"encoder": {**others, "blocks": jax.tree.map(lambda *leaves: np.stack(leaves), *layers)}}
+
+        assert jax.tree.map(np.shape, stacked(unrolled)) == jax.tree.map(lambda leaf: leaf.shape, scanned)
+        config = optim.OptimizerConfig(kind="lamb", **CONSTANT)
+        wanted = stacked(first_update(config, unrolled, gradient))
+        found = first_update(config, stacked(unrolled), stacked(gradient))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, wanted)
+        norms = np.linalg.norm(found["encoder"]["blocks"]["mlp"]["fc1"]["kernel"], axis=(1, 2))
+        np.testing.assert_allclose(norms[1:] / norms[:-1], 10, rtol=0.1)
+
+    def test_it_is_optaxs_where_every_parameter_is_a_matrix_that_decays(self, monkeypatch):
+        monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True),))
+        params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.full((3, 2), 2.0)}}
+        config = optim.OptimizerConfig(kind="lamb", **CONSTANT | {"base_rate": 0.1, "base_minimum": 0.1})
+        ours = optim.make_optimizer(config, params)
+        theirs = optax.lamb(0.1, *config.betas, eps=config.epsilon, weight_decay=config.weight_decay)
+        results = []
+        for transformation in (ours, theirs):
+            now, state = params, transformation.init(params)
+            for seed in range(3):
+                updates, state = transformation.update(tiny.random_like(params, seed), state, now)
+                now = optax.apply_updates(now, updates)
+            results.append(now)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), *results)
+
+
+class TestClipping:
+    PARAMS: ClassVar = {"encoder": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+
+    def moments(self, gradient, **choices):
+        config = optim.OptimizerConfig(betas=(0.0, 0.0), **CONSTANT | choices)
+        transformation = optim.make_optimizer(config, self.PARAMS)
+        _, state = transformation.update(gradient, transformation.init(self.PARAMS), self.PARAMS)
+        return state[0].mu["encoder"]
+
+    @pytest.fixture(autouse=True)
+    def only_these(self, monkeypatch):
+        monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True), (r"bias$", False)))
+
+    def test_a_larger_norm_is_scaled_to_the_bound_over_all_parameters_together(self):
+        gradient = {"encoder": {"kernel": jnp.array([[3.0, 0.0], [0.0, 0.0]]), "bias": jnp.array([0.0, 4.0])}}
+        found = self.moments(gradient, clip=1.0)
+        np.testing.assert_allclose(found["kernel"], [[0.6, 0], [0, 0]], rtol=1e-6)
+        np.testing.assert_allclose(found["bias"], [0, 0.8], rtol=1e-6)
+
+    def test_a_smaller_one_and_none_leave_every_bit(self):
+        gradient = tiny.random_like(self.PARAMS, 3)
+        for found in (self.moments(gradient, clip=100.0), self.moments(gradient, clip=None)):
+            jax.tree.map(np.testing.assert_array_equal, found, gradient["encoder"])
+
+    def test_a_run_may_begin_to_clip_when_it_goes_on(self):
+        states = [
+            optim.make_optimizer(optim.OptimizerConfig(clip=clip, **CONSTANT), self.PARAMS).init(self.PARAMS)
+            for clip in (None, 1.0)
+        ]
+        assert jax.tree.structure(states[0]) == jax.tree.structure(states[1])

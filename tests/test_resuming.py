@@ -15,6 +15,7 @@ CONFIG = {
     "seed": 3,
     "batch": 16,
     "epochs": 100,
+    "optimizer": {"kind": "adamw", "base_rate": 1e-3},
     "model": dataclasses.asdict(tiny.model_config()),
     "data": {"sets": ("a", "b"), "weights": (), "stride": 4, "shuffle_window": 0, "threads": 2},
 }
@@ -60,6 +61,22 @@ def test_every_field_of_the_model_but_how_it_is_computed_must_stay():
         else:
             with pytest.raises(ValueError, match=field):
                 resuming.check_fits(RECORD, config)
+
+
+def test_another_optimiser_does_not_go_on_with_the_moments_of_the_first():
+    config = changed(optimizer__kind="lamb", optimizer__base_rate=2e-3)
+    with pytest.raises(ValueError, match=r"optimizer\.kind is 'adamw' in the checkpoint, 'lamb'") as refused:
+        resuming.check_fits(RECORD, config)
+    assert "base_rate" not in str(refused.value)
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_is_adamws():
+    record = copy.deepcopy(RECORD)
+    del record["config"]["optimizer"]["kind"]
+    resuming.check_fits(record, CONFIG)
+    assert resuming.changes(record, CONFIG) == []
+    with pytest.raises(ValueError, match=r"optimizer\.kind is 'adamw' in the checkpoint, 'lamb'"):
+        resuming.check_fits(record, changed(optimizer__kind="lamb"))
 
 
 @pytest.mark.parametrize(
@@ -110,4 +127,4 @@ def test_what_is_compared_is_called_so_in_the_config():
     config = pretrain.get_config("mu")
     config.data.sets = ("a",)
     settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")
-    assert set(resuming.BATCHES + resuming.EXECUTION) <= set(settings)
+    assert {*resuming.BATCHES, *resuming.EXECUTION, resuming.KIND} <= set(settings)

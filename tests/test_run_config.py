@@ -34,6 +34,8 @@ SET_OTHERWISE = {
     "optimizer.batch": "batch",
     "optimizer.epochs": "epochs",
     "optimizer.warmup_epochs": "warmup_epochs",
+    "optimizer.warmup_examples": "warmup_examples",
+    "optimizer.shape": "optimizer.schedule",
     "optimizer.steps_per_epoch": "data.sets",
     "optimizer.layer_decay": None,  # of fine-tuning
     "data.data": "data.sets",
@@ -51,6 +53,7 @@ OTHER_VALUES = {
     "warmup_epochs": 3,
     "steps": (1000, {"epochs": None, "warmup_epochs": None, "warmup_steps": 10}),
     "warmup_steps": (20, {"epochs": None, "warmup_epochs": None, "steps": 1000}),
+    "warmup_examples": (500_000, {"warmup_epochs": None}),
     "accumulate": 2,
     "fsdp": 4,
     "model.image_size": 96,
@@ -89,8 +92,13 @@ OTHER_VALUES = {
     "preprocess.gain": False,
     "preprocess.roll": True,
     "preprocess.evaluation_gain": True,
+    "optimizer.kind": "lamb",
     "optimizer.base_rate": 1e-3,
     "optimizer.base_minimum": 0.0,
+    "optimizer.rate_rule": "sqrt",
+    "optimizer.schedule": "wsd",
+    "optimizer.decay_share": 0.1,
+    "optimizer.clip": 1.0,
     "optimizer.betas": [0.9, 0.98],
     "optimizer.epsilon": 1e-6,
     "optimizer.weight_decay": 0.1,
@@ -211,6 +219,15 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
     assert [float(one(step)) for step in range(42)] == [float(other(step)) for step in range(42)]
 
 
+def test_a_warm_up_by_clips_is_as_long_at_any_batch():
+    """In clips, to within a batch: 10,000 of them are 63 steps of 160 and 5 of 2,000."""
+    for batch, steps in ((160, 63), (2_000, 5)):
+        run = run_of({"batch": batch, "warmup_epochs": None, "warmup_examples": 10_000})
+        optimizer = run.optimizer_config(1_000_000 // batch)
+        assert optimizer.warmup_steps == steps
+        assert 10_000 <= optimizer.warmup_steps * batch < 10_000 + batch
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -255,6 +272,19 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
         ({"epochs": 0}, "epochs 0 is not at least 1"),
         ({"warmup_epochs": 100}, "warmup_epochs 100 is not in 0 … 99, short of epochs 100"),
         ({"warmup_epochs": -1}, "warmup_epochs -1 is not in"),
+        (
+            {"warmup_examples": 1000},
+            "warmup_examples 1000 and warmup_epochs 5 are both given: one must be none",
+        ),
+        (
+            {"epochs": None, "warmup_epochs": None, "steps": 9, "warmup_steps": 2, "warmup_examples": 160},
+            "warmup_examples 160 and warmup_steps 2 are both given: one must be none",
+        ),
+        ({"warmup_epochs": None, "warmup_examples": -1}, "warmup_examples -1 is not at least 0"),
+        (
+            {"epochs": None, "warmup_epochs": None, "steps": 9, "warmup_examples": 1281},
+            "warmup_examples 1281 is not in 0 … 1280, short of steps 9 of batch 160",
+        ),
         # The parts' own checks, under the file's names.
         ({"model.image_size": 100}, "model.image_size 100 is not a positive multiple of the patch 16"),
         ({"model.encoder_heads": 7}, "model.encoder_dim 512 is not a positive multiple of encoder_heads 7"),
@@ -274,6 +304,11 @@ def test_steps_give_the_schedule_that_as_many_epochs_give():
         ({"optimizer.base_minimum": 1.0}, "optimizer.base_minimum 1.0 is not in 0 … base_rate 0.0003"),
         ({"optimizer.betas": (0.9, 1.0)}, "optimizer.betas (0.9, 1.0) are not in [0, 1)"),
         ({"optimizer.epsilon": 0.0}, "optimizer.epsilon 0.0 is not positive"),
+        ({"optimizer.kind": "sgd"}, "optimizer.kind = 'sgd': choose one of adamw, lamb"),
+        ({"optimizer.rate_rule": "log"}, "optimizer.rate_rule = 'log': choose one of linear, sqrt, fixed"),
+        ({"optimizer.schedule": "step"}, "optimizer.schedule = 'step': choose one of cosine, wsd"),
+        ({"optimizer.decay_share": 0.0}, "optimizer.decay_share 0.0 is not in (0, 1]"),
+        ({"optimizer.clip": 0.0}, "optimizer.clip 0.0 is not positive: leave it none for no clipping"),
         ({"optimizer.weight_decay": -0.1}, "optimizer.weight_decay -0.1 is negative"),
         ({"data.sets": ()}, "data.sets is empty: name the directories of prepared sets to train on"),
         ({"data.sets": ("a", "a")}, "data.sets ('a', 'a') names a set twice: say its share by data.weights"),
