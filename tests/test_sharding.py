@@ -27,10 +27,11 @@ def abstract_mesh(fsdp, data=1):
 
 
 @functools.cache
-def state_of_b(fsdp, **model):
+def state_of_b(fsdp, kind="adamw", clip=None, **model):
     """Shapes and shardings of the state of `configs/pretrain.py:B`."""
     settings = recipe.get_config("B")
     settings.data.sets = ("unused",)
+    settings.optimizer.update({"kind": kind, "clip": clip})
     settings.model.update(model)
     config = run_config.from_config_dict(settings, "cpu")
     return pretrain.abstract_run(config, config.optimizer_config(10), abstract_mesh(fsdp))[1]
@@ -84,6 +85,14 @@ def test_the_layers_of_scanned_encoders_stay_on_every_device(fsdp):
     for name, leaf in stacked.items():
         assert leaf.shape[0] == 10
         assert [*leaf.sharding.spec, None][0] is None, name
+
+
+def test_another_optimiser_and_clipping_keep_nothing_more():
+    """Nor anything of another shape, or elsewhere."""
+    lamb, adamw = (
+        jax.tree.leaves(state_of_b(8, **choices)) for choices in ({"kind": "lamb", "clip": 1.0}, {})
+    )
+    assert lamb == adamw
 
 
 def test_layers_that_are_not_stacked_may_split_any_dimension():
