@@ -15,6 +15,7 @@ Everything that can be wrong is looked at first, in seconds; only then is anythi
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,8 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import agreement, costs, optim, resuming, sharding, train_state, train_step
+from hicmae_jax import agreement, branching, costs, optim, resuming, sharding, train_state, train_step
+from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.events import Events, say
@@ -54,6 +56,7 @@ def run(
     allow_changes: bool = False,
     show_progress: bool = True,
     interruption: Interruption | None = None,
+    branch: Branch | None = None,
 ) -> TrainState | None:
     """Pre-train, or go on where an earlier call with this directory has stopped.
 
@@ -63,6 +66,7 @@ def run(
         allow_changes: go on from a checkpoint although batches would differ from the run's so far.
         show_progress: draw a progress bar.
         interruption: what takes signals, entered; None leaves them to Python.
+        branch: another run's checkpoint to begin with, where this run has none yet.
 
     Returns:
         The state after the last step; None if the run had been finished before.
@@ -81,6 +85,7 @@ def run(
     # --- Devices and data ---
     described, ran_on = config.to_dict(), versions()
     told = {"directory": str(directory), "allow_changes": allow_changes}
+    told["branch"] = None if branch is None else dataclasses.asdict(branch)
     agreement.check_alike(config=described, run=told, code=ran_on)
     with agreement.together():
         mesh = sharding.make_mesh(config.fsdp)
@@ -104,11 +109,20 @@ def run(
 
     # --- Where to begin ---
     record = {"config": described, "versions": ran_on, "data": fingerprints}
+    branched = None
+    with agreement.together():
+        if branch is not None and is_first:
+            steps_per_epoch = pipeline.steps_per_epoch
+            branched = branching.begin(
+                branch, directory, described, fingerprints, schedule, steps_per_epoch, allow_changes
+            )
     with Checkpoints(directory, config.checkpoint.keep, config.checkpoint.milestone) as checkpoints:
         first_step, put_aside = checkpoints.last_good()
         events = Events(directory, active=is_first)
         for line in put_aside:
             events.note("damaged checkpoint", line)
+        if branched is not None:
+            events.note("branched", branched)
         if first_step is not None:
             before = checkpoints.read_record()
             with agreement.together():

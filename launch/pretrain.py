@@ -32,6 +32,8 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "allow_changes", False, "Go on although the data, seed or batch are not those of the run so far."
     )
+    flags.DEFINE_string("branch_from", None, "Another run, whose checkpoint this one begins with.")
+    flags.DEFINE_integer("branch_step", None, "Which of its checkpoints; by default the last.", lower_bound=0)
 
 
 def main(argv: list[str]) -> NoReturn:
@@ -49,6 +51,7 @@ def main(argv: list[str]) -> NoReturn:
     # XLA would take SIGTERM for itself, and Ctrl-C not.
     jax.config.update("jax_enable_preemption_service", False)
     from hicmae_jax import agreement, pretrain, run_config
+    from hicmae_jax.branching import Branch
     from hicmae_jax.interruption import EXIT_CODES, Interruption, Stopped
 
     lasting_output.install()
@@ -58,7 +61,10 @@ def main(argv: list[str]) -> NoReturn:
         platform = _platform()
         with agreement.together():
             config = run_config.from_config_dict(FLAGS.config, platform)
-        pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption)
+        if FLAGS.branch_step is not None and not FLAGS.branch_from:
+            raise ValueError(f"--branch_step={FLAGS.branch_step} goes with --branch_from=RUN")
+        branch = Branch(FLAGS.branch_from, FLAGS.branch_step) if FLAGS.branch_from else None
+        pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption, branch=branch)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
         hosts.leave(1, "the devices or JAX have failed, see above", error)

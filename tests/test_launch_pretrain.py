@@ -21,10 +21,11 @@ def command(*arguments, **environment):
     [
         ("--platform=cpu", {}, {}, "nowhere/dataset.json is missing"),
         ("--platform=cpu", {"batch": 7}, {}, "loss.negatives = 'group:2': batch / accumulate, 7 clips"),
+        ("--branch_step=3", {}, {}, "--branch_step=3 goes with --branch_from=RUN"),
         ("--platform=tpu", {}, {}, "JAX finds no tpu devices here"),
         ("--noallow_changes", {}, {"JAX_PLATFORMS": "abacus"}, "JAX finds no abacus devices here"),
     ],
-    ids=["data", "setting", "platform", "environment"],
+    ids=["data", "setting", "branch", "platform", "environment"],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, option, changes, environment, message):
     done = command(*shrunk.arguments("nowhere", tmp_path / "run", **changes), option, **environment)

@@ -37,7 +37,14 @@ DOCUMENTED_IN_FULL = (
     *(
         f"hicmae_jax/{name}.py"
         for name in (
-            *("agreement", "checkpoint_reader", "checkpoint_seal", "checkpoint_writer", "checkpoints"),
+            *(
+                "agreement",
+                "branching",
+                "checkpoint_reader",
+                "checkpoint_seal",
+                "checkpoint_writer",
+                "checkpoints",
+            ),
             *("deadline", "heartbeats", "interruption", "number_guard", "pretrain", "resuming"),
             *("run_config", "run_sections", "supervision", "train", "watchdog"),
         )
