@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax import optim, rules, schedules
+from hicmae_jax import optim, rules, schedules, sharding
 from hicmae_jax.config import FinetuneConfig
 from hicmae_jax.finetune_model import HiCMAEFinetune
 from hicmae_jax.model import HiCMAE
@@ -283,6 +283,20 @@ class TestLamb:
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, wanted)
         norms = np.linalg.norm(found["encoder"]["blocks"]["mlp"]["fc1"]["kernel"], axis=(1, 2))
         np.testing.assert_allclose(norms[1:] / norms[:-1], 10, rtol=0.1)
+
+    def test_parameters_split_over_devices_have_the_ratio_of_the_whole(self):
+        leaf = jax.ShapeDtypeStruct((3, 8, 16), "float32")
+        shapes = {"encoder": {"blocks": {"fc": {"kernel": leaf, "bias": leaf}}}}
+        params, gradient = tiny.random_like(shapes, seed=1), tiny.random_like(shapes, seed=2)
+        where = {
+            "encoder": {"blocks": {"fc": {"kernel": jax.P(None, None, "fsdp"), "bias": jax.P()}}},
+        }
+        mesh = sharding.make_mesh(fsdp=8)
+        split = jax.tree.map(lambda spec: jax.sharding.NamedSharding(mesh, spec), where)
+        config = optim.OptimizerConfig(kind="lamb", **CONSTANT)
+        found = first_update(config, *(jax.device_put(tree, split) for tree in (params, gradient)))
+        wanted = first_update(config, params, gradient)
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, wanted)
 
     def test_it_is_optaxs_where_every_parameter_is_a_matrix_that_decays(self, monkeypatch):
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True),))
