@@ -12,7 +12,7 @@ import numpy as np
 from configs import pretrain
 from hicmae_jax import run_config
 from hicmae_jax.checkpoints import Checkpoints
-from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.metrics import MetricsLog, read_metrics
 from hicmae_jax.run_config import RunConfig
 from tests import tiny
 
@@ -44,6 +44,14 @@ def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path
 
 def parameters(run: RunConfig, step: int) -> Any:
     return tiny.parameters(run.model, seed=step, masks=run.masks)
+
+
+def lines_without_times(directory: Path) -> list[dict[str, Any]]:
+    """A run's log, as far as it is the same whenever the run is made."""
+    return [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in read_metrics(directory)
+    ]
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:

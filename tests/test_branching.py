@@ -14,7 +14,7 @@ from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import Checkpoints
 from tests import shrunk
 from tests.clips import tree
-from tests.test_pretrain import lines_without_times
+from tests.small_runs import lines_without_times
 
 DATA = {"data/dev": "0f0f"}
 # Stable until step 32 of 40, where a run of 20 decays from step 16 on.

@@ -19,6 +19,7 @@ from launch.export import export
 from tests import clips, shrunk
 from tests.clips import tree
 from tests.golden_torch import config_of
+from tests.small_runs import lines_without_times
 
 pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)
 
@@ -74,13 +75,6 @@ def killed(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/4")
     return tmp_path / "run"
-
-
-def lines_without_times(directory):
-    return [
-        {name: value for name, value in line.items() if not name.startswith("time/")}
-        for line in read_metrics(directory)
-    ]
 
 
 # --- A run --------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 
 from hicmae_jax import pretrain, sharding
 from hicmae_jax.checkpoints import Checkpoints
-from hicmae_jax.metrics import read_metrics
 from tests import shrunk
 from tests.processes import start_module, wait_until
+from tests.small_runs import lines_without_times
 from tests.test_model import assert_trees_close
 
 pytestmark = pytest.mark.slow
@@ -55,13 +55,6 @@ def last_state(directory, data, **settings):
     _, abstract = pretrain.abstract_run(config, config.optimizer_config(1), sharding.make_mesh())
     with Checkpoints(directory) as checkpoints:
         return checkpoints.latest_step(), jax.device_get(checkpoints.restore(abstract))
-
-
-def lines_without_times(directory):
-    return [
-        {name: value for name, value in line.items() if not name.startswith("time/")}
-        for line in read_metrics(directory)
-    ]
 
 
 def count_lines(directory):
