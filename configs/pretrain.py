@@ -36,7 +36,8 @@ def get_config(argument: str = "B") -> ConfigDict:
     config.warmup_steps = config_dict.placeholder(int)
     # Clips seen while the rate rises, instead of those two: the same at any batch.
     config.warmup_examples = config_dict.placeholder(int)
-    # Micro-batches to an update, for a batch that does not fit; published: one.
+    # Micro-batches to an update, for a batch that does not fit; published: one. The update is the same; with
+    # loss.negatives = "global" clips go through the encoders twice for it.
     config.accumulate = 1
     # Devices that share one copy of parameters and optimiser state; the others hold copies of their own.
     config.fsdp = 1

@@ -17,6 +17,13 @@ def reconstruction_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(prediction.astype(jnp.float32) - target).mean()
 
 
+def unit(x: jax.Array) -> jax.Array:
+    """Features [..., C] at length 1, in float32; those of length 0 stay."""
+    x = x.astype(jnp.float32)
+    # The floor keeps the gradient of a zero feature finite, as PyTorch's normalize does.
+    return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
+
+
 def contrastive_logits(video: jax.Array, audio: jax.Array, temperature: float) -> jax.Array:
     """Cosine similarities over the temperature, video → audio.
 
@@ -28,12 +35,6 @@ def contrastive_logits(video: jax.Array, audio: jax.Array, temperature: float) -
     Returns:
         float32[..., N, N]; row i is video i against every audio.
     """
-
-    def unit(x: jax.Array) -> jax.Array:
-        x = x.astype(jnp.float32)
-        # The floor keeps the gradient of a zero feature finite, as PyTorch's normalize does.
-        return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
-
     similarity = jnp.einsum("...ic,...jc->...ij", unit(video), unit(audio), precision="highest")
     return similarity / temperature
 

@@ -26,15 +26,16 @@ class PretrainOutput(NamedTuple):
     """What the pre-training model gives.
 
     Attributes:
-        video: float32[B, N_masked, tubelet values], the reconstruction of the masked video tokens.
-        audio: float32[B, N_masked, patch values], of the masked audio tokens.
+        video: float32[B, N_masked, tubelet values], the reconstruction of the masked video tokens; None if
+            there is to be none.
+        audio: float32[B, N_masked, patch values], of the masked audio tokens, likewise.
         video_levels: one [B, C] a tapped layer, in `skip_layers` order: the mean of the visible tokens'
             normalised features, for the contrastive loss.
         audio_levels: likewise for audio.
     """
 
-    video: jax.Array
-    audio: jax.Array
+    video: jax.Array | None
+    audio: jax.Array | None
     video_levels: tuple[jax.Array, ...]
     audio_levels: tuple[jax.Array, ...]
 
@@ -194,7 +195,12 @@ class HiCMAE(nn.Module):
 
     @nn.compact
     def __call__(
-        self, video: jax.Array, log_mel: jax.Array, video_mask: TokenMask, audio_mask: TokenMask
+        self,
+        video: jax.Array,
+        log_mel: jax.Array,
+        video_mask: TokenMask,
+        audio_mask: TokenMask,
+        reconstruct: bool = True,
     ) -> PretrainOutput:
         """Reconstruct masked tokens and pool every tapped level.
 
@@ -203,6 +209,7 @@ class HiCMAE(nn.Module):
             log_mel: float[B, time, bins], normalised.
             video_mask: visible and masked indices, int32[B, ·].
             audio_mask: likewise.
+            reconstruct: whether to go on after the encoders, which alone make the levels.
 
         Raises:
             ValueError: clips of another geometry, or a mask that cannot be one of their tokens.
@@ -225,14 +232,18 @@ class HiCMAE(nn.Module):
         audio_last, audio_taps = Encoder(config, name="encoder_audio")(
             spectra, jnp.asarray(position_audio)[audio_mask.visible], config.skip_layers
         )
+        video_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in video_taps)
+        audio_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in audio_taps)
+        if not reconstruct:
+            return PretrainOutput(None, None, video_levels, audio_levels)
         fused_video, fused_audio = FusionEncoder(config, name="encoder_fusion")(video_last, audio_last)
         return PretrainOutput(
             self._decode("", fused_video, video_taps, video_mask, config.video_tokens, config.tubelet_values),
             self._decode(
                 "_audio", fused_audio, audio_taps, audio_mask, config.audio_tokens, config.audio_patch_values
             ),
-            tuple(x.mean(axis=1, dtype=jnp.float32) for x in video_taps),
-            tuple(x.mean(axis=1, dtype=jnp.float32) for x in audio_taps),
+            video_levels,
+            audio_levels,
         )
 
     def _decode(

@@ -30,7 +30,17 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import agreement, branching, costs, optim, resuming, sharding, train_state, train_step
+from hicmae_jax import (
+    accumulation,
+    agreement,
+    branching,
+    costs,
+    optim,
+    resuming,
+    sharding,
+    train_state,
+    train_step,
+)
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
@@ -228,6 +238,22 @@ def abstract_run(
     return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
 
 
+def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
+    """The terms and the gradient of a run's loss, in as many micro-batches as it says.
+
+    Args:
+        config: of the run.
+        mesh: where it lives.
+    """
+    objective = (HiCMAE(config.model), config.preprocess, config.loss, config.seed, mesh)
+    group = config.loss.group_size
+    if config.accumulate == 1:
+        return accumulation.at_once(train_step.pretrain_terms(*objective))
+    if group is None:
+        return accumulation.in_two_passes(train_step.pretrain_apart(*objective), config.accumulate, mesh)
+    return accumulation.averaged(train_step.pretrain_terms(*objective), config.accumulate, group, mesh)
+
+
 def make_step(
     config: RunConfig, optimizer: Any, schedule: Any, abstract: TrainState, mesh: jax.sharding.Mesh
 ) -> TrainStep:
@@ -240,9 +266,8 @@ def make_step(
         abstract: from `abstract_run`.
         mesh: where it lives.
     """
-    terms = train_step.pretrain_terms(HiCMAE(config.model), config.preprocess, config.loss, config.seed)
-    group = config.loss.group_size or 1
-    return train_step.make_train_step(terms, optimizer, schedule, abstract, mesh, config.accumulate, group)
+    gradient = make_gradient(config, mesh)
+    return train_step.make_train_step(gradient, optimizer, schedule, abstract, mesh)
 
 
 @contextlib.contextmanager

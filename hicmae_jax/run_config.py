@@ -32,7 +32,7 @@ class RunConfig:
     Attributes:
         size: name of the model's size, before any change to single fields of it.
         unit: what the schedule counts, `epoch` or `step`.
-        accumulate: micro-batches to an update.
+        accumulate: micro-batches to an update, which changes nothing in it but rounding.
         fsdp: devices that share one copy of the state.
         loss: the objective.
         preprocess: augmentation, with the model and the masks.
@@ -67,12 +67,8 @@ class RunConfig:
         at_least(1, accumulate=self.accumulate, fsdp=self.fsdp)
         if self.batch % self.accumulate:
             raise ValueError(f"batch {self.batch} is not a multiple of accumulate {self.accumulate}")
+        # Groups lie in one micro-batch. Negatives of the whole batch need not: they are found in two passes.
         group, micro_batch = self.loss.group_size, self.batch // self.accumulate
-        if group is None and self.accumulate > 1 and self.loss.contrastive_weight:
-            raise ValueError(
-                f"accumulate {self.accumulate} with loss.negatives = 'global': a micro-batch would see "
-                f"its own negatives alone; say group:{micro_batch} if that is meant, or accumulate 1"
-            )
         if group is not None and micro_batch % group:
             raise ValueError(
                 f"loss.negatives = {self.loss.negatives!r}: batch / accumulate, {micro_batch} clips, is not "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
+from jax.experimental import mesh_utils
 
 from hicmae_jax import rules
 
@@ -18,22 +18,39 @@ DATA, FSDP = "data", "fsdp"
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """Arrange devices as (data, fsdp).
 
+    Neighbours on the mesh are neighbours on the devices' network. Of several slices, which a slower network
+    joins, each holds whole copies of the parameters: gathering them crosses no slower network, and what
+    crosses it is the gradients' sum.
+
     Args:
         fsdp: devices that share one copy of the parameters; the other axis takes the rest.
-        devices: to use in this order; None takes all, in the order that suits their network.
+        devices: to use; None takes all. CPUs stay in their order. They may be those of a topology that is
+            not there, to compile for.
 
     Raises:
-        ValueError: `fsdp` does not divide the number of devices.
+        ValueError: `fsdp` does not divide the number of devices, or of a slice's.
     """
-    count = jax.device_count() if devices is None else len(devices)
+    devices = jax.devices() if devices is None else list(devices)
+    count, slices = len(devices), len({getattr(device, "slice_index", 0) for device in devices})
     if fsdp < 1 or count % fsdp:
         raise ValueError(f"fsdp = {fsdp} does not divide the {count} devices: choose a divisor of {count}")
-    shape = (count // fsdp, fsdp)
+    each = count // slices
+    if each % fsdp:
+        raise ValueError(
+            f"fsdp = {fsdp} does not divide the {each} devices of each of {slices} slices: choose a divisor "
+            f"of {each}"
+        )
+    shape = (each // fsdp, fsdp)
+    if slices == 1:
+        # Two axes on a network of three: one of its axes may have to serve both.
+        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        arranged = mesh_utils.create_hybrid_device_mesh(
+            shape, (slices, 1), devices, allow_split_physical_axes=True
+        )
     # Automatic: XLA propagates shardings through the model, which names none.
     kinds = (jax.sharding.AxisType.Auto,) * 2
-    if devices is not None:
-        return jax.sharding.Mesh(np.asarray(devices).reshape(shape), (DATA, FSDP), axis_types=kinds)
-    return jax.make_mesh(shape, (DATA, FSDP), axis_types=kinds)
+    return jax.sharding.Mesh(arranged, (DATA, FSDP), axis_types=kinds)
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:

@@ -20,10 +20,12 @@ ALLOWED = {
     "hicmae_jax.layers": [],
     "hicmae_jax.targets": [],
     "hicmae_jax.losses": [],
+    "hicmae_jax.contrastive": ["hicmae_jax.losses"],
     "hicmae_jax.model": [f"hicmae_jax.{name}" for name in ("config", "layers", "masking", "tokens")],
     "hicmae_jax.finetune_model": [f"hicmae_jax.{name}" for name in ("config", "layers", "model", "tokens")],
     "hicmae_jax.objective": [
-        f"hicmae_jax.{name}" for name in ("config", "losses", "masking", "model", "targets", "tokens")
+        f"hicmae_jax.{name}"
+        for name in ("config", "contrastive", "losses", "masking", "model", "targets", "tokens")
     ],
     "hicmae_jax.preprocess": ["hicmae_jax.config", "hicmae_jax.masking", "data_pipeline.log_mel"],
     "hicmae_jax.rules": [],
@@ -38,6 +40,7 @@ ALLOWED = {
     # The machine knows no data, the loop neither data nor model.
     "hicmae_jax.sharding": ["hicmae_jax.rules"],
     "hicmae_jax.train_state": ["hicmae_jax.sharding"],
+    "hicmae_jax.accumulation": ["hicmae_jax.sharding"],
     # What watches a run imports nothing that may hang.
     "hicmae_jax.activity": [],
     "hicmae_jax.deadline": [],

@@ -5,7 +5,12 @@ After a change that is meant, write the table anew:
     python -m tests.test_sharding > tests/goldens/sharding_B.txt
 """
 
+import dataclasses
 import functools
+import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -147,6 +152,74 @@ def test_a_mesh_takes_all_devices_or_those_that_are_given():
 def test_a_number_of_devices_that_cannot_share_is_refused(fsdp):
     with pytest.raises(ValueError, match=f"fsdp = {fsdp} does not divide the 8 devices"):
         sharding.make_mesh(fsdp)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfASlice:
+    """A device of one of several slices, as far as a mesh looks at it."""
+
+    id: int
+    slice_index: int
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+    process_index: int = 0
+
+
+def two_slices(each=4):
+    """Devices of both, taking turns."""
+    return [OfASlice(i, i % 2) for i in range(2 * each)]
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 4])
+def test_the_parameters_of_a_slice_lie_on_it(fsdp):
+    devices = sharding.make_mesh(fsdp, two_slices()).devices
+    assert devices.shape == (8 // fsdp, fsdp)
+    assert len(set(devices.ravel())) == 8
+    assert all(len({device.slice_index for device in copy}) == 1 for copy in devices)
+    # Whole slices follow each other along `data`, so that a sum is made within them first.
+    assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
+
+
+def test_parameters_are_not_split_over_slices():
+    line = "fsdp = 8 does not divide the 4 devices of each of 2 slices: choose a divisor of 4"
+    with pytest.raises(ValueError, match=line):
+        sharding.make_mesh(8, two_slices())
+
+
+TOPOLOGIES = """
+from jax.experimental import topologies
+from hicmae_jax import sharding
+
+for name, slices in (("v5e:16x16", 1), ("v5p:4x8x8", 1), ("v6e:16x16", 1), ("v5e:4x4", 2), ("v5p:4x4x4", 2)):
+    of = {"num_slices": slices} if slices > 1 else {}
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=name, **of).devices
+    for fsdp in (1, 4, 8):
+        mesh = sharding.make_mesh(fsdp, devices)
+        assert mesh.devices.shape == (len(devices) // fsdp, fsdp), mesh
+        assert set(mesh.devices.ravel()) == set(devices)
+        if slices > 1:
+            assert all(len({device.slice_index for device in copy}) == 1 for copy in mesh.devices)
+        rows = sharding.batch_sharding(mesh).devices_indices_map((2 * len(devices),))
+        assert sorted(part.start or 0 for (part,) in rows.values()) == list(range(0, 2 * len(devices), 2))
+print("arranged")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu")
+def test_every_topology_can_be_arranged():
+    """Also those whose network has three axes, of which a mesh of two must share or split some."""
+    settings = {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "JAX_PLATFORMS": "cpu",
+        "TPU_ACCELERATOR_TYPE": "v5p-16",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", TOPOLOGIES], capture_output=True, text=True, env=os.environ | settings
+    )
+    assert done.stdout == "arranged\n", done.stderr
 
 
 @pytest.mark.parametrize("fsdp", [1, 2, 8])

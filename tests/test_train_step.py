@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import losses, pretrain, sharding, train_state, train_step
+from hicmae_jax import accumulation, losses, pretrain, sharding, train_state, train_step
 from hicmae_jax.initialisation import initialiser, parameter_key
 from tests import shrunk, tiny
 from tests.test_model import assert_trees_close
@@ -71,12 +71,20 @@ def rows(number):
     return batch | {"replaced": (np.arange(ROWS) < 3).astype(np.int32)}
 
 
-def small(mesh, accumulate=1, group=4, of=terms):
+def gradient_of(mesh, accumulate=1, group=4, of=terms):
+    """Terms and gradient, in micro-batches if there are to be any."""
+    of_group = functools.partial(of, group=group)
+    if accumulate == 1:
+        return accumulation.at_once(of_group)
+    return accumulation.averaged(of_group, accumulate, group or 1, mesh)
+
+
+def small(mesh, **choices):
     """(state, its shapes, step function, number → batch)."""
     abstract = train_state.abstract_state(two_matrices, OPTIMIZER, mesh, scanned=False)
     state = train_state.create(two_matrices, OPTIMIZER, abstract, jax.random.key(3))
-    of_group = functools.partial(of, group=group)
-    step = train_step.make_train_step(of_group, OPTIMIZER, SCHEDULE, abstract, mesh, accumulate, group or 1)
+    gradient = gradient_of(mesh, **choices)
+    step = train_step.make_train_step(gradient, OPTIMIZER, SCHEDULE, abstract, mesh)
     where = sharding.batch_sharding(mesh)
     return state, abstract, step, lambda number: jax.device_put(rows(number), where)
 
@@ -107,29 +115,6 @@ def assert_same_training(actual, expected):
 @pytest.mark.parametrize("mesh", [(8, 1), (8, 2), (8, 8), (2, 2)], ids=str)
 def test_a_mesh_changes_nothing(reference, mesh):
     assert_same_training(trained(mesh_of(*mesh)), reference)
-
-
-@pytest.mark.parametrize(("mesh", "accumulate"), [((1, 1), 2), ((8, 1), 2), ((8, 4), 4)], ids=str)
-def test_micro_batches_of_whole_groups_change_nothing(reference, mesh, accumulate):
-    """Also where a group's clips lie on several devices, and a device's in several micro-batches."""
-    assert_same_training(trained(mesh_of(*mesh), accumulate), reference)
-
-
-def test_no_clip_moves_when_devices_hold_whole_groups_for_every_micro_batch():
-    def moves(group):
-        state, _, step, batch = small(mesh_of(8, 1), accumulate=2, group=group)
-        text = step.lower(state, batch(0)).compile().as_text()
-        assert "all-reduce" in text  # gradients are summed over devices
-        return {name for name in ("all-gather", "all-to-all", "collective-permute") if name in text}
-
-    assert not moves(group=2)
-    assert moves(group=16)  # a group of four devices' clips
-
-
-def test_micro_batches_that_lose_negatives_are_another_objective():
-    """So the test above can fail."""
-    whole, cut = (trained(mesh_of(8, 1), accumulate, group=None) for accumulate in (1, 2))
-    assert cut[1][0]["loss/contrastive"] < whole[1][0]["loss/contrastive"] - 0.1
 
 
 def test_a_step_is_the_optimisers_on_the_gradient_of_the_loss():
@@ -181,7 +166,8 @@ def without_a_gradient(params, batch, step, group):
 def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
     """On every device, although the clip lies on one."""
     mesh = mesh_of(8, 2)
-    state, _, step, _ = small(mesh, accumulate, of=terms if bad == "one clip" else without_a_gradient)
+    loss = terms if bad == "one clip" else without_a_gradient
+    state, _, step, _ = small(mesh, accumulate=accumulate, of=loss)
     states, logged = [], []
     for number in range(3):
         given = rows(number)
@@ -208,7 +194,7 @@ def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_many_steps_are_compiled_once_and_made_in_place(accumulate):
-    state, abstract, step, batch = small(mesh_of(8, 4), accumulate)
+    state, abstract, step, batch = small(mesh_of(8, 4), accumulate=accumulate)
     for number in range(20):
         before = state
         state, metrics = step(before, batch(number))
