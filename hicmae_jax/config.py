@@ -12,6 +12,7 @@ FLOWS = ("default", "raw-input", "video-first", "audio-first")
 SKIP_ORDERS = ("deepest-first", "shallowest-first")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
+ATTENTION = ("xla", "pallas")
 MODALITIES = ("audio-visual", "video", "audio")
 
 
@@ -51,6 +52,8 @@ class ModelConfig:
         skip_order: `deepest-first` is what the published code does, `shallowest-first` what section 4.1 of
             the paper says. Decoder blocks beyond the number of taps are plain.
         dtype: of the computation; parameters, normalisation statistics, softmax and loss stay float32.
+        attention: `xla`, or `pallas` for a kernel of this project's where it pays (see `attention.attend`);
+            not written for GPUs.
         scan_encoders: loop over the encoder layers with stacked parameters instead of unrolling them.
         remat_encoder: what the encoders' backward pass recomputes: nothing, all but matrix products
             (`dots`) or every block (`full`).
@@ -76,6 +79,7 @@ class ModelConfig:
     skip_connections: bool = True
     skip_order: str = "deepest-first"
     dtype: str = "float32"
+    attention: str = "xla"
     scan_encoders: bool = False
     remat_encoder: str = "none"
     remat_fusion: str = "none"
@@ -113,6 +117,7 @@ class ModelConfig:
         _choice("fusion_flow", self.fusion_flow, FLOWS)
         _choice("skip_order", self.skip_order, SKIP_ORDERS)
         _choice("dtype", self.dtype, DTYPES)
+        _choice("attention", self.attention, ATTENTION)
         for name in ("remat_encoder", "remat_fusion", "remat_decoder"):
             _choice(name, getattr(self, name), REMAT)
 

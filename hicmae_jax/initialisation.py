@@ -1,5 +1,6 @@
 """Where a pre-training run's parameters come from: one key, drawn from its seed."""
 
+import dataclasses
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,6 +26,8 @@ def initialiser(model: ModelConfig, masks: MaskConfig) -> Callable[[jax.Array], 
         masks: any that fit it; parameters do not depend on them.
     """
     inputs = costs.abstract_batch(model, masks, 1)
+    # One clip cannot be spread over devices, as a kernel's clips are.
+    model = dataclasses.replace(model, attention="xla")
 
     def initialise(key: jax.Array) -> Mapping[str, Any]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hicmae_jax.attention import attend
+
 Initializer = Callable[..., jax.Array]
 
 EPSILON = 1e-6  # of every LayerNorm
@@ -85,16 +87,6 @@ class Kernel(nn.Module):
         return self.param("kernel", self.init, (rows, columns), jnp.float32).astype(dtype)
 
 
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
-    """Multi-head attention of [B, N, C] queries over [B, M, C] keys; heads are contiguous channels."""
-
-    def split(x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:2], heads, -1)
-
-    out = jax.nn.dot_product_attention(split(query), split(key), split(value))
-    return out.reshape(query.shape)
-
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention with query and value biases but no key bias (equation 2).
 
@@ -103,12 +95,14 @@ class SelfAttention(nn.Module):
         dtype: of the computation.
         last_rows: compute only this many trailing rows of the output; None computes all.
         init: initialiser of the matrices.
+        attention: its implementation, of `attention.KINDS`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     last_rows: int | None = None
     init: Initializer = xavier_uniform
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -119,11 +113,10 @@ class SelfAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            query, key, value = jnp.split(x @ kernel, 3, axis=-1)
+            projections = [x @ kernel]
         else:
-            query = x[:, -self.last_rows :] @ kernel[:, :width]
-            key, value = jnp.split(x @ kernel[:, width:], 2, axis=-1)
-        out = _attend(query + q_bias, key, value + v_bias, self.heads)
+            projections = [x[:, -self.last_rows :] @ kernel[:, :width], x @ kernel[:, width:]]
+        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         return nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="proj")(out)
 
 
@@ -133,10 +126,12 @@ class CrossAttention(nn.Module):
     Attributes:
         heads: attention heads.
         dtype: of the computation.
+        attention: as in `SelfAttention`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
+    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -146,8 +141,8 @@ class CrossAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         query = x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype)
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        key, value = jnp.split(context.astype(self.dtype) @ kv_kernel, 2, axis=-1)
-        out = _attend(query + q_bias, key, value + v_bias, self.heads)
+        projections = [query, context.astype(self.dtype) @ kv_kernel]
+        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         return nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
 
 
@@ -179,17 +174,19 @@ class Block(nn.Module):
         dtype: of the computation.
         last_rows: return only this many trailing tokens, computing no more than they need; None keeps all.
         init: initialiser of the matrices.
+        attention: as in `SelfAttention`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     last_rows: int | None = None
     init: Initializer = xavier_uniform
+    attention: str = "xla"
 
     def setup(self) -> None:
         """Create the parts under their published names."""
         self.norm1 = layer_norm(self.dtype)
-        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.init)
+        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.init, self.attention)
         self.norm2 = layer_norm(self.dtype)
         self.mlp = Mlp(self.dtype, self.init)
 
@@ -224,7 +221,7 @@ class CrossBlock(Block):
         super().setup()
         self.cross_norm1 = layer_norm(self.dtype)
         self.cross_norm2 = layer_norm(self.dtype)
-        self.cross_attn = CrossAttention(self.heads, self.dtype)
+        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
 
     def __call__(self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None) -> jax.Array:
         """Transform tokens.

@@ -86,13 +86,22 @@ class Encoder(nn.Module):
                 split_rngs={"params": True, "drop_path": True},
                 length=config.encoder_depth,
             )
-            blocks = block(config.encoder_heads, dtype, init=self.init, name="blocks")
+            blocks = block(
+                config.encoder_heads, dtype, init=self.init, attention=config.attention, name="blocks"
+            )
             _, outputs = run(blocks, x, drop_rates)
         else:
             outputs = []
             for i in range(config.encoder_depth):
                 rate = None if drop_rates is None else drop_rates[i]
-                x = block(config.encoder_heads, dtype, init=self.init, name=f"blocks_{i}")(x, rate)
+                layer = block(
+                    config.encoder_heads,
+                    dtype,
+                    init=self.init,
+                    attention=config.attention,
+                    name=f"blocks_{i}",
+                )
+                x = layer(x, rate)
                 outputs.append(x)
         norm = layer_norm(dtype, name="norm")
         normed = {i: norm(outputs[i - 1]) for i in {*layers, config.encoder_depth}}
@@ -122,8 +131,10 @@ class FusionEncoder(nn.Module):
         block = remat(CrossBlock, config.remat_fusion)
         raw_video, raw_audio = video, audio
         for i in range(config.fusion_depth):
-            to_video = block(config.encoder_heads, dtype, name=f"blocks_{i}")
-            to_audio = block(config.encoder_heads, dtype, name=f"blocks_audio_{i}")
+            to_video, to_audio = (
+                block(config.encoder_heads, dtype, attention=config.attention, name=f"blocks_{name}{i}")
+                for name in ("", "audio_")
+            )
             rate = None if drop_rates is None else drop_rates[i]
             if config.fusion_flow == "video-first":
                 video = to_video(video, audio, rate)
@@ -168,7 +179,9 @@ class Decoder(nn.Module):
             last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
             cross = 0 < i <= len(skips)
             block = remat(CrossBlock if cross else Block, config.remat_decoder)
-            block = block(config.decoder_heads, dtype, last_rows=last_rows, name=f"blocks_{i}")
+            block = block(
+                config.decoder_heads, dtype, last_rows, attention=config.attention, name=f"blocks_{i}"
+            )
             x = block(x, skips[i - 1]) if cross else block(x)
         x = layer_norm(dtype, name="norm")(x)
         x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)

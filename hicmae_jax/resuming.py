@@ -12,7 +12,10 @@ from flax.traverse_util import flatten_dict
 
 # How the same parameters are computed, which may change while a run goes on. Scanned encoders are not among
 # them: their parameters and Adam moments are stacked, other arrays in the checkpoint.
-EXECUTION = ("model.dtype", "model.remat_encoder", "model.remat_fusion", "model.remat_decoder")
+EXECUTION = (
+    *("model.dtype", "model.attention"),
+    *("model.remat_encoder", "model.remat_fusion", "model.remat_decoder"),
+)
 # Whose updates the moments in the checkpoint are. Until there was a choice it was AdamW, without a word.
 KIND = "optimizer.kind"
 # What decides which clips a step sees.

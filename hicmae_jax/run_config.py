@@ -205,7 +205,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
 
     Args:
         config: what `get_config` of a configuration file gave, or `RunConfig.to_dict`.
-        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype of `auto`.
+        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype or attention of `auto`.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what would do.
@@ -218,6 +218,8 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
     _check_numbers(values)
     if values["model.dtype"] == "auto":
         values["model.dtype"] = "float32" if platform == "cpu" else "bfloat16"
+    if values["model.attention"] == "auto":
+        values["model.attention"] = "pallas" if platform == "tpu" else "xla"
     unit, length, warmup, warmup_examples = _schedule(values)
 
     def make(section: str, kind: Callable[..., Any], **others: Any) -> Any:

@@ -4,7 +4,8 @@ The mesh has two axes. Both split the batch; `fsdp` also splits parameters and o
 gathers where they are used. With `fsdp=1` every device holds all of them (data parallel).
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -61,6 +62,20 @@ def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
     """Sharding of what every device holds whole."""
     return jax.sharding.NamedSharding(mesh, jax.P())
+
+
+def traced_on(mesh: jax.sharding.Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, to be jitted, with the mesh in context while it is traced.
+
+    XLA splits what it knows by itself. Kernels it cannot split: they ask the context how the batch lies.
+    """
+
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return traced
 
 
 def _split_largest(shape: Sequence[int], fsdp: int, skip: int = 0) -> jax.P:

@@ -13,7 +13,7 @@ from hicmae_jax.config import LossConfig
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.objective import Levels, pretrain_loss
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
-from hicmae_jax.sharding import replicated
+from hicmae_jax.sharding import replicated, traced_on
 from hicmae_jax.train_state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -117,7 +117,7 @@ def make_train_step(
         return after, metrics | counts
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    return jax.jit(traced_on(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
 
 
 def made_or_kept(made: jax.Array, after: Any, before: Any) -> Any:

@@ -22,7 +22,12 @@ def resolved(config, platform="cpu"):
 
 def test_the_recipe_for_b_is_the_published_one():
     run = resolved(pretrain.get_config("B"), "tpu")
-    execution = {"dtype": "bfloat16", "scan_encoders": True, "remat_encoder": "full"}
+    execution = {
+        "dtype": "bfloat16",
+        "attention": "pallas",
+        "scan_encoders": True,
+        "remat_encoder": "full",
+    }
     assert run.model == ModelConfig(**execution)
     assert run.masks == MaskConfig()
     assert run.loss == LossConfig(negatives="group:40")

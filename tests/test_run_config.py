@@ -74,6 +74,7 @@ OTHER_VALUES = {
     "model.skip_connections": False,
     "model.skip_order": "shallowest-first",
     "model.dtype": "bfloat16",
+    "model.attention": "pallas",
     "model.scan_encoders": False,
     "model.remat_encoder": "dots",
     "model.remat_fusion": "full",
@@ -211,6 +212,12 @@ def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwis
     assert run_of({"model.dtype": "float32"}, platform="gpu").model.dtype == "float32"
 
 
+def test_the_kernel_is_for_tpus_alone_unless_asked_for():
+    kinds = {name: run_of(platform=name).model.attention for name in ("cpu", "gpu", "tpu")}
+    assert kinds == {"cpu": "xla", "gpu": "xla", "tpu": "pallas"}
+    assert run_of({"model.attention": "xla"}, platform="tpu").model.attention == "xla"
+
+
 def test_steps_give_the_schedule_that_as_many_epochs_give():
     by_epoch = run_of({"epochs": 4, "warmup_epochs": 1})
     by_step = run_of({"epochs": None, "warmup_epochs": None, "steps": 40, "warmup_steps": 10})
@@ -284,6 +291,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"model.image_size": 100}, "model.image_size 100 is not a positive multiple of the patch 16"),
         ({"model.encoder_heads": 7}, "model.encoder_dim 512 is not a positive multiple of encoder_heads 7"),
         ({"model.dtype": "float16"}, "model.dtype = 'float16': choose one of float32, bfloat16"),
+        ({"model.attention": "flash"}, "model.attention = 'flash': choose one of xla, pallas"),
         ({"model.fusion_flow": "both"}, "model.fusion_flow = 'both': choose one of"),
         ({"model.decoder_depth": 3}, "model: 3 skip_layers need a decoder_depth of 4 or more"),
         ({"model.audio_bins": 64}, "model.audio_bins 64: log-mel features have 128"),

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hicmae_jax.sharding import batch_sharding, make_mesh, replicated
+from hicmae_jax.sharding import batch_sharding, make_mesh, replicated, traced_on
 
 Batch = Mapping[str, np.ndarray]
 
@@ -32,7 +32,7 @@ class PerClip:
         self._sharding = batch_sharding(mesh)
         self._replicated = replicated(mesh)
         # Replicated results, so that every process can read them all.
-        self._function = jax.jit(function, out_shardings=self._replicated)
+        self._function = jax.jit(traced_on(mesh, function), out_shardings=self._replicated)
 
     def __call__(self, params: Any, batches: Iterable[Batch]) -> Any:
         """Apply to every clip.

@@ -1,0 +1,38 @@
+"""Multi-head attention, and which implementation of it a place in the model gets."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from hicmae_jax import pallas_attention
+
+KINDS = ("xla", "pallas")
+
+
+def attend(
+    projections: Sequence[jax.Array], q_bias: jax.Array, v_bias: jax.Array, heads: int, kind: str = "xla"
+) -> jax.Array:
+    """softmax((q + q_bias) kᵀ / √d) (v + v_bias) of every head, softmax in float32.
+
+    Args:
+        projections: queries, keys and values side by side, [B, N, 3C]; or queries [B, N, C], and keys and
+            values side by side, [B, M, 2C]. All of one dtype.
+        q_bias: [C] of the same dtype.
+        v_bias: likewise.
+        heads: of contiguous channels; they divide C.
+        kind: of `KINDS`.
+
+    Returns:
+        [B, N, C] of that dtype.
+    """
+    if kind == "pallas":
+        return pallas_attention.attention(projections, q_bias, v_bias, heads)
+    width = q_bias.shape[0]
+    query, key, value = (part for x in projections for part in jnp.split(x, x.shape[-1] // width, axis=-1))
+
+    def split(x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], heads, -1)
+
+    out = jax.nn.dot_product_attention(split(query + q_bias), split(key), split(value + v_bias))
+    return out.reshape(query.shape)
