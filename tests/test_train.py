@@ -22,6 +22,7 @@ from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Clock, Intervals, Work
 from hicmae_jax.train_state import TrainState
+from tests.small_runs import lines_without_times
 
 RECORD = {"config": {}, "versions": {}, "data": {}}
 WORK = Work(clips=4, flops=1e9)
@@ -100,13 +101,6 @@ def run(directory, total=12, step=step_function, interruption=None, skips=3, dat
 
 def saved_steps(directory):
     return sorted(int(path.name) for path in (directory / "checkpoints").iterdir())
-
-
-def lines_without_times(directory):
-    return [
-        {name: value for name, value in line.items() if not name.startswith("time/")}
-        for line in read_metrics(directory)
-    ]
 
 
 # --- What is done when --------------------------------------------------------------------------------------
