@@ -191,7 +191,7 @@ def model() -> ConfigDict:
             "skip_order": "deepest-first",
             # bfloat16 on accelerators, float32 on CPUs.
             "dtype": "auto",
-            # "pallas", this project's kernel, on TPUs, where it moves a third of the memory; else "xla".
+            # "pallas", this project's kernel that keeps scores out of memory, on TPUs; "xla" elsewhere.
             "attention": "auto",
             # One encoder layer is compiled instead of ten. Scanning without recomputing would keep every
             # layer's attention for the backward pass, so the two go together.

@@ -52,8 +52,8 @@ class ModelConfig:
         skip_order: `deepest-first` is what the published code does, `shallowest-first` what section 4.1 of
             the paper says. Decoder blocks beyond the number of taps are plain.
         dtype: of the computation; parameters, normalisation statistics, softmax and loss stay float32.
-        attention: `xla`, or `pallas` for a kernel of this project's where it pays (see `attention.attend`);
-            not written for GPUs.
+        attention: `xla`, or `pallas` for this project's kernel, which is written for TPUs (see
+            `attention.attend`).
         scan_encoders: loop over the encoder layers with stacked parameters instead of unrolling them.
         remat_encoder: what the encoders' backward pass recomputes: nothing, all but matrix products
             (`dots`) or every block (`full`).

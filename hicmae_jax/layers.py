@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
         dtype: of the computation.
         last_rows: compute only this many trailing rows of the output; None computes all.
         init: initialiser of the matrices.
-        attention: its implementation, of `attention.KINDS`.
+        attention: its implementation, `xla` or `pallas`, see `attend`.
     """
 
     heads: int

@@ -71,6 +71,11 @@ def attention(
     return _attention(tuple(projections), q_bias, v_bias, heads)
 
 
+def fits(projections: Sequence[jax.Array], width: int, heads: int) -> bool:
+    """Whether the chip has the memory for sequences of this length; arguments as for `attention`."""
+    return _Layout(projections, width, heads).memory() <= MEMORY
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _attention(projections: Arrays, q_bias: jax.Array, v_bias: jax.Array, heads: int) -> jax.Array:
     return _run(_forward_call, heads, (*projections, q_bias, v_bias), biases=2)
@@ -133,6 +138,7 @@ class _Layout:
         clips: of one program.
         rows: queries.
         keys: keys and values.
+        itemsize: bytes of a number.
         width: channels.
         lanes: channels of a group of heads.
         groups: how many of these.
@@ -142,14 +148,14 @@ class _Layout:
     def __init__(self, projections: Arrays, width: int, heads: int) -> None:
         self.batch, self.rows, _ = projections[0].shape
         self.keys = projections[-1].shape[1]
+        self.itemsize = projections[0].dtype.itemsize
         longest = max(self.rows, self.keys)
         self.clips = max(
             n for n in range(1, self.batch + 1) if self.batch % n == 0 and n * longest <= max(ROWS, longest)
         )
         self.width = width
         head = width // heads
-        whole = math.lcm(head, LANES)
-        self.lanes = width if width % whole else whole
+        self.lanes = width if width % LANES else math.lcm(head, LANES)
         self.groups = width // self.lanes
         self.parts = [(i, part) for i, x in enumerate(projections) for part in range(x.shape[-1] // width)]
 
@@ -167,6 +173,16 @@ class _Layout:
     def operands(self, projections: Arrays) -> list[jax.Array]:
         """The arrays that hold queries, keys and values, which may be three times the same."""
         return [projections[i] for i, _ in self.parts]
+
+    def memory(self) -> int:
+        """Bytes that the backward kernel takes on the chip, which are more than the forward one's; about."""
+        # Read: queries and their gradient, keys and values. Written: the gradients of all groups of heads.
+        channels = (2 * self.rows + 2 * self.keys) * self.lanes + (self.rows + 2 * self.keys) * self.width
+        blocks = self.clips * channels * self.itemsize
+        scores = 4 * self.rows * -(-self.keys // LANES) * LANES
+        # While one program works on its blocks, the next one's are read and the last one's written. Besides,
+        # the compiler wants room for 3.0 to 3.4 matrices of scores, as it says where MEMORY is too little.
+        return 2 * blocks + scores * 7 // 2
 
     def cost(self, products: int, arrays: Sequence[jax.Array | jax.ShapeDtypeStruct]) -> pl.CostEstimate:
         """Of so many products over all queries, keys and channels, and of each of the arrays once."""

@@ -90,6 +90,13 @@ def test_a_programs_clips_do_not_mix(monkeypatch):
     assert largest_difference(alone, values[0][2:3]) < 1e-6
 
 
+@pytest.mark.parametrize(("tokens", "dtype", "fits"), [(1568, "bfloat16", True), (1568, "float32", False)])
+def test_sequences_whose_scores_do_not_fit_on_the_chip_are_xlas(tokens, dtype, fits):
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, tokens, 3 * 384), (384,), (384,))]
+    traced = jax.make_jaxpr(lambda x, *biases: attend([x], *biases, heads=6, kind="pallas"))(*shapes)
+    assert ("pallas_call" in str(traced)) == fits
+
+
 def test_large_scores_overflow_nothing():
     shapes, width, heads = CASES[SELF]
     projections, *others = arrays(shapes, width)
@@ -103,10 +110,41 @@ def test_projections_of_other_widths_are_refused():
         pallas_attention.attention([jnp.zeros((1, 4, 256))], q_bias, v_bias, 2)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_clips_spread_over_a_mesh_stay_where_they_are(case):
+    """In a loop, as in accumulation; nothing but the gradients of the biases is summed over devices."""
+    shapes, width, heads = CASES[case]
+    projections, q_bias, v_bias, cotangent = arrays(shapes, width, batch=16)
+    mesh = sharding.make_mesh(fsdp=2)
+
+    def twice(projections, q_bias, v_bias):
+        def attended(total, _):
+            return total + attend(projections, q_bias, v_bias, heads, "pallas"), None
+
+        return jax.lax.scan(attended, jnp.zeros_like(cotangent), length=2)[0]
+
+    def gradients(cotangent, *given):
+        value, pull = jax.vjp(twice, *given)
+        return value, pull(cotangent)
+
+    where, everywhere = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    given = jax.device_put((cotangent, projections, q_bias, v_bias), (where, where, everywhere, everywhere))
+    compiled = jax.jit(sharding.traced_on(mesh, gradients)).lower(*given).compile()
+    text = compiled.as_text()
+    assert "all-reduce" in text
+    assert not [name for name in ("all-gather", "all-to-all", "collective-permute") if name in text]
+    value, of_given = compiled(*given)
+    assert value.sharding.is_equivalent_to(where, value.ndim)
+    expected, of_expected = value_and_gradients(projections, q_bias, v_bias, cotangent, heads, "xla")
+    assert (
+        largest_difference((value, of_given), jax.tree.map(lambda x: 2 * x, (expected, of_expected))) < 1e-5
+    )
+
+
 def model_gradient(attention):
     """Loss, terms and gradient on a mesh of eight, with loops and everything recomputed as on a TPU."""
     config = tiny.model_config(
-        attention=attention, scan_encoders=True, remat_encoder="full", skip_layers=(3,), decoder_depth=2
+        attention=attention, scan_encoders=True, remat_encoder="full", skip_connections=False, decoder_depth=2
     )
     mesh = sharding.make_mesh(fsdp=2)
     inputs = jax.device_put(tiny.inputs(config, batch=16), sharding.batch_sharding(mesh))
@@ -118,6 +156,7 @@ def model_gradient(attention):
     return jax.jit(sharding.traced_on(mesh, jax.value_and_grad(loss, has_aux=True)))(params, inputs)
 
 
+@pytest.mark.slow
 def test_the_model_on_a_mesh_has_the_loss_and_gradients_that_it_has_with_xla():
     (total, terms), gradient = model_gradient("pallas")
     (expected, expected_terms), expected_gradient = model_gradient("xla")
