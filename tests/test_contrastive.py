@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from hicmae_jax import contrastive, losses, sharding
+from tests import tpu_compiler
 
 LEVELS, ROWS, WIDTH = 3, 48, 16
 WEIGHTS = jnp.array([1.0, 0.5, 2.0])
@@ -140,3 +143,18 @@ def test_large_features_are_gathered_level_by_level(monkeypatch):
     monkeypatch.setattr(contrastive, "TOGETHER", 0)
     mesh, levels = sharding.make_mesh(fsdp=2), features()
     assert_same(compiled(mesh, chunk=16)(on(mesh, levels)), plain(levels))
+
+
+@pytest.mark.slow
+@tpu_compiler.needs_libtpu
+def test_a_large_batch_on_a_pod_takes_little_more_than_a_levels_features():
+    """As the TPU compiler has it: 128 MiB of features, each level's once, and numbers a row."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.contrast_memory", "--topology=v5e:16x16", "--batch=32768"],
+        capture_output=True,
+        text=True,
+        env=tpu_compiler.environment(),
+    )
+    plain, own = re.findall(r"temporaries ([\d.]+), at most [\d.]+; (.*)", done.stdout)
+    assert float(own[0]) < 140 < 300 < float(plain[0]), done.stdout
+    assert re.fullmatch(r"3 all-gather 384\.0, 3 all-reduce 0\.\d", own[1]), done.stdout

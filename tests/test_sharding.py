@@ -7,8 +7,6 @@ After a change that is meant, write the table anew:
 
 import dataclasses
 import functools
-import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +19,7 @@ from flax.traverse_util import flatten_dict
 from configs import pretrain as recipe
 from hicmae_jax import pretrain, rules, run_config, sharding
 from hicmae_jax.sharding import DATA, FSDP
+from tests import tpu_compiler
 
 GOLDEN = Path(__file__).parent / "goldens" / "sharding_B.txt"
 
@@ -206,19 +205,11 @@ print("arranged")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu")
+@tpu_compiler.needs_libtpu
 def test_every_topology_can_be_arranged():
     """Also those whose network has three axes, of which a mesh of two must share or split some."""
-    settings = {
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-        "JAX_PLATFORMS": "cpu",
-        "TPU_ACCELERATOR_TYPE": "v5p-16",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", TOPOLOGIES], capture_output=True, text=True, env=os.environ | settings
-    )
+    program = [sys.executable, "-c", TOPOLOGIES]
+    done = subprocess.run(program, capture_output=True, text=True, env=tpu_compiler.environment())
     assert done.stdout == "arranged\n", done.stderr
 
 

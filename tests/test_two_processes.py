@@ -20,6 +20,10 @@ SETTINGS = {
     "fsdp": 2,
     "checkpoint__every": 5,
     "checkpoint__keep": 10,
+    # Micro-batches that are contrasted with each other: all that processes can tell each other of clips.
+    "batch": 16,
+    "accumulate": 2,
+    "loss__negatives": "global",
     "evaluation__every": 5,
     "evaluation__clips": 6,
     "evaluation__batch": 8,
@@ -56,7 +60,7 @@ def train(data, directory, compiled, processes):
     for code, _, err in ended:
         assert code == 0, err
     # Nobody else prints what the first has printed.
-    assert all("steps       10 of 8 clips" not in out for _, out, _ in ended[1:])
+    assert all("steps       10 of 16 clips" not in out for _, out, _ in ended[1:])
     return ended[0][1]
 
 
