@@ -41,7 +41,7 @@ def test_variants_differ_in_nothing_but_what_they_are_called_for(tmp_path, name)
     rate = float(optimizer.schedule()(optimizer.warmup_steps))
     growth = {"fixed": 1, "sqrt": (variant.batch / 32) ** 0.5, "linear": variant.batch / 32}[variant.rule]
     assert rate == pytest.approx(growth * variant.rate)
-    assert variant.rate == 2e-3 or variant.kind == "lamb"
+    assert variant.rate in (2e-3, 5e-4) or variant.kind == "lamb"
     others = large_batch.settings(tmp_path, large_batch.Variant(32).changes(4, 1024)).to_dict()
     mine = config.to_dict()
     assert mine["loss"] | {"negatives": "global"} == others["loss"]
@@ -51,7 +51,7 @@ def test_variants_differ_in_nothing_but_what_they_are_called_for(tmp_path, name)
 
 @pytest.mark.slow
 def test_a_small_one_learns_and_is_not_made_twice(tmp_path):
-    options = (f"--root={tmp_path}", "--clips=72", "--epochs=2", "--only=32, seed 0")
+    options = (f"--root={tmp_path}", "--clips=72", "--epochs=2", "--only=32")
     command = [sys.executable, "-m", "benchmarks.large_batch", *options]
     outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
