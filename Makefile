@@ -31,7 +31,12 @@ lint: .venv
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile
 
-test-slow: .venv
+# The TPU compiler, 0.7 GB on disk: what is tested with it needs no TPU.
+$(VENV)/.tpu: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tpu]'
+	touch $@
+
+test-slow: $(VENV)/.tpu
 	$(BIN)/python -m pytest -m slow
 
 clean:

@@ -100,7 +100,7 @@ def run(
     with agreement.together():
         mesh = sharding.make_mesh(config.fsdp)
         spread = sharding.batch_sharding(mesh)
-        _check_spreads(config, mesh)
+        check_spreads(config, mesh)
         pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
         held_out_clips = _held_out_clips(config)
         fingerprints = _fingerprints(pipeline.source)
@@ -306,8 +306,12 @@ def _held_out(
     return HeldOut(clips, config.preprocess, config.loss, negatives, mesh, reading)
 
 
-def _check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
-    """Refuse micro-batches that would leave some devices with fewer clips than others."""
+def check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
+    """Refuse micro-batches that would leave some devices with fewer clips than others.
+
+    Raises:
+        ValueError: naming the batch and what would do.
+    """
     batch, accumulate = config.batch, config.accumulate
     if batch // accumulate % mesh.size:
         raise ValueError(

@@ -4,20 +4,54 @@ Both functions take tokens that were already selected, so that only masked token
 return float32 whatever they are given.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 EPSILON = 1e-6  # added to the standard deviation, as the published code does
 
 
-def _standardise(values: jax.Array, axis: int) -> jax.Array:
+LANES = 128  # of a TPU's registers: cuts elsewhere move an array about
+
+
+def _standardise(parts: Sequence[jax.Array], channels: int) -> list[jax.Array]:
+    """Standardise patches, each channel by itself over all parts.
+
+    Args:
+        parts: [B, N, values] each, channels interleaved.
+        channels: how many.
+    """
+    # Values stay in one row: a dimension of three channels would be padded to 128 on TPUs.
+    channel = np.arange(parts[0].shape[-1]) % channels
+
+    def total(parts: Sequence[jax.Array]) -> list[jax.Array]:
+        sums = [
+            [jnp.where(channel == c, x, 0).sum(-1, keepdims=True) for x in parts] for c in range(channels)
+        ]
+        return [sum(of_parts[1:], start=of_parts[0]) for of_parts in sums]
+
+    def spread(of_channel: Sequence[jax.Array]) -> jax.Array:
+        result = of_channel[-1]
+        for c in range(channels - 1):
+            result = jnp.where(channel == c, of_channel[c], result)
+        return result
+
     # A flat patch, such as padding, becomes exact zeros first: the rounding of its mean, which changes with
-    # the number of devices, would be divided by EPSILON.
-    values = values - jax.lax.slice_in_dim(values, 0, 1, axis=axis)
-    centred = values - values.mean(axis, keepdims=True)
+    # the number of devices, would be divided by EPSILON. Sums pick the first pixel out of a whole register.
+    head = parts[0][..., :LANES]
+    lane = np.arange(head.shape[-1])
+    first = spread([jnp.where(lane == c, head, 0).sum(-1, keepdims=True) for c in range(channels)])
+    shifted = [x - first for x in parts]
+    count = len(parts) * len(channel) // channels
+    mean = spread([x / count for x in total(shifted)])
+    centred = [x - mean for x in shifted]
     # Unbiased deviation of a patch that may be flat: the mean is out already, so this is its second moment.
-    variance = jnp.square(centred).sum(axis, keepdims=True) / (values.shape[axis] - 1)
-    return centred / (jnp.sqrt(variance) + EPSILON)
+    deviations = [jnp.sqrt(x / (count - 1)) for x in total([jnp.square(x) for x in centred])]
+    scale = spread([1 / (x + EPSILON) for x in deviations])
+    return [x * scale for x in centred]
 
 
 def video_targets(tubelet_pixels: jax.Array, tubelet: int, frame_difference: bool = True) -> jax.Array:
@@ -36,12 +70,11 @@ def video_targets(tubelet_pixels: jax.Array, tubelet: int, frame_difference: boo
     Returns:
         float32 of the same shape and order.
     """
-    batch, count, values = tubelet_pixels.shape
-    x = tubelet_pixels.astype(jnp.float32).reshape(batch, count, values // 3, 3)
-    x = _standardise(x, axis=2).reshape(batch, count, tubelet, values // tubelet)
+    # Frames apart from the start: put together to be standardised, they would be written out in between.
+    frames = _standardise(jnp.split(tubelet_pixels.astype(jnp.float32), tubelet, axis=-1), channels=3)
     if frame_difference:
-        x = jnp.concatenate([x[:, :, :1], x[:, :, 1:] - x[:, :, :-1]], axis=2)
-    return x.reshape(batch, count, values)
+        frames = [frames[0], *(b - a for a, b in itertools.pairwise(frames))]
+    return jnp.concatenate(frames, axis=-1)
 
 
 def audio_targets(patches: jax.Array) -> jax.Array:
@@ -53,4 +86,4 @@ def audio_targets(patches: jax.Array) -> jax.Array:
     Returns:
         float32 of the same shape.
     """
-    return _standardise(patches.astype(jnp.float32), axis=2)
+    return _standardise([patches.astype(jnp.float32)], channels=1)[0]

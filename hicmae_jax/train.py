@@ -16,7 +16,7 @@ import jax
 from tqdm import tqdm
 
 from hicmae_jax.checkpoints import Checkpoints, Record
-from hicmae_jax.device_peaks import peak_flops
+from hicmae_jax.chips import peak_flops
 from hicmae_jax.interruption import Stopped
 from hicmae_jax.metrics import MetricsLog
 from hicmae_jax.supervision import StepInFlight, Supervision

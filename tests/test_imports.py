@@ -50,9 +50,13 @@ ALLOWED = {
     "hicmae_jax.watchdog": [f"hicmae_jax.{name}" for name in ("activity", "deadline", "heartbeats")],
     "hicmae_jax.train": [
         f"hicmae_jax.{name}"
-        for name in ("checkpoints", "device_peaks", "interruption", "metrics", "supervision", "train_state")
+        for name in ("checkpoints", "chips", "interruption", "metrics", "supervision", "train_state")
     ],
     "hicmae_jax.pretrain": ["hicmae_jax", "data_pipeline"],
+    "hicmae_jax.ahead_of_time": ["hicmae_jax", "data_pipeline"],
+    "hicmae_jax.hlo": ["hicmae_jax.hlo"],
+    "hicmae_jax.chips": [],
+    "hicmae_jax.topology": [],
     "launch": ["hicmae_jax", "data_pipeline", "launch"],
     "benchmarks": ["hicmae_jax", "data_pipeline", "launch", "configs", "benchmarks", "tests"],
     "tests": ["hicmae_jax", "data_pipeline", "launch", "configs", "benchmarks", "tests"],

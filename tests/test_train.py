@@ -14,7 +14,7 @@ import pytest
 from hicmae_jax import sharding
 from hicmae_jax import train as loop
 from hicmae_jax.checkpoints import Checkpoints
-from hicmae_jax.device_peaks import peak_flops
+from hicmae_jax.chips import peak_flops
 from hicmae_jax.events import Events
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.metrics import MetricsLog, read_metrics

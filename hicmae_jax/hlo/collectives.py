@@ -1,0 +1,60 @@
+"""Messages between chips in a compiled program."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from hicmae_jax.hlo.program import Computation, Instruction
+from hicmae_jax.hlo.traffic import Executed
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """A message that all chips take part in, as often as it is sent.
+
+    Attributes:
+        kind: `all-reduce`, `all-gather`, `reduce-scatter`, ….
+        origin: where in the program it comes from.
+        times: how often in a step.
+        bytes: of one, the larger of what goes in and what comes out on a chip.
+        asynchronous: whether other instructions run meanwhile.
+    """
+
+    kind: str
+    origin: str
+    times: int
+    bytes: int
+    asynchronous: bool
+
+    @property
+    def total(self) -> int:
+        """Bytes in a step."""
+        return self.bytes * self.times
+
+
+def collectives(walk: Iterable[Executed]) -> list[Collective]:
+    """Every message of a program, the largest first.
+
+    Args:
+        walk: what is executed.
+    """
+    found = [
+        Collective(
+            message.opcode.removesuffix("-start"),
+            message.origin,
+            executed.times,
+            _bytes(message, where),
+            executed.asynchronous,
+        )
+        for executed in walk
+        for message, where in executed.collectives
+    ]
+    return sorted(found, key=lambda message: -message.total)
+
+
+def _bytes(message: Instruction, where: Computation) -> int:
+    inputs = sum(shape.size for name in message.operands for shape in where[name].shapes)
+    results = message.shapes
+    if message.opcode.endswith("-start"):
+        # Its result holds the operands too, and semaphores.
+        return max(inputs, sum(shape.size for shape in results) - inputs)
+    return max(inputs, sum(shape.size for shape in results))

@@ -1,0 +1,160 @@
+"""A compiled program's text, read into computations and instructions."""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterator, Mapping
+
+from hicmae_jax.hlo.shapes import Shape, leaves
+
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^  (ROOT )?%?([\w.\-]+) = ")
+_OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")
+_OPERAND = re.compile(r"%([\w.\-]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One instruction.
+
+    Attributes:
+        name: in its computation.
+        opcode: what it does.
+        type: of the result, as text.
+        operands: names of its operands.
+        rest: attributes, as text.
+        inside: what stands between the parentheses: a constant's value, a parameter's number.
+    """
+
+    name: str
+    opcode: str
+    type: str
+    operands: tuple[str, ...]
+    rest: str
+    inside: str
+
+    @functools.cached_property
+    def shapes(self) -> list[Shape]:
+        """Arrays of the result, one unless it is a tuple."""
+        return leaves(self.type)
+
+    def attribute(self, name: str) -> str | None:
+        """An attribute's value up to the next comma or brace, None where there is none."""
+        found = re.search(rf"\b{name}=\{{?([^,}}]*)", self.rest)
+        return found[1] if found else None
+
+    def called(self, name: str) -> str | None:
+        """Name of a computation that an attribute names."""
+        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
+        return found[1] if found else None
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """Numbers in braces, as of `slice_sizes`."""
+        found = re.search(rf"\b{name}=\{{([0-9,]*)\}}", self.rest)
+        return tuple(int(part) for part in found[1].split(",") if part) if found else ()
+
+    @property
+    def origin(self) -> str:
+        """Where in the source's call tree it comes from, as JAX names it."""
+        found = re.search(r'op_name="([^"]*)"', self.rest)
+        return found[1] if found else ""
+
+
+@dataclasses.dataclass
+class Computation:
+    """Instructions that run one after the other.
+
+    Attributes:
+        name: in the program.
+        instructions: by name, in order.
+        root: name of the one whose result is the computation's.
+    """
+
+    name: str
+    instructions: dict[str, Instruction] = dataclasses.field(default_factory=dict)
+    root: str = ""
+
+    def __iter__(self) -> Iterator[Instruction]:
+        """In order."""
+        return iter(self.instructions.values())
+
+    def __getitem__(self, name: str) -> Instruction:
+        """By name."""
+        return self.instructions[name]
+
+    @functools.cached_property
+    def users(self) -> Mapping[str, list[Instruction]]:
+        """Who uses each instruction."""
+        found: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
+        for instruction in self:
+            for operand in dict.fromkeys(instruction.operands):
+                if operand in found:
+                    found[operand].append(instruction)
+        return found
+
+    @functools.cached_property
+    def parameters(self) -> list[Instruction]:
+        """Its parameters by number."""
+        own = [instruction for instruction in self if instruction.opcode == "parameter"]
+        return sorted(own, key=lambda instruction: int(instruction.inside))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled program.
+
+    Attributes:
+        computations: by name.
+        entry: the one that runs.
+    """
+
+    computations: Mapping[str, Computation]
+    entry: Computation
+
+
+def parse(text: str) -> Program:
+    """Read `jax.stages.Compiled.as_text()`.
+
+    Raises:
+        ValueError: a text without an entry computation, or an instruction that cannot be read.
+    """
+    computations: dict[str, Computation] = {}
+    entry: Computation | None = None
+    current: Computation | None = None
+    for line in text.splitlines():
+        if current is None:
+            head = _HEAD.match(line)
+            if head:
+                current = computations.setdefault(head[2], Computation(head[2]))
+                entry = current if head[1] else entry
+        elif line.startswith("}"):
+            current = None
+        elif found := _INSTRUCTION.match(line):
+            instruction = _instruction(found[2], line[found.end() :])
+            current.instructions[instruction.name] = instruction
+            if found[1]:
+                current.root = instruction.name
+    if entry is None:
+        raise ValueError("the compiled program's text has no entry computation")
+    return Program(computations, entry)
+
+
+def _instruction(name: str, text: str) -> Instruction:
+    end = _closing(text, 0) + 1 if text.startswith("(") else text.index(" ")
+    found = _OPCODE.match(text, end)
+    if not found:
+        raise ValueError(f"instruction {name} of the compiled program cannot be read: {text[:80]}")
+    close = _closing(text, found.end() - 1)
+    inside = text[found.end() : close]
+    operands = () if found[1] in ("constant", "parameter") else tuple(_OPERAND.findall(inside))
+    return Instruction(name, found[1], text[:end], operands, text[close + 1 :], inside)
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the parenthesis at `start` closes."""
+    depth = 0
+    for found in re.compile(r"[()]").finditer(text, start):
+        depth += 1 if found[0] == "(" else -1
+        if not depth:
+            return found.start()
+    raise ValueError(f"unbalanced parentheses in the compiled program: {text[:80]}")

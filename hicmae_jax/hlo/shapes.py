@@ -1,0 +1,96 @@
+"""Array types of a compiled program's text: how large they are, and in which memory they lie.
+
+A type reads `bf16[64,800,384]{2,1,0:T(8,128)(2,1)S(1)}`: element type, dimensions, their order from the one
+whose elements are neighbours, tiles that fill whole registers, memory space. Space 0, which is not written,
+is the chip's main memory (HBM), 1 is the vector units' own (VMEM), others hold scalars and semaphores.
+"""
+
+import dataclasses
+import math
+import re
+
+MAIN_MEMORY = 0
+
+_BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16}
+# Types first, so that a name such as `s32[8]` inside a comment or attribute is not looked for: see `leaves`.
+_LEAF = re.compile(r"([a-z][a-z0-9]*)\[([0-9,<= ]*)\](?:\{([^{}]*)\})?")
+_TILE = re.compile(r"T((?:\([0-9,*]+\))+)")
+_SPACE = re.compile(r"S\((\d+)\)")
+
+
+def element_bits(kind: str) -> int:
+    """Bits of an element: `f32` has 32, `pred` is stored as a byte.
+
+    Raises:
+        ValueError: a type without a known size.
+    """
+    if kind in _BITS:
+        return _BITS[kind]
+    digits = re.match(r"[a-z]+(\d+)", kind)
+    if not digits:
+        raise ValueError(f"element type {kind!r} of the compiled program is not known")
+    return int(digits[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """One array.
+
+    Attributes:
+        kind: element type as the text names it.
+        dims: dimensions.
+        order: dimensions from the one whose elements are neighbours.
+        tile: sides of the outermost tile, over the last of the dimensions so ordered; empty for none.
+        space: memory space.
+    """
+
+    kind: str
+    dims: tuple[int, ...]
+    order: tuple[int, ...] = ()
+    tile: tuple[int, ...] = ()
+    space: int = MAIN_MEMORY
+
+    @property
+    def elements(self) -> int:
+        """How many elements."""
+        return math.prod(self.dims)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the elements alone."""
+        return self.elements * element_bits(self.kind) // 8
+
+    @property
+    def padded(self) -> int:
+        """Bytes with the padding of the tiles, as they lie in memory."""
+        if not self.dims or not self.tile:
+            return self.size
+        order = self.order or tuple(reversed(range(len(self.dims))))
+        sides = [self.dims[axis] for axis in reversed(order)]  # major to minor
+        if len(self.tile) > len(sides):
+            sides = [1] * (len(self.tile) - len(sides)) + sides
+        whole = [-(-side // part) * part for side, part in zip(sides[-len(self.tile) :], self.tile)]
+        return math.prod(sides[: -len(self.tile)] + whole) * element_bits(self.kind) // 8
+
+
+def leaves(text: str) -> list[Shape]:
+    """All arrays of a type, which may be a tuple of them, in order.
+
+    Args:
+        text: the type alone.
+    """
+    return [_shape(*found) for found in _LEAF.findall(text)]
+
+
+def _shape(kind: str, dims: str, layout: str) -> Shape:
+    sides = tuple(int(part.strip().lstrip("<=")) for part in dims.split(",") if part.strip())
+    order, _, rest = layout.partition(":")
+    tiles, space = _TILE.search(rest), _SPACE.search(rest)
+    first = tiles[1][1:].partition(")")[0] if tiles else ""
+    return Shape(
+        kind,
+        sides,
+        tuple(int(axis) for axis in order.split(",") if axis),
+        tuple(int(side) for side in first.split(",") if side.isdigit()),
+        int(space[1]) if space else MAIN_MEMORY,
+    )

@@ -1,0 +1,331 @@
+"""Bytes that a compiled program moves, by walking what it executes.
+
+The compiler's own count takes a loop's body once and a hand-written kernel as nothing. Here every executed
+instruction counts its operands and results, a loop's body as often as it runs, slices of a larger array at
+the slice's size, and arrays in on-chip memory apart from those in the chip's main memory.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from hicmae_jax.hlo.arithmetic import product_flops
+from hicmae_jax.hlo.program import Computation, Instruction, Program
+from hicmae_jax.hlo.shapes import MAIN_MEMORY, Shape
+
+# Names for what exists already; the second half of an asynchronous pair was counted with the first.
+FREE = frozenset(
+    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency")
+    + ("partition-id", "replica-id", "opt-barrier", "async-update")
+)
+SLICES = frozenset({"dynamic-slice", "slice", "gather"})
+SAME = frozenset({"bitcast", "reshape", "get-tuple-element"})
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "ragged-all-to-all",
+)
+UNKNOWN_CYCLES = 2**50
+"""The compiler writes a number of this size where it has no estimate."""
+
+# Custom calls that compute nothing: buffers and promises about indices.
+NOTHING = frozenset(
+    {"AllocateBuffer", "AssumeGatherIndicesInBound", "PrepareAsyncCallStart", "PrepareAsyncCallDone"}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moved:
+    """Bytes on either side of the chip's memory.
+
+    Attributes:
+        main: bytes in main memory (HBM), of the elements alone.
+        chip: bytes in on-chip memory.
+        padded: of those in main memory, with the padding of their tiles.
+    """
+
+    main: int = 0
+    chip: int = 0
+    padded: int = 0
+
+    def __add__(self, other: "Moved") -> "Moved":
+        """Sum of both."""
+        return Moved(self.main + other.main, self.chip + other.chip, self.padded + other.padded)
+
+    def __mul__(self, times: int) -> "Moved":
+        """So many of it."""
+        return Moved(self.main * times, self.chip * times, self.padded * times)
+
+
+def moved(shape: Shape, share: float = 1.0) -> Moved:
+    """Bytes of one array, or of a share of it."""
+    if shape.space == MAIN_MEMORY:
+        return Moved(main=round(shape.size * share), padded=round(shape.padded * share))
+    return Moved(chip=round(shape.size * share))
+
+
+@dataclasses.dataclass(frozen=True)
+class Executed:
+    """An instruction as it runs.
+
+    Attributes:
+        instruction: it.
+        times: how often it runs.
+        moved: bytes each time.
+        flops: floating-point operations of matrix products, each time.
+        cycles: the compiler's estimate, each time; 0 where it gives none.
+        collectives: messages to other chips: the instruction itself, or those inside a fusion, with where
+            they stand.
+        asynchronous: whether those run beside other instructions.
+    """
+
+    instruction: Instruction
+    times: int
+    moved: Moved
+    flops: int
+    cycles: int
+    collectives: tuple[tuple[Instruction, Computation], ...] = ()
+    asynchronous: bool = False
+
+
+class Walk:
+    """One pass over what a program executes.
+
+    Attributes:
+        unknown_loops: names of loops whose number of turns is not in the program; counted once.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.unknown_loops: list[str] = []
+
+    def __iter__(self) -> Iterator[Executed]:
+        """Everything executed, in order."""
+        yield from self._computation(self.program.entry, 1)
+
+    def _computation(self, computation: Computation, times: int) -> Iterator[Executed]:
+        for instruction in computation:
+            yield from self._instruction(instruction, computation, times)
+
+    def _instruction(
+        self, instruction: Instruction, computation: Computation, times: int
+    ) -> Iterator[Executed]:
+        opcode, named = instruction.opcode, self.program.computations
+        if opcode in FREE or opcode.endswith("-done"):
+            return
+        if opcode == "while":
+            turns = self._turns(instruction, computation)
+            for part in ("condition", "body"):
+                yield from self._computation(named[instruction.called(part)], times * turns)
+        elif opcode == "conditional":
+            branches = re.findall(
+                r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)", instruction.rest
+            )
+            names = re.findall(r"%([\w.\-]+)", " ".join(branches))
+            walked = [list(self._computation(named[name], times)) for name in names]
+            yield from max(walked, key=lambda parts: sum(p.moved.main * p.times for p in parts), default=[])
+        elif opcode in ("call", "call-start", "async-start"):
+            name = instruction.called("to_apply") or instruction.called("calls")
+            yield from self._computation(named[name], times)
+        elif opcode == "custom-call" and instruction.called('custom_call_target="') in NOTHING:
+            return
+        else:
+            yield self._executed(instruction, computation, times)
+
+    def _executed(self, instruction: Instruction, computation: Computation, times: int) -> Executed:
+        inner = self._inner(instruction)
+        flops = sum(product_flops(part, where) for part, where in inner)
+        flops += product_flops(instruction, computation) + _kernel_flops(instruction)
+        messages = [pair for pair in inner if pair[0].opcode.removesuffix("-start") in COLLECTIVES]
+        own = instruction.opcode.removesuffix("-start") in COLLECTIVES
+        return Executed(
+            instruction,
+            times,
+            self._moved(instruction, computation),
+            flops,
+            _cycles(instruction),
+            ((instruction, computation),) if own else tuple(messages),
+            bool(messages) or instruction.opcode.endswith("-start"),
+        )
+
+    def _inner(self, instruction: Instruction) -> list[tuple[Instruction, Computation]]:
+        """Everything inside a fusion, fusions in it included."""
+        if instruction.opcode != "fusion":
+            return []
+        computation = self.program.computations[instruction.called("calls")]
+        found = []
+        for part in computation:
+            found.append((part, computation))
+            found += self._inner(part)
+        return found
+
+    # --- Bytes ----------------------------------------------------------------------------------------------
+
+    def _moved(self, instruction: Instruction, computation: Computation) -> Moved:
+        opcode = instruction.opcode
+        operands = [computation[name] for name in instruction.operands]
+        if opcode == "fusion":
+            return self._fusion(instruction, operands)
+        if opcode == "copy-start":  # its result names source and destination
+            destination, source = instruction.shapes[:2]
+            return moved(source) + moved(destination)
+        if opcode in SLICES:
+            result = instruction.shapes[0]
+            return moved(result) + _sized(operands[0], result) + _total(operands[1:])
+        if opcode == "dynamic-update-slice":
+            update = operands[1]
+            return _total([update]) + _sized(instruction, update.shapes[0]) + _total(operands[2:])
+        if opcode == "scatter":
+            # Of what is changed, an update's worth is read and written.
+            count = (len(operands) - 1) // 2
+            updates = _total(operands[count + 1 :])
+            return updates * 3 + _total([operands[count]])
+        if opcode == "custom-call":
+            # A kernel gets an array once for each of its parts that has blocks of its own.
+            operands = list(dict.fromkeys(instruction.operands))
+            return _total([computation[name] for name in operands]) + _all(instruction)
+        if opcode.endswith("-start"):
+            return _total(operands) * 2
+        return _total(operands) + _all(instruction)
+
+    def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:
+        computation = self.program.computations[instruction.called("calls")]
+        total = Moved()
+        for parameter, operand in zip(computation.parameters, operands):
+            share = self._share_read(parameter, computation)
+            for shape in operand.shapes:
+                total += moved(shape, share)
+        return total + self._written(instruction, computation)
+
+    def _share_read(self, parameter: Instruction, computation: Computation) -> float:
+        """Share of a fusion's operand that is read: slices of it, or all."""
+        whole = sum(shape.elements for shape in parameter.shapes)
+        if not whole:
+            return 1.0
+        read = self._elements_read(parameter, computation)
+        return 1.0 if read is None else min(1.0, read / whole)
+
+    def _elements_read(self, value: Instruction, computation: Computation) -> int | None:
+        """Elements read of a value, None for all."""
+        total = 0
+        for user in computation.users[value.name]:
+            if user.opcode in SLICES and user.operands[0] == value.name:
+                total += user.shapes[0].elements
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == value.name:
+                # Written in place: what is outside the update is not touched.
+                continue
+            elif user.opcode in SAME:
+                inner = self._elements_read(user, computation)
+                if inner is None:
+                    return None
+                total += inner
+            elif user.opcode == "fusion":
+                called = self.program.computations[user.called("calls")]
+                for number, name in enumerate(user.operands):
+                    if name == value.name:
+                        inner = self._elements_read(called.parameters[number], called)
+                        if inner is None:
+                            return None
+                        total += inner
+            elif user.opcode == "tuple":
+                continue  # handed out as it came
+            else:
+                return None
+        return total
+
+    def _written(self, instruction: Instruction, computation: Computation) -> Moved:
+        """Bytes that a fusion writes: of an update in place, the update's."""
+        root = computation[computation.root]
+        results = [computation[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        total = Moved()
+        shapes = instruction.shapes
+        if len(results) != len(shapes):
+            return _all(instruction)
+        for result, shape in zip(results, shapes):
+            share = self._share_written(result, computation)
+            total += moved(shape, share)
+        return total
+
+    def _share_written(self, result: Instruction, computation: Computation) -> float:
+        while result.opcode in SAME and result.operands:
+            result = computation[result.operands[0]]
+        if result.opcode == "parameter":
+            return 0.0  # handed through
+        if result.opcode == "dynamic-update-slice":
+            update = computation[result.operands[1]].shapes[0].elements
+            return update / max(1, result.shapes[0].elements)
+        if result.opcode == "fusion":
+            called = self.program.computations[result.called("calls")]
+            root = called[called.root]
+            return 1.0 if root.opcode == "tuple" else self._share_written(root, called)
+        return 1.0
+
+    # --- Loops ----------------------------------------------------------------------------------------------
+
+    def _turns(self, loop: Instruction, computation: Computation) -> int:
+        """How often a loop runs: counted from its first number to the one its condition compares with."""
+        known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest)
+        if known:
+            return int(known[1])
+        condition = self.program.computations[loop.called("condition")]
+        test = condition[condition.root]
+        if test.opcode == "fusion":
+            test, condition = self._through(test)
+        bounds = [self._value(condition, name, loop, computation) for name in test.operands[:2]]
+        if test.opcode == "compare" and test.attribute("direction") == "LT" and None not in bounds:
+            return max(0, bounds[1] - bounds[0])
+        self.unknown_loops.append(loop.name)
+        return 1
+
+    def _through(self, fusion: Instruction) -> tuple[Instruction, Computation]:
+        called = self.program.computations[fusion.called("calls")]
+        return called[called.root], called
+
+    def _value(
+        self, condition: Computation, name: str, loop: Instruction, computation: Computation
+    ) -> int | None:
+        """A constant, or what an element of the loop's tuple is before the first turn."""
+        value = condition[name]
+        if value.opcode == "constant":
+            return int(value.inside)
+        if value.opcode != "get-tuple-element":
+            return None
+        first = computation[loop.operands[0]]
+        if first.opcode != "tuple":
+            return None
+        start = computation[first.operands[int(value.attribute("index"))]]
+        while start.opcode in ("copy", "bitcast", "copy-done", "copy-start") and start.operands:
+            start = computation[start.operands[0]]
+        return int(start.inside) if start.opcode == "constant" else None
+
+
+def _total(instructions: list[Instruction]) -> Moved:
+    return sum((_all(instruction) for instruction in instructions), start=Moved())
+
+
+def _all(instruction: Instruction) -> Moved:
+    return sum((moved(shape) for shape in instruction.shapes), start=Moved())
+
+
+def _sized(whole: Instruction, part: Shape) -> Moved:
+    """A part of an array, in the memory where that lies."""
+    shape = whole.shapes[0]
+    return moved(shape, min(1.0, part.elements / max(1, shape.elements)))
+
+
+def _cycles(instruction: Instruction) -> int:
+    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
+    cycles = int(found[1]) if found else 0
+    return cycles if cycles < UNKNOWN_CYCLES else 0
+
+
+def _kernel_flops(instruction: Instruction) -> int:
+    """What a hand-written kernel states of itself: the compiler does not look inside."""
+    if instruction.opcode != "custom-call":
+        return 0
+    found = re.search(r'"?cost_estimate"?\s*:\s*\{[^}]*"flops"\s*:\s*"?(\d+)', instruction.rest)
+    return int(found[1]) if found else 0
