@@ -15,8 +15,8 @@ from hicmae_jax.hlo.shapes import MAIN_MEMORY, Shape
 
 # Names for what exists already; the second half of an asynchronous pair was counted with the first.
 FREE = frozenset(
-    ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency")
-    + ("partition-id", "replica-id", "opt-barrier", "async-update")
+    {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency"}
+    | {"partition-id", "replica-id", "opt-barrier", "async-update"}
 )
 SLICES = frozenset({"dynamic-slice", "slice", "gather"})
 SAME = frozenset({"bitcast", "reshape", "get-tuple-element"})
