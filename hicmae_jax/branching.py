@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal, resuming, run_config
+from hicmae_jax import checkpoint_reader, checkpoint_seal, recorded_config, resuming
 from hicmae_jax.checkpoints import DIRECTORY, PARTIAL
 
 
@@ -74,8 +74,8 @@ def begin(
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, data, allow)
     if not allow:
-        # The platform decides about the dtype alone, which a record has resolved.
-        before = run_config.from_config_dict(record["config"], "cpu").optimizer_config(steps_per_epoch)
+        # Rates are the same on every platform.
+        before = recorded_config.load(record["config"], "cpu").optimizer_config(steps_per_epoch)
         _check_same_rates(path, before.schedule(), schedule)
     partial = root / f"{path.name}{PARTIAL}"
     if partial.exists():

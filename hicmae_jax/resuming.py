@@ -10,13 +10,15 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
+from hicmae_jax.recorded_config import SINCE
+
 # How the same parameters are computed, which may change while a run goes on. Scanned encoders are not among
 # them: their parameters and Adam moments are stacked, other arrays in the checkpoint.
 EXECUTION = (
     *("model.dtype", "model.attention"),
     *("model.remat_encoder", "model.remat_fusion", "model.remat_decoder"),
 )
-# Whose updates the moments in the checkpoint are. Until there was a choice it was AdamW, without a word.
+# Whose updates the moments in the checkpoint are.
 KIND = "optimizer.kind"
 # What decides which clips a step sees.
 BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
@@ -86,8 +88,9 @@ def changes(record: Mapping[str, Any], config: Config) -> list[str]:
 def _differences(record: Mapping[str, Any], config: Config) -> dict[str, str]:
     """Dotted name → what it was and is, of every setting that differs."""
     # As JSON keeps them: tuples become lists.
-    before = {KIND: "adamw"} | flatten_dict(record["config"], sep=".")
     now = flatten_dict(json.loads(json.dumps(config)), sep=".")
+    before = {name: value for name, value in SINCE.items() if name in now}
+    before |= flatten_dict(record["config"], sep=".")
     absent = object()
 
     def shown(value: Any) -> str:

@@ -220,6 +220,11 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
         values["model.dtype"] = "float32" if platform == "cpu" else "bfloat16"
     if values["model.attention"] == "auto":
         values["model.attention"] = "pallas" if platform == "tpu" else "xla"
+    elif values["model.attention"] == "pallas" and platform != "tpu":
+        raise ValueError(
+            f"model.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say auto or "
+            "xla"
+        )
     unit, length, warmup, warmup_examples = _schedule(values)
 
     def make(section: str, kind: Callable[..., Any], **others: Any) -> Any:

@@ -25,7 +25,7 @@ from etils import epath
 
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
-from hicmae_jax import checkpoints, metrics, run_config
+from hicmae_jax import checkpoints, metrics, recorded_config
 from hicmae_jax.evaluation import figures, report
 from hicmae_jax.initialisation import initial_parameters
 
@@ -90,7 +90,7 @@ def evaluate(
         raise FileExistsError(f"--output={output} is not a directory: give another one")
     step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
     params, record = checkpoints.load_parameters(run, step)
-    config = run_config.from_config_dict(record["config"], "cpu")
+    config = recorded_config.load(record["config"], "cpu")
     model = dataclasses.replace(config.model, dtype="float32")
     preprocess = dataclasses.replace(config.preprocess, model=model)
     sampling = ClipSampling(config.data.frames, config.data.stride)

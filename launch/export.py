@@ -15,7 +15,7 @@ import jax
 from absl import app, flags, logging
 from etils import epath
 
-from hicmae_jax import checkpoint_files, checkpoints, run_config, torch_weights
+from hicmae_jax import checkpoint_files, checkpoints, recorded_config, torch_weights
 from hicmae_jax.evaluation import torch_agreement
 
 FLAGS = flags.FLAGS
@@ -67,7 +67,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
         _check_torch()
     jax.config.update("jax_platforms", "cpu")  # float32 as exact as PyTorch's, and no accelerator is held
     params, record = checkpoints.load_parameters(run, step)
-    config = run_config.from_config_dict(record["config"], "cpu")
+    config = recorded_config.load(record["config"], "cpu")
     state = torch_weights.state_dict(params, config.model.patch)
     checkpoint_files.write(output, state)
     values = sum(value.size for value in state.values())

@@ -37,6 +37,7 @@ ALLOWED = {
     "hicmae_jax.torch_model": [],
     "hicmae_jax.run_config": ["hicmae_jax", "data_pipeline.pipeline"],
     "hicmae_jax.run_sections": [],
+    "hicmae_jax.recorded_config": ["hicmae_jax.run_config", "hicmae_jax.typed_settings"],
     "hicmae_jax.evaluation": ["hicmae_jax", "data_pipeline.fixed_clips"],
     "hicmae_jax.typed_settings": [],
     # The machine knows no data, the loop neither data nor model.

@@ -44,7 +44,7 @@ SET_OTHERWISE = {
     "data.frames": "model.frames",
 }
 
-# A valid other value of every setting, with what must change along.
+# A valid other value of every setting than on a TPU, with what must change along.
 OTHER_VALUES = {
     "size": "S",
     "seed": 7,
@@ -73,8 +73,8 @@ OTHER_VALUES = {
     "model.skip_layers": [5, 10],
     "model.skip_connections": False,
     "model.skip_order": "shallowest-first",
-    "model.dtype": "bfloat16",
-    "model.attention": "pallas",
+    "model.dtype": "float32",
+    "model.attention": "xla",
     "model.scan_encoders": False,
     "model.remat_encoder": "dots",
     "model.remat_fusion": "full",
@@ -145,12 +145,12 @@ def test_every_setting_arrives_and_comes_back(key):
     value, along = other if isinstance(other, tuple) else (other, {})
     # Nothing reads a list on the command line; tuples are what a file has.
     given = tuple(value) if isinstance(value, list) else value
-    changed = run_of({key: given} | along)
+    changed = run_of({key: given} | along, platform="tpu")
     assert setting(changed, key) == value
-    assert changed != run_of()
+    assert changed != run_of(platform="tpu")
     read_back = json.loads(json.dumps(changed.to_dict()))
     assert read_back == changed.to_dict()
-    assert run_config.from_config_dict(read_back, "cpu") == changed
+    assert run_config.from_config_dict(read_back, "tpu") == changed
 
 
 def test_the_recipe_names_every_setting_and_no_other():
@@ -212,10 +212,14 @@ def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwis
     assert run_of({"model.dtype": "float32"}, platform="gpu").model.dtype == "float32"
 
 
-def test_the_kernel_is_for_tpus_alone_unless_asked_for():
+def test_the_kernel_is_for_tpus_alone():
     kinds = {name: run_of(platform=name).model.attention for name in ("cpu", "gpu", "tpu")}
     assert kinds == {"cpu": "xla", "gpu": "xla", "tpu": "pallas"}
-    assert run_of({"model.attention": "xla"}, platform="tpu").model.attention == "xla"
+    for platform in ("cpu", "gpu"):
+        with pytest.raises(
+            ValueError, match=f"a kernel for TPUs, which {platform} would interpret: say auto"
+        ):
+            run_of({"model.attention": "pallas"}, platform=platform)
 
 
 def test_steps_give_the_schedule_that_as_many_epochs_give():

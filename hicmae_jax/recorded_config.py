@@ -1,0 +1,46 @@
+"""The config in a checkpoint's record, perhaps of other devices, or from before there was some setting."""
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from hicmae_jax import run_config, typed_settings
+from hicmae_jax.run_config import RunConfig
+
+SINCE: Mapping[str, Any] = types.MappingProxyType(
+    {
+        "warmup_examples": None,
+        "model.attention": "xla",
+        "optimizer.kind": "adamw",
+        "optimizer.rate_rule": "linear",
+        "optimizer.schedule": "cosine",
+        "optimizer.decay_share": 0.2,
+        "optimizer.clip": None,
+    }
+)
+"""Settings that came after the first checkpoints, with the value that says what was done before."""
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Value by dotted name of every setting of a record, also of those that it is too old to have.
+
+    Args:
+        config: the record's.
+    """
+    return dict(SINCE) | typed_settings.flatten(config)
+
+
+def load(config: Mapping[str, Any], platform: str) -> RunConfig:
+    """The run that a record describes, to be computed here.
+
+    Its parameters, batches and rates are the recorded ones, and so is its dtype. Attention is this
+    platform's: the kernel of another would have to be interpreted.
+
+    Args:
+        config: the record's.
+        platform: JAX's name of the devices here.
+
+    Raises:
+        ValueError: a record of a later version, or a damaged one; a line that names the setting.
+    """
+    return run_config.from_config_dict(completed(config) | {"model.attention": "auto"}, platform)
