@@ -22,8 +22,14 @@ from hicmae_jax.hlo.traffic import Executed, Moved, Walk
 from hicmae_jax.run_config import RunConfig
 
 GIB = 2**30
-_NO_ROOM = re.compile(
-    r"Ran out of memory in memory space hbm.*?Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", re.S
+# The compiler's words for it, after and before it has placed everything.
+_NO_ROOM = (
+    re.compile(
+        r"Ran out of memory in memory space hbm.*?Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", re.S
+    ),
+    re.compile(
+        r"Ran out of memory on HBM.*?\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)", re.S
+    ),
 )
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # Of the step's schedule, which nothing that is compiled depends on but its constants.
@@ -97,7 +103,7 @@ def compile_step(config: RunConfig, devices: Sequence[jax.Device]) -> Step:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        found = _NO_ROOM.search(str(error))
+        found = next(filter(None, (words.search(str(error)) for words in _NO_ROOM)), None)
         if not found:
             raise
         needed, available = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
