@@ -76,6 +76,19 @@ def drop_path(key: jax.Array, branch: jax.Array, rate: jax.Array | float) -> jax
     return jnp.where(kept, branch / keep, 0).astype(branch.dtype)
 
 
+def at_home(clips: jax.Array) -> jax.Array:
+    """Activations [B, …], told to stay on the devices that hold their clips.
+
+    Where parameters are split too, XLA may send activations to the parts of a matrix instead of gathering the
+    matrix, which is the smaller at any size worth splitting. Does nothing without a mesh in context
+    (`jax.sharding.use_abstract_mesh`).
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
+        return clips
+    return jax.lax.with_sharding_constraint(clips, jax.P(mesh.axis_names))
+
+
 class Kernel(nn.Module):
     """A matrix [in, out] without its product, for callers that use only some of its columns at a time."""
 
@@ -113,11 +126,12 @@ class SelfAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [x @ kernel]
+            projections = [at_home(x @ kernel)]
         else:
-            projections = [x[:, -self.last_rows :] @ kernel[:, :width], x @ kernel[:, width:]]
+            last = x[:, -self.last_rows :]
+            projections = [at_home(last @ kernel[:, :width]), at_home(x @ kernel[:, width:])]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="proj")(out)
+        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="proj")(out))
 
 
 class CrossAttention(nn.Module):
@@ -139,11 +153,11 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        query = x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype)
+        query = at_home(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = [query, context.astype(self.dtype) @ kv_kernel]
+        projections = [query, at_home(context.astype(self.dtype) @ kv_kernel)]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
+        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out))
 
 
 class Mlp(nn.Module):
@@ -162,8 +176,8 @@ class Mlp(nn.Module):
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
         hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.init, name="fc1")(x)
-        hidden = jax.nn.gelu(hidden, approximate=False)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="fc2")(hidden)
+        hidden = jax.nn.gelu(at_home(hidden), approximate=False)
+        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="fc2")(hidden))
 
 
 class Block(nn.Module):

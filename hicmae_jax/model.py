@@ -13,6 +13,7 @@ from hicmae_jax.layers import (
     Block,
     CrossBlock,
     Initializer,
+    at_home,
     layer_norm,
     remat,
     torch_uniform,
@@ -76,7 +77,7 @@ class Encoder(nn.Module):
         embed = nn.Dense(
             config.encoder_dim, dtype=dtype, kernel_init=init, bias_init=init, name="patch_embed"
         )
-        x = embed(values) + positions.astype(dtype)
+        x = at_home(embed(values)) + positions.astype(dtype)
         scan = config.scan_encoders
         block = remat(Block, config.remat_encoder, prevent_cse=not scan)
         if scan:

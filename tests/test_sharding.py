@@ -11,13 +11,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain as recipe
-from hicmae_jax import pretrain, rules, run_config, sharding
+from hicmae_jax import pretrain, rules, run_config, sharding, sizes
+from hicmae_jax.hlo.collectives import collectives
+from hicmae_jax.hlo.program import parse
+from hicmae_jax.hlo.traffic import Walk
+from hicmae_jax.model import Encoder
 from hicmae_jax.sharding import DATA, FSDP
 from tests import tpu_compiler
 
@@ -219,6 +225,34 @@ def test_a_batch_is_spread_over_all_devices_in_their_order(fsdp):
     spread = jax.device_put(np.arange(16), sharding.batch_sharding(mesh))
     held = {shard.device: shard.data.tolist() for shard in spread.addressable_shards}
     assert [held[device] for device in mesh.devices.ravel()] == [[2 * i, 2 * i + 1] for i in range(8)]
+
+
+def test_parameters_go_to_the_clips():
+    """Of split matrices the parts are gathered: no activation leaves the device of its clip."""
+    model = sizes.model_config(
+        "mu", encoder_depth=2, skip_layers=(1, 2), scan_encoders=True, remat_encoder="full"
+    )
+    encoder, mesh = Encoder(model), sharding.make_mesh(4)
+    values, positions = jnp.zeros((64, 80, model.tubelet_values)), jnp.zeros((1, 80, model.encoder_dim))
+
+    def loss(params, values):
+        last, taps = encoder.apply({"params": params}, values, positions, (1,))
+        return last.sum() + taps[0].sum()
+
+    init = functools.partial(nn.Module.init, encoder)  # its own `init` is an initialiser
+    params = jax.eval_shape(lambda key: init(key, values, positions, (1,)), jax.random.key(0))["params"]
+    state = {"encoder": params, "step": jax.ShapeDtypeStruct((), jnp.int32)}
+    split = sharding.state_shardings(state, mesh, True)["encoder"]
+    shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), params, split)
+    rows = jax.ShapeDtypeStruct(values.shape, values.dtype, sharding=sharding.batch_sharding(mesh))
+    step = jax.jit(sharding.traced_on(mesh, jax.grad(loss)), out_shardings=split)
+    messages = collectives(Walk(parse(step.lower(shapes, rows).compile().as_text())))
+    gathered = {message.bytes for message in messages if message.kind == "all-gather"}
+    kernels = [leaf for path, leaf in flatten_dict(params).items() if path[-1] == "kernel"]
+    # A layer of a stack at a time.
+    expected = {4 * leaf.size // (leaf.shape[0] if leaf.ndim == 3 else 1) for leaf in kernels}
+    assert gathered == expected
+    assert {message.kind for message in messages} <= {"all-gather", "all-reduce", "reduce-scatter"}
 
 
 if __name__ == "__main__":
