@@ -42,22 +42,25 @@ def _convolution(instruction: Instruction, computation: Computation) -> int:
             holes=int(field("lhs_dilate", "1")),
             spread=int(field("rhs_dilate", "1")),
         )
-    # A kernel's input features are those of one group already.
+    # A kernel's input features are those of one group already, and so is the batch of the result.
     features = right[kernel.index("i")] * out[outputs.index("f")]
-    groups = int(instruction.attribute("batch_group_count") or 1)
-    return 2 * pairs * features * out[outputs.index("b")] * (left[inputs.index("b")] // groups > 0)
+    return 2 * pairs * features * out[outputs.index("b")]
 
 
 def _meetings(size: int, window: int, out: int, stride: int, low: int, holes: int, spread: int) -> int:
-    """Pairs of output and window places that meet an element, of one dimension."""
+    """Pairs of output and window places that meet an element, of one dimension.
+
+    Output place k and window place w meet at position k · stride + w · spread - low of the operand, whose elements
+    lie at multiples of `holes` from 0 on.
+    """
     last = (size - 1) * holes
+    # Positions come back to the same place between two elements after so many outputs.
+    period = holes // math.gcd(stride, holes)
     count = 0
     for place in range(window):
         first = place * spread - low
-        # Positions first, first + stride, …: those in 0 … last that are multiples of `holes`.
-        count += sum(
-            1
-            for position in range(first, first + out * stride, stride)
-            if 0 <= position <= last and position % holes == 0
-        )
+        begin = max(0, -(first // stride))
+        end = min(out, (last - first) // stride + 1)
+        hit = next((k for k in range(begin, begin + period) if (first + k * stride) % holes == 0), end)
+        count += len(range(hit, end, period))
     return count

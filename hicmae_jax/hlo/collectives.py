@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
+from hicmae_jax.hlo.asynchronous import made
 from hicmae_jax.hlo.program import Computation, Instruction
 from hicmae_jax.hlo.traffic import Executed
 
@@ -39,8 +40,8 @@ def collectives(walk: Iterable[Executed]) -> list[Collective]:
     """
     found = [
         Collective(
-            message.opcode.removesuffix("-start"),
-            message.origin,
+            _kind(message, where),
+            message.origin or executed.instruction.origin,
             executed.times,
             _bytes(message, where),
             executed.asynchronous,
@@ -51,10 +52,13 @@ def collectives(walk: Iterable[Executed]) -> list[Collective]:
     return sorted(found, key=lambda message: -message.total)
 
 
+def _kind(message: Instruction, where: Computation) -> str:
+    if where.name.startswith("all-reduce-scatter"):  # a fusion of which each chip keeps its part
+        return "reduce-scatter"
+    return message.opcode.removesuffix("-start")
+
+
 def _bytes(message: Instruction, where: Computation) -> int:
-    inputs = sum(shape.size for name in message.operands for shape in where[name].shapes)
-    results = message.shapes
-    if message.opcode.endswith("-start"):
-        # Its result holds the operands too, and semaphores.
-        return max(inputs, sum(shape.size for shape in results) - inputs)
-    return max(inputs, sum(shape.size for shape in results))
+    operands = [where[name] for name in message.operands]
+    inputs = sum(shape.size for operand in operands for shape in operand.shapes)
+    return max(inputs, sum(shape.size for shape in made(message, operands)))

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from hicmae_jax.hlo.shapes import Shape, leaves
 
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^  (ROOT )?%?([\w.\-]+) = ")
+_HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+_INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = ")
 _OPCODE = re.compile(r" ([a-z][a-z0-9\-]*)\(")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 
@@ -52,6 +52,12 @@ class Instruction:
         """Numbers in braces, as of `slice_sizes`."""
         found = re.search(rf"\b{name}=\{{([0-9,]*)\}}", self.rest)
         return tuple(int(part) for part in found[1].split(",") if part) if found else ()
+
+    @property
+    def target(self) -> str:
+        """What a custom call calls."""
+        found = re.search(r'custom_call_target="([^"]*)"', self.rest)
+        return found[1] if found else ""
 
     @property
     def origin(self) -> str:
@@ -129,7 +135,10 @@ def parse(text: str) -> Program:
                 entry = current if head[1] else entry
         elif line.startswith("}"):
             current = None
-        elif found := _INSTRUCTION.match(line):
+        elif line.strip():
+            found = _INSTRUCTION.match(line)
+            if not found:
+                raise ValueError(f"a line of the compiled program cannot be read: {line[:80]}")
             instruction = _instruction(found[2], line[found.end() :])
             current.instructions[instruction.name] = instruction
             if found[1]:

@@ -2,7 +2,7 @@
 
 A type reads `bf16[64,800,384]{2,1,0:T(8,128)(2,1)S(1)}`: element type, dimensions, their order from the one
 whose elements are neighbours, tiles that fill whole registers, memory space. Space 0, which is not written,
-is the chip's main memory (HBM), 1 is the vector units' own (VMEM), others hold scalars and semaphores.
+is the chip's main memory (HBM), 1 is the vector units' own (VMEM), 2 holds semaphores, others scalars.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ import math
 import re
 
 MAIN_MEMORY = 0
+SEMAPHORES = 2
 
-_BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16}
-# Types first, so that a name such as `s32[8]` inside a comment or attribute is not looked for: see `leaves`.
+_BITS = {"pred": 8, "token": 0, "opaque": 0}
 _LEAF = re.compile(r"([a-z][a-z0-9]*)\[([0-9,<= ]*)\](?:\{([^{}]*)\})?")
 _TILE = re.compile(r"T((?:\([0-9,*]+\))+)")
 _SPACE = re.compile(r"S\((\d+)\)")

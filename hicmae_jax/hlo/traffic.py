@@ -7,16 +7,18 @@ the slice's size, and arrays in on-chip memory apart from those in the chip's ma
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hicmae_jax.hlo.arithmetic import product_flops
+from hicmae_jax.hlo.asynchronous import begins, goes_on, made
+from hicmae_jax.hlo.loops import turns
 from hicmae_jax.hlo.program import Computation, Instruction, Program
 from hicmae_jax.hlo.shapes import MAIN_MEMORY, Shape
 
 # Names for what exists already; the second half of an asynchronous pair was counted with the first.
 FREE = frozenset(
-    {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency"}
-    | {"partition-id", "replica-id", "opt-barrier", "async-update"}
+    "parameter constant tuple get-tuple-element bitcast after-all add-dependency partition-id replica-id "
+    "opt-barrier async-update".split()
 )
 SLICES = frozenset({"dynamic-slice", "slice", "gather"})
 SAME = frozenset({"bitcast", "reshape", "get-tuple-element"})
@@ -32,9 +34,9 @@ COLLECTIVES = (
 UNKNOWN_CYCLES = 2**50
 """The compiler writes a number of this size where it has no estimate."""
 
-# Custom calls that compute nothing: buffers and promises about indices.
+# Custom calls that compute nothing: buffers, neighbours taken for one array, promises about indices.
 NOTHING = frozenset(
-    {"AllocateBuffer", "AssumeGatherIndicesInBound", "PrepareAsyncCallStart", "PrepareAsyncCallDone"}
+    "AllocateBuffer ConcatBitcast AssumeGatherIndicesInBound PrepareAsyncCallStart PrepareAsyncCallDone".split()
 )
 
 
@@ -105,51 +107,56 @@ class Walk:
 
     def __iter__(self) -> Iterator[Executed]:
         """Everything executed, in order."""
-        yield from self._computation(self.program.entry, 1)
+        yield from self._computation(self.program.entry, 1, False)
 
-    def _computation(self, computation: Computation, times: int) -> Iterator[Executed]:
+    def _computation(self, computation: Computation, times: int, beside: bool) -> Iterator[Executed]:
         for instruction in computation:
-            yield from self._instruction(instruction, computation, times)
+            yield from self._instruction(instruction, computation, times, beside)
 
     def _instruction(
-        self, instruction: Instruction, computation: Computation, times: int
+        self, instruction: Instruction, computation: Computation, times: int, beside: bool
     ) -> Iterator[Executed]:
+        """What an instruction executes; `beside` other instructions, if what calls it says so."""
         opcode, named = instruction.opcode, self.program.computations
         if opcode in FREE or opcode.endswith("-done"):
             return
         if opcode == "while":
-            turns = self._turns(instruction, computation)
+            known = turns(instruction, computation, self.program)
+            if known is None:
+                self.unknown_loops.append(instruction.name)
+                known = 1
             for part in ("condition", "body"):
-                yield from self._computation(named[instruction.called(part)], times * turns)
+                yield from self._computation(named[instruction.called(part)], times * known, beside)
         elif opcode == "conditional":
             branches = re.findall(
                 r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)", instruction.rest
             )
             names = re.findall(r"%([\w.\-]+)", " ".join(branches))
-            walked = [list(self._computation(named[name], times)) for name in names]
+            walked = [list(self._computation(named[name], times, beside)) for name in names]
             yield from max(walked, key=lambda parts: sum(p.moved.main * p.times for p in parts), default=[])
         elif opcode in ("call", "call-start", "async-start"):
             name = instruction.called("to_apply") or instruction.called("calls")
-            yield from self._computation(named[name], times)
-        elif opcode == "custom-call" and instruction.called('custom_call_target="') in NOTHING:
+            yield from self._computation(named[name], times, beside or opcode != "call")
+        elif opcode == "custom-call" and instruction.target in NOTHING:
             return
         else:
-            yield self._executed(instruction, computation, times)
+            yield self._executed(instruction, computation, times, beside)
 
-    def _executed(self, instruction: Instruction, computation: Computation, times: int) -> Executed:
+    def _executed(
+        self, instruction: Instruction, computation: Computation, times: int, beside: bool
+    ) -> Executed:
         inner = self._inner(instruction)
         flops = sum(product_flops(part, where) for part, where in inner)
         flops += product_flops(instruction, computation) + _kernel_flops(instruction)
-        messages = [pair for pair in inner if pair[0].opcode.removesuffix("-start") in COLLECTIVES]
-        own = instruction.opcode.removesuffix("-start") in COLLECTIVES
+        messages = [pair for pair in [(instruction, computation), *inner] if _counted_message(*pair)]
         return Executed(
             instruction,
             times,
             self._moved(instruction, computation),
             flops,
             _cycles(instruction),
-            ((instruction, computation),) if own else tuple(messages),
-            bool(messages) or instruction.opcode.endswith("-start"),
+            tuple(messages),
+            beside or begins(instruction),
         )
 
     def _inner(self, instruction: Instruction) -> list[tuple[Instruction, Computation]]:
@@ -163,19 +170,14 @@ class Walk:
             found += self._inner(part)
         return found
 
-    # --- Bytes ----------------------------------------------------------------------------------------------
-
     def _moved(self, instruction: Instruction, computation: Computation) -> Moved:
-        opcode = instruction.opcode
+        opcode = instruction.opcode.removesuffix("-start")
         operands = [computation[name] for name in instruction.operands]
+        results = made(instruction, operands)
         if opcode == "fusion":
             return self._fusion(instruction, operands)
-        if opcode == "copy-start":  # its result names source and destination
-            destination, source = instruction.shapes[:2]
-            return moved(source) + moved(destination)
         if opcode in SLICES:
-            result = instruction.shapes[0]
-            return moved(result) + _sized(operands[0], result) + _total(operands[1:])
+            return moved(results[0]) + _sized(operands[0], results[0]) + _total(operands[1:])
         if opcode == "dynamic-update-slice":
             update = operands[1]
             return _total([update]) + _sized(instruction, update.shapes[0]) + _total(operands[2:])
@@ -186,11 +188,8 @@ class Walk:
             return updates * 3 + _total([operands[count]])
         if opcode == "custom-call":
             # A kernel gets an array once for each of its parts that has blocks of its own.
-            operands = list(dict.fromkeys(instruction.operands))
-            return _total([computation[name] for name in operands]) + _all(instruction)
-        if opcode.endswith("-start"):
-            return _total(operands) * 2
-        return _total(operands) + _all(instruction)
+            operands = [computation[name] for name in dict.fromkeys(instruction.operands)]
+        return _total(operands) + _sum(results)
 
     def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:
         computation = self.program.computations[instruction.called("calls")]
@@ -199,7 +198,7 @@ class Walk:
             share = self._share_read(parameter, computation)
             for shape in operand.shapes:
                 total += moved(shape, share)
-        return total + self._written(instruction, computation)
+        return total + self._written(instruction, operands, computation)
 
     def _share_read(self, parameter: Instruction, computation: Computation) -> float:
         """Share of a fusion's operand that is read: slices of it, or all."""
@@ -215,10 +214,10 @@ class Walk:
         for user in computation.users[value.name]:
             if user.opcode in SLICES and user.operands[0] == value.name:
                 total += user.shapes[0].elements
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] == value.name:
-                # Written in place: what is outside the update is not touched.
-                continue
-            elif user.opcode in SAME:
+            elif user.opcode == "scatter" and user.operands[0] == value.name:
+                total += computation[user.operands[-1]].shapes[0].elements
+            elif user.opcode in SAME or _in_place(user, value):
+                # What is outside an update is not touched, unless the result is read.
                 inner = self._elements_read(user, computation)
                 if inner is None:
                     return None
@@ -231,84 +230,68 @@ class Walk:
                         if inner is None:
                             return None
                         total += inner
-            elif user.opcode == "tuple":
-                continue  # handed out as it came
+            elif user.opcode == "tuple" or _goes_on(user, computation):
+                continue  # handed out as it came; read where the message began
             else:
                 return None
         return total
 
-    def _written(self, instruction: Instruction, computation: Computation) -> Moved:
+    def _written(
+        self, instruction: Instruction, operands: list[Instruction], computation: Computation
+    ) -> Moved:
         """Bytes that a fusion writes: of an update in place, the update's."""
         root = computation[computation.root]
         results = [computation[name] for name in root.operands] if root.opcode == "tuple" else [root]
         total = Moved()
         shapes = instruction.shapes
         if len(results) != len(shapes):
-            return _all(instruction)
+            return _sum(made(instruction, operands))
         for result, shape in zip(results, shapes):
             share = self._share_written(result, computation)
             total += moved(shape, share)
         return total
 
     def _share_written(self, result: Instruction, computation: Computation) -> float:
+        """Share of a fusion's result that is written."""
         while result.opcode in SAME and result.operands:
             result = computation[result.operands[0]]
-        if result.opcode == "parameter":
-            return 0.0  # handed through
-        if result.opcode == "dynamic-update-slice":
-            update = computation[result.operands[1]].shapes[0].elements
-            return update / max(1, result.shapes[0].elements)
+        if result.opcode == "parameter" or _goes_on(result, computation):
+            return 0.0  # handed through; written where the message began
+        if result.opcode in ("dynamic-update-slice", "scatter"):
+            # In place of an operand, or of what the fusion makes for it to be changed.
+            update = computation[result.operands[-1 if result.opcode == "scatter" else 1]].shapes[0].elements
+            rest = self._share_written(computation[result.operands[0]], computation)
+            return min(1.0, rest + update / max(1, result.shapes[0].elements))
         if result.opcode == "fusion":
             called = self.program.computations[result.called("calls")]
             root = called[called.root]
             return 1.0 if root.opcode == "tuple" else self._share_written(root, called)
         return 1.0
 
-    # --- Loops ----------------------------------------------------------------------------------------------
 
-    def _turns(self, loop: Instruction, computation: Computation) -> int:
-        """How often a loop runs: counted from its first number to the one its condition compares with."""
-        known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest)
-        if known:
-            return int(known[1])
-        condition = self.program.computations[loop.called("condition")]
-        test = condition[condition.root]
-        if test.opcode == "fusion":
-            test, condition = self._through(test)
-        bounds = [self._value(condition, name, loop, computation) for name in test.operands[:2]]
-        if test.opcode == "compare" and test.attribute("direction") == "LT" and None not in bounds:
-            return max(0, bounds[1] - bounds[0])
-        self.unknown_loops.append(loop.name)
-        return 1
-
-    def _through(self, fusion: Instruction) -> tuple[Instruction, Computation]:
-        called = self.program.computations[fusion.called("calls")]
-        return called[called.root], called
-
-    def _value(
-        self, condition: Computation, name: str, loop: Instruction, computation: Computation
-    ) -> int | None:
-        """A constant, or what an element of the loop's tuple is before the first turn."""
-        value = condition[name]
-        if value.opcode == "constant":
-            return int(value.inside)
-        if value.opcode != "get-tuple-element":
-            return None
-        first = computation[loop.operands[0]]
-        if first.opcode != "tuple":
-            return None
-        start = computation[first.operands[int(value.attribute("index"))]]
-        while start.opcode in ("copy", "bitcast", "copy-done", "copy-start") and start.operands:
-            start = computation[start.operands[0]]
-        return int(start.inside) if start.opcode == "constant" else None
+def _counted_message(instruction: Instruction, computation: Computation) -> bool:
+    return instruction.opcode.removesuffix("-start") in COLLECTIVES and not _goes_on(instruction, computation)
 
 
-def _total(instructions: list[Instruction]) -> Moved:
-    return sum((_all(instruction) for instruction in instructions), start=Moved())
+def _goes_on(instruction: Instruction, computation: Computation) -> bool:
+    """Whether, in a fusion, it is a message that another fusion began, or waits for one."""
+    message = instruction.opcode in COLLECTIVES or instruction.target == "AsyncCollectiveDone"
+    return message and goes_on(computation)
 
 
-def _all(instruction: Instruction) -> Moved:
-    return sum((moved(shape) for shape in instruction.shapes), start=Moved())
+def _in_place(update: Instruction, whole: Instruction) -> bool:
+    """Whether an instruction updates another one without reading it."""
+    if update.opcode != "dynamic-update-slice":
+        return False
+    return update.operands[0] == whole.name and whole.name not in update.operands[1:]
+
+
+def _total(instructions: Iterable[Instruction]) -> Moved:
+    return _sum(shape for instruction in instructions for shape in instruction.shapes)
+
+
+def _sum(shapes: Iterable[Shape]) -> Moved:
+    return sum((moved(shape) for shape in shapes), start=Moved())
 
 
 def _sized(whole: Instruction, part: Shape) -> Moved:

@@ -1,0 +1,98 @@
+"""How often a loop of a compiled program runs, where the program says so."""
+
+import re
+
+from hicmae_jax.hlo.program import Computation, Instruction, Program
+
+_COPIES = frozenset({"copy", "bitcast", "copy-done", "copy-start"})
+
+
+def turns(loop: Instruction, computation: Computation, program: Program) -> int | None:
+    """Turns of a loop that counts by a constant from one constant up to another; None for any other.
+
+    Args:
+        loop: a `while`.
+        computation: where it stands.
+        program: of both.
+    """
+    known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest)
+    if known:
+        return int(known[1])
+    test, values = _compared(program.computations[loop.called("condition")], program)
+    direction = test.attribute("direction")
+    if test.opcode != "compare" or direction not in ("LT", "GT"):
+        return None
+    counter, bound = values if direction == "LT" else reversed(values)
+    if counter.opcode != "get-tuple-element":
+        return None
+    body = program.computations[loop.called("body")]
+    start = _element(counter, loop, computation)
+    stop = _constant(bound, loop, computation, body)
+    step = _step(counter, loop, computation, body)
+    if start is None or stop is None or not step:
+        return None
+    return max(0, -(-(stop - start) // step))
+
+
+def _compared(condition: Computation, program: Program) -> tuple[Instruction, list[Instruction]]:
+    """The comparison that a loop's condition makes, which may be in a fusion, and what it compares."""
+    root = condition[condition.root]
+    if root.opcode != "fusion":
+        return root, [condition[name] for name in root.operands]
+    inside = program.computations[root.called("calls")]
+    test = inside[inside.root]
+    values = [inside[name] for name in test.operands]
+    return test, [
+        condition[root.operands[int(value.inside)]] if value.opcode == "parameter" else value
+        for value in values
+    ]
+
+
+def _step(counter: Instruction, loop: Instruction, computation: Computation, body: Computation) -> int | None:
+    """What a turn adds to the counter."""
+    after = _after(counter, body)
+    if after is None or after.opcode != "add":
+        return None
+    terms = [_source(name, body) for name in after.operands]
+    others = [term for term in terms if not _same_element(term, counter)]
+    return _constant(others[0], loop, computation, body) if len(others) == 1 else None
+
+
+def _constant(
+    value: Instruction, loop: Instruction, computation: Computation, body: Computation
+) -> int | None:
+    """A constant, or an element of the loop's tuple that is one and stays it."""
+    if value.opcode == "constant":
+        return int(value.inside)
+    if value.opcode != "get-tuple-element":
+        return None
+    after = _after(value, body)
+    stays = after is not None and _same_element(after, value)
+    return _element(value, loop, computation) if stays else None
+
+
+def _element(element: Instruction, loop: Instruction, computation: Computation) -> int | None:
+    """What an element of the loop's tuple is before the first turn."""
+    first = computation[loop.operands[0]]
+    if first.opcode != "tuple":
+        return None
+    source = _source(first.operands[int(element.attribute("index"))], computation)
+    return int(source.inside) if source.opcode == "constant" else None
+
+
+def _after(element: Instruction, body: Computation) -> Instruction | None:
+    """What an element of the loop's tuple is after a turn."""
+    root = body[body.root]
+    return _source(root.operands[int(element.attribute("index"))], body) if root.opcode == "tuple" else None
+
+
+def _same_element(value: Instruction, element: Instruction) -> bool:
+    return value.opcode == "get-tuple-element" and value.attribute("index") == element.attribute("index")
+
+
+def _source(name: str, computation: Computation) -> Instruction:
+    """Where a value comes from, past its copies."""
+    value = computation[name]
+    while value.opcode in _COPIES:
+        value = computation[value.operands[0]]
+    return value
