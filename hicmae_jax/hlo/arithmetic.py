@@ -50,17 +50,20 @@ def _convolution(instruction: Instruction, computation: Computation) -> int:
 def _meetings(size: int, window: int, out: int, stride: int, low: int, holes: int, spread: int) -> int:
     """Pairs of output and window places that meet an element, of one dimension.
 
-    Output place k and window place w meet at position k · stride + w · spread - low of the operand, whose elements
-    lie at multiples of `holes` from 0 on.
+    Output place k and window place w meet at position k · stride + w · spread - low of the operand, whose
+    elements lie at multiples of `holes` from 0 on.
     """
     last = (size - 1) * holes
+    common = math.gcd(stride, holes)
     # Positions come back to the same place between two elements after so many outputs.
-    period = holes // math.gcd(stride, holes)
+    period = holes // common
+    inverse = pow(stride // common, -1, period)
     count = 0
     for place in range(window):
         first = place * spread - low
         begin = max(0, -(first // stride))
         end = min(out, (last - first) // stride + 1)
-        hit = next((k for k in range(begin, begin + period) if (first + k * stride) % holes == 0), end)
-        count += len(range(hit, end, period))
+        if first % common == 0:  # or all positions lie between elements
+            hit = -first // common * inverse
+            count += len(range(begin + (hit - begin) % period, end, period))
     return count

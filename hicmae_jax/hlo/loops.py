@@ -18,7 +18,8 @@ def turns(loop: Instruction, computation: Computation, program: Program) -> int 
     known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest)
     if known:
         return int(known[1])
-    test, values = _compared(program.computations[loop.called("condition")], program)
+    condition = program.computations[loop.called("condition")]
+    test, values = _unfused(condition[condition.root], condition, program)
     direction = test.attribute("direction")
     if test.opcode != "compare" or direction not in ("LT", "GT"):
         return None
@@ -28,34 +29,41 @@ def turns(loop: Instruction, computation: Computation, program: Program) -> int 
     body = program.computations[loop.called("body")]
     start = _element(counter, loop, computation)
     stop = _constant(bound, loop, computation, body)
-    step = _step(counter, loop, computation, body)
-    if start is None or stop is None or not step:
+    step = _step(counter, loop, computation, body, program)
+    if start is None or stop is None or step is None or step < 1:
         return None
-    return max(0, -(-(stop - start) // step))
+    return max(0, -((start - stop) // step))
 
 
-def _compared(condition: Computation, program: Program) -> tuple[Instruction, list[Instruction]]:
-    """The comparison that a loop's condition makes, which may be in a fusion, and what it compares."""
-    root = condition[condition.root]
-    if root.opcode != "fusion":
-        return root, [condition[name] for name in root.operands]
-    inside = program.computations[root.called("calls")]
-    test = inside[inside.root]
-    values = [inside[name] for name in test.operands]
-    return test, [
-        condition[root.operands[int(value.inside)]] if value.opcode == "parameter" else value
-        for value in values
+def _unfused(
+    value: Instruction, computation: Computation, program: Program
+) -> tuple[Instruction, list[Instruction]]:
+    """An instruction and its operands, past the fusion that it may be alone in."""
+    if value.opcode != "fusion":
+        return value, [_source(name, computation) for name in value.operands]
+    inside = program.computations[value.called("calls")]
+    root = inside[inside.root]
+    operands = [_source(name, inside) for name in root.operands]
+    return root, [
+        _source(value.operands[int(operand.inside)], computation)
+        if operand.opcode == "parameter"
+        else operand
+        for operand in operands
     ]
 
 
-def _step(counter: Instruction, loop: Instruction, computation: Computation, body: Computation) -> int | None:
+def _step(
+    counter: Instruction, loop: Instruction, computation: Computation, body: Computation, program: Program
+) -> int | None:
     """What a turn adds to the counter."""
     after = _after(counter, body)
-    if after is None or after.opcode != "add":
+    if after is None:
         return None
-    terms = [_source(name, body) for name in after.operands]
+    added, terms = _unfused(after, body, program)
     others = [term for term in terms if not _same_element(term, counter)]
-    return _constant(others[0], loop, computation, body) if len(others) == 1 else None
+    if added.opcode != "add" or len(others) != 1:
+        return None
+    return _constant(others[0], loop, computation, body)
 
 
 def _constant(

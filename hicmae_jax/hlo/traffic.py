@@ -17,9 +17,8 @@ from hicmae_jax.hlo.shapes import MAIN_MEMORY, Shape
 
 # Names for what exists already; the second half of an asynchronous pair was counted with the first.
 FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all add-dependency partition-id replica-id "
-    "opt-barrier async-update".split()
-)
+    {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
+) | frozenset({"after-all", "add-dependency", "partition-id", "replica-id", "async-update"})
 SLICES = frozenset({"dynamic-slice", "slice", "gather"})
 SAME = frozenset({"bitcast", "reshape", "get-tuple-element"})
 COLLECTIVES = (
@@ -35,8 +34,8 @@ UNKNOWN_CYCLES = 2**50
 """The compiler writes a number of this size where it has no estimate."""
 
 # Custom calls that compute nothing: buffers, neighbours taken for one array, promises about indices.
-NOTHING = frozenset(
-    "AllocateBuffer ConcatBitcast AssumeGatherIndicesInBound PrepareAsyncCallStart PrepareAsyncCallDone".split()
+NOTHING = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
+    {"PrepareAsyncCallStart", "PrepareAsyncCallDone"}
 )
 
 

@@ -1,0 +1,347 @@
+"""Bytes and messages of compiled programs, against counts by hand."""
+
+import pytest
+
+from hicmae_jax.hlo.collectives import Collective, collectives
+from hicmae_jax.hlo.program import parse
+from hicmae_jax.hlo.traffic import Moved, Walk
+
+ARRAY = 16 * 128 * 4  # bytes of f32[16,128], which fills its tiles
+PIECE = 8 * 128 * 4  # f32[8,128]
+ROW = 128 * 4  # f32[1,128], in a tile of 8
+A, P, R = (f"f32[{rows},128]{{1,0:T(8,128)}}" for rows in (16, 8, 1))
+ON_CHIP = "f32[16,128]{1,0:T(8,128)S(1)}"
+SEMAPHORE = "u32[]{:S(2)}"
+
+
+def program(entry, *computations):
+    """Text of a program; the entry has arrays %a, %b, %c of 16 rows, %p of 8 and a number %i."""
+    given = "".join(f"  %{name} = {A} parameter({number})\n" for number, name in enumerate("abc"))
+    given += f"  %p = {P} parameter(3)\n  %i = s32[]{{:S(6)}} parameter(4)\n"
+    lines = "".join(f"  {line}\n" for line in entry)
+    bodies = "".join(
+        f"%{name} (x: f32[]) -> f32[] {{\n" + "".join(f"  {line}\n" for line in body) + "}\n\n"
+        for name, *body in computations
+    )
+    return f"{bodies}ENTRY %main (a: f32[]) -> f32[] {{\n{given}{lines}}}\n"
+
+
+def walked(entry, *computations):
+    walk = Walk(parse(program(entry, *computations)))
+    return list(walk), walk.unknown_loops
+
+
+def moved(entry, *computations):
+    return sum((each.moved * each.times for each in walked(entry, *computations)[0]), start=Moved())
+
+
+def main(entry, *computations):
+    return moved(entry, *computations).main
+
+
+# --- Single instructions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [
+        (f"%r = {A} add(%a, %b)", 3 * ARRAY),
+        (f"%r = {A} multiply(%a, %a)", 3 * ARRAY),
+        (f"%r = ({A}, {P}) sort(%a, %p)", 2 * ARRAY + 2 * PIECE),
+        (f"%r = {A} bitcast(%a)", 0),
+        (f"%r = ({A}, {A}) tuple(%a, %b)", 0),
+        (f"%r = {P} slice(%a), slice={{[0:8], [0:128]}}", 2 * PIECE),
+        (f"%r = {P} dynamic-slice(%a, %i, %i), dynamic_slice_sizes={{8,128}}", 2 * PIECE),
+        (f"%r = {P} gather(%a, %p), slice_sizes={{1,128}}", 3 * PIECE),
+        (f"%r = {A} dynamic-update-slice(%a, %p, %i, %i)", 2 * PIECE),
+        # Indices and updates read, what is changed read and written.
+        (f"%r = {A} scatter(%a, %b, %p), to_apply=%add", ARRAY + 3 * PIECE),
+        (f"%r = ({A}, {A}) scatter(%a, %b, %c, %p, %p), to_apply=%add", ARRAY + 6 * PIECE),
+        (f'%r = {A} custom-call(%a, %a, %a, %p), custom_call_target="tpu_custom_call"', 2 * ARRAY + PIECE),
+        (f'%r = {A} custom-call(), custom_call_target="AllocateBuffer"', 0),
+        (f'%r = {A} custom-call(%p, %p), custom_call_target="ConcatBitcast"', 0),
+    ],
+)
+def test_bytes_of_an_instruction(instruction, expected):
+    assert main([instruction]) == expected
+
+
+def test_padding_and_on_chip_memory_are_apart():
+    assert moved([f"%r = {R} negate(%a)"]) == Moved(ARRAY + ROW, 0, ARRAY + PIECE)
+    assert moved([f"%r = {ON_CHIP} negate(%a)"]) == Moved(ARRAY, ARRAY, ARRAY)
+
+
+@pytest.mark.parametrize(
+    ("start", "done", "expected"),
+    [
+        (
+            f"({ON_CHIP}, {A}, {SEMAPHORE}) copy-start(%a)",
+            f"{ON_CHIP} copy-done(%s)",
+            Moved(ARRAY, ARRAY, ARRAY),
+        ),
+        (
+            f"(({A}), f32[8,128]{{1,0:T(8,128)S(1)}}, {SEMAPHORE}) slice-start(%a), slice={{[0:8], [0:128]}}",
+            "f32[8,128]{1,0:T(8,128)S(1)} slice-done(%s)",
+            Moved(PIECE, PIECE, PIECE),
+        ),
+        (
+            f"({P}, {A}) all-gather-start(%p), dimensions={{0}}",
+            f"{A} all-gather-done(%s)",
+            Moved(PIECE + ARRAY, 0, PIECE + ARRAY),
+        ),
+    ],
+    ids=["copy", "slice", "message"],
+)
+def test_what_begins_and_ends_is_counted_once(start, done, expected):
+    assert moved([f"%s = {start}", f"%d = {done}"]) == expected
+
+
+def test_a_kernel_states_its_arithmetic():
+    entry = [
+        f'%r = {A} custom-call(%a), custom_call_target="tpu_custom_call", backend_config='
+        '{"custom_call_config":{"body":"TUzv","cost_estimate":{"flops":"838860800","transcendentals":"7"}}}'
+    ]
+    ((executed,), _) = walked(entry)
+    assert executed.flops == 838860800
+
+
+# --- Fusions ------------------------------------------------------------------------------------------------
+
+X, Y, Z = f"%x = {A} parameter(0)", f"%y = {P} parameter(1)", "%z = s32[] parameter(2)"
+UPDATE = f"%u = {A} dynamic-update-slice(%x, %y, %z, %z)"
+
+
+def one(result, *body):
+    return main([f"%r = {result} fusion(%a, %p, %i), calls=%f"], ("f", X, Y, Z, *body))
+
+
+def test_a_fusion_reads_its_operands_and_writes_its_result():
+    assert one(A, f"%n = {A} negate(%x)", f"ROOT %o = {A} add(%n, %x)") == 2 * ARRAY
+
+
+def test_a_fusion_that_takes_slices_reads_those():
+    slices = [f"%{name} = {R} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{1,128}}" for name in "st"]
+    assert one(R, *slices, f"ROOT %o = {R} add(%s, %t)") == 2 * ROW + ROW
+    assert one(R, *slices, f"%n = {A} negate(%x)", f"ROOT %o = {R} add(%s, %t)") == ARRAY + ROW
+    assert one(R, f"%v = {A} bitcast(%x)", f"ROOT %o = {R} slice(%v), slice={{[0:1]}}") == 2 * ROW
+
+
+def test_a_fusion_that_takes_more_slices_than_there_is_reads_it_once():
+    slices = [f"%s{n} = {P} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{8,128}}" for n in range(3)]
+    assert one(P, *slices, f"ROOT %o = {P} add(%s0, %s1)") == ARRAY + PIECE
+
+
+def test_an_update_in_place_moves_the_update():
+    assert one(A, f"ROOT {UPDATE}") == 2 * PIECE
+    assert one(A, UPDATE, f"ROOT %o = {A} bitcast(%u)") == 2 * PIECE
+    second = f"%w = {A} dynamic-update-slice(%u, %y, %z, %z)"
+    assert one(A, UPDATE, f"ROOT {second}") == 3 * PIECE
+    assert one(A, f"ROOT %o = {A} scatter(%x, %z, %y), to_apply=%add") == 3 * PIECE
+
+
+def test_an_update_of_what_is_not_an_operand_writes_it_all():
+    assert one(A, f"%n = {A} negate(%x)", f"ROOT {UPDATE.replace('%x', '%n')}") == 2 * ARRAY + PIECE
+
+
+def test_an_update_whose_result_is_read_is_read_whole():
+    assert one(A, UPDATE, f"ROOT %o = {A} negate(%u)") == 2 * ARRAY + PIECE
+
+
+def test_a_fusion_may_have_several_results():
+    root = f"ROOT %o = ({A}, {A}, {P}) tuple(%u, %x, %n)"
+    # The update and what is made of it written, the array handed through.
+    assert one(f"({A}, {A}, {P})", UPDATE, f"%n = {P} negate(%y)", root) == 3 * PIECE
+
+
+def test_a_fusion_in_a_fusion_is_looked_into():
+    inner = (
+        *("g", f"%x = {A} parameter(0)", "%z = s32[] parameter(1)"),
+        f"ROOT %s = {R} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{1,128}}",
+    )
+    outer = ("f", X, Z.replace("(2)", "(1)"), f"ROOT %o = {R} fusion(%x, %z), calls=%g")
+    assert main([f"%r = {R} fusion(%a, %i), calls=%f"], inner, outer) == 2 * ROW
+    updating = ("g", X, Y, Z, f"ROOT {UPDATE}")
+    around = ("f", X, Y, Z, f"ROOT %o = {A} fusion(%x, %y, %z), calls=%g")
+    assert main([f"%r = {A} fusion(%a, %p, %i), calls=%f"], updating, around) == 2 * PIECE
+
+
+def test_products_of_fusions_within_are_counted():
+    inner = (
+        "g",
+        X,
+        f"%y = {A} parameter(1)",
+        "ROOT %c = f32[16,16] convolution(%x, %y), dim_labels=bf_oi->bf",
+    )
+    outer = ("f", X, f"%y = {A} parameter(1)", "ROOT %o = f32[16,16] fusion(%x, %y), calls=%g")
+    (executed,), _ = walked(["%r = f32[16,16] fusion(%a, %b), calls=%f"], inner, outer)
+    assert executed.flops == 2 * 16 * 128 * 16
+
+
+# --- What runs what -----------------------------------------------------------------------------------------
+
+TURN = f"(s32[], {A})"
+
+
+def counted(name, bound, *body):
+    """A loop of `bound` turns over an array; the body's array in is %x, out %y."""
+    elements = [f"%t = {TURN} parameter(0)", "%n = s32[] get-tuple-element(%t), index=0"]
+    condition = [f"%k = s32[] constant({bound})", "ROOT %lt = pred[] compare(%n, %k), direction=LT"]
+    inside = [f"%x = {A} get-tuple-element(%t), index=1", "%k = s32[] constant(1)"]
+    return [
+        (f"{name}-condition", *elements, *condition),
+        (
+            f"{name}-body",
+            *elements,
+            *inside,
+            *body,
+            "%m = s32[] add(%n, %k)",
+            f"ROOT %o = {TURN} tuple(%m, %y)",
+        ),
+    ]
+
+
+def loop(name, array):
+    return [
+        "%zero = s32[] constant(0)",
+        f"%first = {TURN} tuple(%zero, {array})",
+        f"%while = {TURN} while(%first), condition=%{name}-condition, body=%{name}-body",
+    ]
+
+
+COUNTING = 3 * 4 + 9  # of numbers: one more than the last, and whether it is less than the bound
+
+
+def test_a_loop_in_a_loop_runs_as_often_as_both_say():
+    inner = counted("inner", 5, f"%y = {A} negate(%x)")
+    again = [*loop("inner", "%x"), f"%y = {A} get-tuple-element(%while), index=1"]
+    outer = counted("outer", 3, *again)
+    assert main(loop("inner", "%a"), *inner) == 5 * (2 * ARRAY + COUNTING)
+    assert main(loop("outer", "%a"), *inner, *outer) == 3 * (5 * (2 * ARRAY + COUNTING) + COUNTING)
+
+
+def test_a_loop_of_unknown_turns_is_named_and_counted_once():
+    computations = counted("some", 5, f"%y = {A} negate(%x)")
+    computations[0] = tuple(line.replace("LT", "NE") for line in computations[0])
+    executed, unknown = walked(loop("some", "%a"), *computations)
+    assert unknown == ["while"]
+    assert {each.times for each in executed} == {1}
+
+
+@pytest.mark.parametrize(
+    "branches",
+    ["branch_computations={%one, %two}", "true_computation=%one, false_computation=%two", "one, two swapped"],
+)
+def test_of_a_conditional_the_branch_that_moves_most_counts(branches):
+    small = ("one", X, f"ROOT %r = {P} slice(%x), slice={{[0:8], [0:128]}}")
+    large = ("two", X, f"%n = {A} negate(%x)", f"ROOT %r = {P} slice(%n), slice={{[0:8], [0:128]}}")
+    if branches == "one, two swapped":
+        branches = "branch_computations={%two, %one}"
+    entry = [f'%r = {P} conditional(%i, %a, %a), {branches}, metadata={{op_name="a/cond"}}']
+    assert main(entry, small, large) == 2 * ARRAY + 2 * PIECE
+
+
+def test_calls_are_followed_asynchronous_ones_too():
+    body = ("f", X, f"ROOT %n = {A} negate(%x)")
+    start = f"%s = (({A}), {A}, u32[]{{:S(8)}}) call-start(%x), to_apply=%f"
+    offload = ("g", X, start, f"ROOT %d = {A} call-done(%s)")
+    assert main([f"%r = {A} call(%a), to_apply=%f"], body) == 2 * ARRAY
+    entry = [f"%s = (({A}), {A}) call-start(%a), to_apply=%g", f"%d = {A} call-done(%s)"]
+    assert main(entry, body, offload) == 2 * ARRAY
+
+
+# --- Messages -----------------------------------------------------------------------------------------------
+
+
+def messages(entry, *computations):
+    return collectives(walked(entry, *computations)[0])
+
+
+def test_messages_that_all_wait_for():
+    found = messages(
+        [
+            f'%r = ({A}, {P}) all-reduce(%a, %p), to_apply=%add, metadata={{op_name="jit(f)/sum"}}',
+            f"%g = {A} all-gather(%p), dimensions={{0}}",
+            f"%s = {P} reduce-scatter(%a), dimensions={{0}}",
+        ]
+    )
+    assert found == [
+        Collective("all-reduce", "jit(f)/sum", 1, ARRAY + PIECE, False),
+        Collective("all-gather", "", 1, ARRAY, False),
+        Collective("reduce-scatter", "", 1, ARRAY, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "start", "result", "size"),
+    [
+        ("all-gather", f"({P}, {A})", "p", ARRAY),
+        ("all-gather", f"(({P}), {A}, {SEMAPHORE}, {SEMAPHORE})", "p", ARRAY),
+        ("all-reduce", A, "a", ARRAY),
+        ("reduce-scatter", f"(({A}), {P}, {SEMAPHORE})", "a", ARRAY),
+        ("collective-permute", f"({P}, {P}, {SEMAPHORE}, {SEMAPHORE})", "p", PIECE),
+    ],
+)
+def test_messages_beside_other_work(kind, start, result, size):
+    found = messages([f"%s = {start} {kind}-start(%{result})", f"%d = {A} {kind}-done(%s)"])
+    assert found == [Collective(kind, "", 1, size, True)]
+
+
+@pytest.mark.parametrize(("opcode", "beside"), [("async-start", True), ("call-start", True), ("call", False)])
+def test_a_message_in_a_called_computation(opcode, beside):
+    body = ("f", f"%y = {P} parameter(0)", f"ROOT %g = {A} all-gather(%y), dimensions={{0}}")
+    attribute = "calls" if opcode == "async-start" else "to_apply"
+    found = messages([f"%s = (({P}), {A}, {SEMAPHORE}) {opcode}(%p), {attribute}=%f"], body)
+    assert found == [Collective("all-gather", "", 1, ARRAY, beside)]
+
+
+def test_a_message_in_a_loop_is_sent_each_turn():
+    body = counted(
+        "some", 4, f"%s = {P} slice(%x), slice={{[0:8]}}", f"%y = {A} all-gather(%s), dimensions={{0}}"
+    )
+    (found,) = messages(loop("some", "%a"), *body)
+    assert (found.times, found.bytes, found.total) == (4, ARRAY, 4 * ARRAY)
+
+
+def test_a_sum_of_which_each_chip_keeps_a_part():
+    scatter = (
+        "all-reduce-scatter.1",
+        X,
+        f"%s = {A} all-reduce(%x), to_apply=%add",
+        f"ROOT %d = {P} slice(%s)",
+    )
+    entry = [f'%r = {P} fusion(%a), calls=%all-reduce-scatter.1, metadata={{op_name="jit(f)/dot"}}']
+    assert messages(entry, scatter) == [Collective("reduce-scatter", "jit(f)/dot", 1, ARRAY, False)]
+    assert main(entry, scatter) == ARRAY + PIECE
+
+
+def test_a_message_over_several_fusions_is_sent_once():
+    """One that gathers beside the arithmetic of a fusion between its start and its end."""
+    gather = f"%g = {A} all-gather(%y), channel_id=5, dimensions={{0}}"
+    taken = [f"%y = {P} parameter(0)", f"%x = {A} parameter(1)", f"%q = {SEMAPHORE} parameter(2)"]
+    begun = f"({P}, {A}, {SEMAPHORE})"
+    between = f"({A}, {P}, {A}, {A}, {SEMAPHORE})"
+    computations = [
+        (
+            "f",
+            taken[0],
+            gather,
+            f'ROOT %o = {begun} custom-call(%g), custom_call_target="AsyncCollectiveStart"',
+        ),
+        (
+            *("g", *taken, f"%z = {A} parameter(3)", gather, f"%n = {A} negate(%z)"),
+            f"ROOT %o = {between} tuple(%n, %y, %x, %g, %q)",
+        ),
+        (
+            *("h", *taken, gather),
+            f'ROOT %o = {A} custom-call(%y, %x, %g, %q), custom_call_target="AsyncCollectiveDone"',
+        ),
+    ]
+    entry = [
+        f"%s = {begun} fusion(%p), calls=%f",
+        *(f"%s{n} = {kind} get-tuple-element(%s), index={n}" for n, kind in enumerate((P, A, SEMAPHORE))),
+        f"%m = {between} fusion(%s0, %s1, %s2, %b), calls=%g",
+        f"%d = {A} fusion(%s0, %s1, %s2), calls=%h",
+    ]
+    assert messages(entry, *computations) == [Collective("all-gather", "", 1, ARRAY, True)]
+    # The piece read and the whole written at the start; in between, what is negated.
+    assert main(entry, *computations) == PIECE + ARRAY + 2 * ARRAY
