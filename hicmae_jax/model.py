@@ -186,7 +186,7 @@ class Decoder(nn.Module):
             x = block(x, skips[i - 1]) if cross else block(x)
         x = layer_norm(dtype, name="norm")(x)
         x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)
-        return x.astype(jnp.float32)
+        return at_home(x.astype(jnp.float32))
 
 
 def _check_mask(modality: str, mask: TokenMask, count: int) -> None:
