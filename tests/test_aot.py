@@ -122,6 +122,12 @@ def compile_refused(monkeypatch, devices, message):
     [
         ("Used 43.38G of 31.25G hbm. Exceeded hbm capacity by 12.13G.", 43.38 * GIB, 31.25 * GIB),
         ("Used 900.50M of 15.75G hbm.", 900.5 * 2**20, 15.75 * GIB),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (21.95G) exceeds available "
+            "HBM (15.75G).",
+            21.95 * GIB,
+            15.75 * GIB,
+        ),
         ("It should not be.\n\nUsed 1.5T of 95.74G hbm.", 1.5 * 2**40, 95.74 * GIB),
     ],
 )
@@ -129,6 +135,7 @@ def test_a_compiler_out_of_memory_says_how_much_is_missing(
     monkeypatch, four_devices, message, needed, available
 ):
     start = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+    start = "RESOURCE_EXHAUSTED: " if message.startswith("Ran out") else start
     with pytest.raises(ahead_of_time.DoesNotFitError) as refused:
         compile_refused(monkeypatch, four_devices, start + message)
     assert (refused.value.needed, refused.value.available) == (needed, available)
@@ -329,5 +336,5 @@ def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
         assert {"all-reduce", "all-gather"} <= kinds
     for name in ("flops_per_clip", "hbm_bytes_per_clip"):
         assert scanned[name] == pytest.approx(unrolled[name], rel=0.25), name
-    # The compiler's own count takes a loop's body once.
-    assert scanned["cost_analysis"]["flops"] < 0.95 * unrolled["cost_analysis"]["flops"]
+    # The compiler's own count takes a loop's body once; with `mu` the four small layers are a few percent.
+    assert scanned["cost_analysis"]["flops"] < 0.98 * unrolled["cost_analysis"]["flops"]
