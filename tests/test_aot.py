@@ -123,8 +123,8 @@ def compile_refused(monkeypatch, devices, message):
         ("Used 43.38G of 31.25G hbm. Exceeded hbm capacity by 12.13G.", 43.38 * GIB, 31.25 * GIB),
         ("Used 900.50M of 15.75G hbm.", 900.5 * 2**20, 15.75 * GIB),
         (
-            "Ran out of memory on HBM, the total memory required for HLO temporaries (21.95G) exceeds available "
-            "HBM (15.75G).",
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (21.95G) "
+            "exceeds available HBM (15.75G).",
             21.95 * GIB,
             15.75 * GIB,
         ),
