@@ -79,9 +79,9 @@ def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line a step: memory, traffic, arithmetic, bound."""
     yield (
         "| size | chips | batch | fsdp | memory a chip, GiB | of it | temporaries, MB a clip | "
-        "traffic, MB a clip | GFLOP a clip | the model's | least ms a step | bound by | compiled in |"
+        "traffic, MB a clip | GFLOP a clip | the model's | least ms a step | bound by |"
     )
-    yield "|" + "---|" * 13
+    yield "|" + "---|" * 12
     for of in all_figures:
         memory, roofline = of["hbm_per_chip"], of["roofline"]
         least = max(roofline["memory_seconds"], roofline["arithmetic_seconds"])
@@ -90,7 +90,7 @@ def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{memory['total'] / GIB:.1f} | {memory['share']:.0%} | {of['temp_bytes_per_clip'] / MB:.0f} | "
             f"{of['hbm_bytes_per_clip'] / MB:.0f} ({of['hbm_padded_bytes_per_clip'] / MB:.0f}) | "
             f"{of['flops_per_clip'] / 1e9:.1f} | {of['analytic_flops_per_clip'] / 1e9:.1f} | "
-            f"{least * 1e3:.0f} | {roofline['bound']} | {of['compile_seconds']:.0f} s |"
+            f"{least * 1e3:.0f} | {roofline['bound']} |"
         )
 
 
