@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 
 from hicmae_jax import rules
@@ -19,9 +20,9 @@ DATA, FSDP = "data", "fsdp"
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """Arrange devices as (data, fsdp).
 
-    Neighbours on the mesh are neighbours on the devices' network. Of several slices, which a slower network
-    joins, each holds whole copies of the parameters: gathering them crosses no slower network, and what
-    crosses it is the gradients' sum.
+    Neighbours on the mesh are neighbours on the devices' network. Of several slices (the hosts of GPUs are
+    slices too), which a slower network joins, each holds whole copies of the parameters where they fit:
+    gathering them crosses no slower network, and what crosses it is the gradients' sum.
 
     Args:
         fsdp: devices that share one copy of the parameters; the other axis takes the rest.
@@ -29,25 +30,30 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> jax
             not there, to compile for.
 
     Raises:
-        ValueError: `fsdp` does not divide the number of devices, or of a slice's.
+        ValueError: `fsdp` does not divide the number of devices, or neither fits into a slice nor fills some.
     """
     devices = jax.devices() if devices is None else list(devices)
-    count, slices = len(devices), len({getattr(device, "slice_index", 0) for device in devices})
+    slices: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    count, each = len(devices), len(devices) // len(slices)
     if fsdp < 1 or count % fsdp:
         raise ValueError(f"fsdp = {fsdp} does not divide the {count} devices: choose a divisor of {count}")
-    each = count // slices
-    if each % fsdp:
-        raise ValueError(
-            f"fsdp = {fsdp} does not divide the {each} devices of each of {slices} slices: choose a divisor "
-            f"of {each}"
-        )
-    shape = (each // fsdp, fsdp)
-    if slices == 1:
-        # Two axes on a network of three: one of its axes may have to serve both.
-        arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    else:
+    # Two axes on a network of three: one of its axes may have to serve both.
+    arrange = functools.partial(mesh_utils.create_device_mesh, allow_split_physical_axes=True)
+    if len(slices) == 1:
+        arranged = arrange((count // fsdp, fsdp), devices)
+    elif each % fsdp == 0:
         arranged = mesh_utils.create_hybrid_device_mesh(
-            shape, (slices, 1), devices, allow_split_physical_axes=True
+            (each // fsdp, fsdp), (len(slices), 1), devices, allow_split_physical_axes=True
+        )
+    elif fsdp % each == 0:
+        in_order = [arrange((each,), slices[index]) for index in sorted(slices)]
+        arranged = np.concatenate(in_order).reshape(-1, fsdp)
+    else:
+        raise ValueError(
+            f"fsdp = {fsdp} neither fits into a slice of {each} devices nor fills several: choose a divisor "
+            f"or a multiple of {each}"
         )
     # Automatic: XLA propagates shardings through the model, which names none.
     kinds = (jax.sharding.AxisType.Auto,) * 2

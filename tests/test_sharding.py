@@ -185,10 +185,16 @@ def test_the_parameters_of_a_slice_lie_on_it(fsdp):
     assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
 
 
-def test_parameters_are_not_split_over_slices():
-    line = "fsdp = 8 does not divide the 4 devices of each of 2 slices: choose a divisor of 4"
+def test_parameters_too_large_for_a_slice_fill_several():
+    devices = sharding.make_mesh(8, two_slices()).devices
+    assert devices.shape == (1, 8)
+    assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
+
+
+def test_slices_are_filled_or_shared_out_whole():
+    line = "fsdp = 4 neither fits into a slice of 6 devices nor fills several: choose a divisor or a multiple"
     with pytest.raises(ValueError, match=line):
-        sharding.make_mesh(8, two_slices())
+        sharding.make_mesh(4, two_slices(6))
 
 
 TOPOLOGIES = """
