@@ -28,7 +28,9 @@ def define_flags() -> None:
     flags.DEFINE_string("topology", None, "Chip and network, such as v5e:16x16.", required=True)
     flags.DEFINE_string("json", None, "File to write all figures to.")
     flags.DEFINE_string("text", None, "File to write the compiled program to.")
-    flags.DEFINE_bool("search", True, "Of a step that does not fit: compile changes until one does.")
+    flags.DEFINE_bool(
+        "search", True, "Of a step that does not fit: compile changes until one does; else estimate."
+    )
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         return _refuse(str(error))
     except ahead_of_time.DoesNotFitError as error:
-        return _search(config, devices, error, room) if FLAGS.search else _refuse(str(error))
+        return _search(config, devices, error, room)
     figures = {
         "topology": FLAGS.topology,
         "size": config.size,
@@ -76,6 +78,10 @@ def _refuse(message: str) -> int:
 
 
 def _search(config: Any, devices: Any, error: Any, room: Any) -> int:
+    if not FLAGS.search:
+        estimated = room.changes(config, devices, error.needed - error.available)
+        options, _ = next(estimated, ("more chips", None))
+        return _refuse(f"{error}; try {options}, by an estimate of what that saves")
     print(error, flush=True)
     for options, result in room.first_that_fits(config, devices, error):
         if isinstance(result, Exception):

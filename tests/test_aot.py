@@ -216,6 +216,7 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
 
     error = ahead_of_time.DoesNotFitError(16.2 * GIB, 15.75 * GIB)
     monkeypatch.setattr(room, "compile_step", compile_step)
+    monkeypatch.setattr(aot, "FLAGS", types.SimpleNamespace(search=True))
     assert aot._search(plain(), four_devices, error, room) == 1
     output = capsys.readouterr()
     assert output.out.splitlines() == [
@@ -228,6 +229,19 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
         "aot: does not fit: 16.20 of 15.75 GiB a chip; try --config.fsdp=2, which was compiled and fits\n"
     )
     assert len(tried) == 4
+
+
+def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estimates, four_devices):
+    error = ahead_of_time.DoesNotFitError(20 * GIB, 15.75 * GIB)
+
+    def compile_step(config, devices):
+        raise error
+
+    monkeypatch.setattr(ahead_of_time, "compile_step", compile_step)
+    assert run(monkeypatch, given(**{"data.sets": ("any",)}), search=False) == 1
+    assert refusal(capsys) == (
+        "aot: does not fit: 20.00 of 15.75 GiB a chip; try --config.fsdp=2, by an estimate of what that saves"
+    )
 
 
 def test_state_is_counted_as_it_is_kept(four_devices):
