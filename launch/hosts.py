@@ -12,7 +12,7 @@ from absl import flags
 from jax._src.clusters import ClusterEnv
 from tqdm import tqdm
 
-from launch import roll_call
+from launch import last_word, roll_call
 from launch.presence import Presence
 
 FLAGS = flags.FLAGS
@@ -64,6 +64,7 @@ def connect() -> None:
             _presence = roll_call.answer(roll_call.split_address(address)[1], count, seconds, _end)
         else:
             _presence = roll_call.call(address, number, count, seconds, _end)
+            last_word.before_an_abort()  # by JAX, when the first process is gone
     jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=SECONDS_FOR_JAX)
 
 
@@ -88,7 +89,7 @@ def leave(code: int, why: str = "", error: BaseException | None = None, known: b
             _presence.fail(why, code, patience)
     if error is not None:
         traceback.print_exception(error)
-    _say(why)
+    last_word.say(why and f"pretrain: {why}")
     if _presence is not None and known:
         _presence.wait()
     _exit(code)
@@ -125,15 +126,10 @@ def _end(why: str, code: int) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
     try:
         with tqdm.external_write_mode(sys.stderr):  # without a progress bar
-            _say(why)
+            last_word.say(f"pretrain: {why}")
             _exit(code)  # in here: at its end the bar would be drawn again
     finally:  # also where nobody reads what is said any more
         _exit(code)
-
-
-def _say(why: str) -> None:
-    if why:
-        print(f"pretrain: {why}", file=sys.stderr)
 
 
 def _exit(code: int) -> NoReturn:
