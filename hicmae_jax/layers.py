@@ -46,6 +46,19 @@ def layer_norm(dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, use_fast_variance=False, name=name)
 
 
+@jax.checkpoint
+def gelu(x: jax.Array) -> jax.Array:
+    """x Φ(x), exactly; of it the backward pass keeps `x` alone.
+
+    Left to itself JAX keeps Φ(x) and its slope too, which for the decoders is more to write and read than
+    computing both again: see `docs/scale.md`.
+
+    Args:
+        x: of any shape.
+    """
+    return jax.nn.gelu(x, approximate=False)
+
+
 def remat(block: type[nn.Module], policy: str, prevent_cse: bool = True) -> type[nn.Module]:
     """The block with a rule for what its backward pass recomputes.
 
@@ -176,7 +189,7 @@ class Mlp(nn.Module):
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
         hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.init, name="fc1")(x)
-        hidden = jax.nn.gelu(at_home(hidden), approximate=False)
+        hidden = gelu(at_home(hidden))
         return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="fc2")(hidden))
 
 
