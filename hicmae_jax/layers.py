@@ -48,7 +48,7 @@ def layer_norm(dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
 
 @jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """x Φ(x), exactly; of it the backward pass keeps `x` alone.
+    """GELU, x Φ(x), exact; of it the backward pass keeps `x` alone.
 
     Left to itself JAX keeps Φ(x) and its slope too, which for the decoders is more to write and read than
     computing both again: see `docs/scale.md`.

@@ -281,6 +281,7 @@ PLAIN = {
         ({"start": "%y"}, None),
         ({"test": "compare(%i, %n), direction=LT", "kept": "%next"}, None),  # a bound that moves
         ({"test": "compare(%i, %ten), direction=NE"}, None),
+        ({"test": "compare(%ten, %i), direction=LE"}, None),
         ({"test": "custom-call(%i, %ten)"}, None),
     ],
 )

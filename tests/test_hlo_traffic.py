@@ -89,8 +89,14 @@ def test_padding_and_on_chip_memory_are_apart():
             f"{A} all-gather-done(%s)",
             Moved(PIECE + ARRAY, 0, PIECE + ARRAY),
         ),
+        # Alone among them it does not have its operands in its type.
+        (
+            f"{A} all-reduce-start(%a), to_apply=%add",
+            f"{A} all-reduce-done(%s)",
+            Moved(2 * ARRAY, 0, 2 * ARRAY),
+        ),
     ],
-    ids=["copy", "slice", "message"],
+    ids=["copy", "slice", "message", "sum"],
 )
 def test_what_begins_and_ends_is_counted_once(start, done, expected):
     assert moved([f"%s = {start}", f"%d = {done}"]) == expected
@@ -145,6 +151,10 @@ def test_an_update_of_what_is_not_an_operand_writes_it_all():
 
 def test_an_update_whose_result_is_read_is_read_whole():
     assert one(A, UPDATE, f"ROOT %o = {A} negate(%u)") == 2 * ARRAY + PIECE
+
+
+def test_an_array_that_is_put_into_itself_is_read():
+    assert one(A, f"ROOT %u = {A} dynamic-update-slice(%x, %x, %z, %z)") == 2 * ARRAY
 
 
 def test_a_fusion_may_have_several_results():
@@ -232,7 +242,9 @@ def test_a_loop_of_unknown_turns_is_named_and_counted_once():
     ["branch_computations={%one, %two}", "true_computation=%one, false_computation=%two", "one, two swapped"],
 )
 def test_of_a_conditional_the_branch_that_moves_most_counts(branches):
-    small = ("one", X, f"ROOT %r = {P} slice(%x), slice={{[0:8], [0:128]}}")
+    steps = [f"%n{step} = {R} negate(%s)" for step in range(3)]  # more of them, and of less
+    row = f"%s = {R} slice(%x), slice={{[0:1], [0:128]}}"
+    small = ("one", X, row, *steps, f"ROOT %r = {P} slice(%x), slice={{[0:8], [0:128]}}")
     large = ("two", X, f"%n = {A} negate(%x)", f"ROOT %r = {P} slice(%n), slice={{[0:8], [0:128]}}")
     if branches == "one, two swapped":
         branches = "branch_computations={%two, %one}"
@@ -247,6 +259,8 @@ def test_calls_are_followed_asynchronous_ones_too():
     assert main([f"%r = {A} call(%a), to_apply=%f"], body) == 2 * ARRAY
     entry = [f"%s = (({A}), {A}) call-start(%a), to_apply=%g", f"%d = {A} call-done(%s)"]
     assert main(entry, body, offload) == 2 * ARRAY
+    entry = [f"%s = (({A}), {A}) async-start(%a), calls=%f", f"%u = (({A}), {A}) async-update(%s)"]
+    assert main([*entry, f"%d = {A} async-done(%u)"], body) == 2 * ARRAY
 
 
 # --- Messages -----------------------------------------------------------------------------------------------

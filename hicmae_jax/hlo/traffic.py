@@ -30,8 +30,6 @@ COLLECTIVES = (
     "collective-broadcast",
     "ragged-all-to-all",
 )
-UNKNOWN_CYCLES = 2**50
-"""The compiler writes a number of this size where it has no estimate."""
 
 # Custom calls that compute nothing: buffers, neighbours taken for one array, promises about indices.
 NOTHING = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
@@ -78,7 +76,6 @@ class Executed:
         times: how often it runs.
         moved: bytes each time.
         flops: floating-point operations of matrix products, each time.
-        cycles: the compiler's estimate, each time; 0 where it gives none.
         collectives: messages to other chips: the instruction itself, or those inside a fusion, with where
             they stand.
         asynchronous: whether those run beside other instructions.
@@ -88,7 +85,6 @@ class Executed:
     times: int
     moved: Moved
     flops: int
-    cycles: int
     collectives: tuple[tuple[Instruction, Computation], ...] = ()
     asynchronous: bool = False
 
@@ -153,7 +149,6 @@ class Walk:
             times,
             self._moved(instruction, computation),
             flops,
-            _cycles(instruction),
             tuple(messages),
             beside or begins(instruction),
         )
@@ -297,12 +292,6 @@ def _sized(whole: Instruction, part: Shape) -> Moved:
     """A part of an array, in the memory where that lies."""
     shape = whole.shapes[0]
     return moved(shape, min(1.0, part.elements / max(1, shape.elements)))
-
-
-def _cycles(instruction: Instruction) -> int:
-    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.rest)
-    cycles = int(found[1]) if found else 0
-    return cycles if cycles < UNKNOWN_CYCLES else 0
 
 
 def _kernel_flops(instruction: Instruction) -> int:
