@@ -22,7 +22,8 @@ def environment(compiled: Path, devices: int, **variables: str) -> dict[str, str
     """Of a process with so many devices that keeps what it compiles where others of its kind find it."""
     mine = {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # Compiled as the tests' own processes do, for the same reason.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
     }
     return os.environ | mine | variables

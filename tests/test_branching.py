@@ -9,12 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import branching, optim, pretrain
+from hicmae_jax import branching, optim
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import Checkpoints
 from tests import shrunk
 from tests.clips import tree
+from tests.several_hosts import environment, finish, start
 from tests.small_runs import lines_without_times
+from tests.test_resume import last_state
 
 DATA = {"data/dev": "0f0f"}
 # Stable until step 32 of 40, where a run of 20 decays from step 16 on.
@@ -145,19 +147,27 @@ def test_updates_of_a_branch_are_those_of_a_run_of_its_length(kind):
 @pytest.mark.slow
 def test_a_real_branch_ends_as_the_run_that_had_its_length_from_the_start(tmp_path):
     data = shrunk.write_clips(tmp_path / "set")
-    long, short = (shrunk.config(data, **settings | {"checkpoint__keep": 99}) for settings in (LONG, SHORT))
 
-    def run(config, name, **choices):
-        return pretrain.run(config, tmp_path / name, show_progress=False, **choices)
+    def run(name, *options, **settings):
+        arguments = shrunk.arguments(data, tmp_path / name, checkpoint__keep=99, **settings)
+        process = start([*arguments, *options], environment(tmp_path / "compiled", 1))
+        ((code, out, err),) = finish([process])
+        assert code == 0, err
+        return out
 
-    run(long, "long")
-    whole = run(short, "whole")
-    branched = run(short, "branched", branch=Branch(str(tmp_path / "long"), 16))
-    jax.tree.map(np.testing.assert_array_equal, branched, whole)
+    branch = (f"--branch_from={tmp_path / 'long'}", "--branch_step=16")
+    run("long", **LONG)
+    run("whole", **SHORT)
+    assert "going on    from step 16 of 20" in run("branched", *branch, **SHORT)
+    states = [last_state(tmp_path / name, data, **SHORT) for name in ("branched", "whole")]
+    assert states[0][0] == 20
+    jax.tree.map(np.testing.assert_array_equal, *states)
     lines = lines_without_times(tmp_path / "whole")
     assert lines_without_times(tmp_path / "branched") == [line for line in lines if line["step"] > 16]
     assert "branched from" in (tmp_path / "branched/events.jsonl").read_text().splitlines()[0]
     # Not because nothing has been learnt, or the rates were the same.
     assert lines_without_times(tmp_path / "long")[19]["rate"] > lines[19]["rate"]
     # The same command again goes on as any run does: this one is finished.
-    assert run(short, "branched", branch=Branch(str(tmp_path / "long"), 16)) is None
+    before = tree(tmp_path / "branched")
+    assert "finished    already" in run("branched", *branch, **SHORT)
+    assert tree(tmp_path / "branched") == before

@@ -14,6 +14,7 @@ from hicmae_jax import pretrain, sharding
 from hicmae_jax.checkpoints import Checkpoints
 from tests import shrunk
 from tests.processes import start_module, wait_until
+from tests.several_hosts import environment
 from tests.small_runs import lines_without_times
 from tests.test_model import assert_trees_close
 
@@ -31,14 +32,12 @@ def compiled(tmp_path_factory):
 
 
 @pytest.fixture
-def start(data, compiled, monkeypatch):
+def start(data, compiled):
     """(directory, devices, settings) → a process that trains."""
-    jax.devices()  # this process's, before the flags for others
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
 
     def started(directory, devices, **settings):
-        monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
-        return start_module("launch.pretrain", *shrunk.arguments(data, directory, **settings))
+        command = shrunk.arguments(data, directory, **settings)
+        return start_module("launch.pretrain", *command, env=environment(compiled, devices))
 
     return started
 

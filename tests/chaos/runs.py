@@ -88,7 +88,6 @@ class Run:
         """Give the command on all hosts but those absent, with changes to it on the last one."""
         port = free_port()
         given = environment(self._compiled, 1)
-        given["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
         started = []
         for host in range(self._hosts):
             settings = self._settings | (changes if host == self._hosts - 1 else {})
