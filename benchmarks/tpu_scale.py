@@ -88,7 +88,7 @@ def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield (
             f"| {of['size']} | {of['topology']} | {of['batch']:,} | {of['fsdp']} | "
             f"{memory['total'] / GIB:.1f} | {memory['share']:.0%} | {of['temp_bytes_per_clip'] / MB:.0f} | "
-            f"{of['hbm_bytes_per_clip'] / MB:.0f} ({of['hbm_padded_bytes_per_clip'] / MB:.0f}) | "
+            f"{of['hbm_bytes_per_clip'] / MB:,.0f} ({of['hbm_padded_bytes_per_clip'] / MB:,.0f}) | "
             f"{of['flops_per_clip'] / 1e9:.1f} | {of['analytic_flops_per_clip'] / 1e9:.1f} | "
             f"{least * 1e3:.0f} | {roofline['bound']} |"
         )
@@ -109,10 +109,11 @@ def message_seconds(figures: Mapping[str, Any]) -> float:
 def scaling_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A line a step: messages, what they cost at most, what hosts must deliver."""
     yield (
-        "| size | chips | sent in a step, MB | of it beside other work | ms for all | beside a step of, ms | "
-        "weak scaling, no overlap | clips/s a chip, at most | cores a host | GB/s a host |"
+        "| size | chips | batch | sent in a step, MB | of it beside other work | ms for all | "
+        "beside a step of, ms | weak scaling, no overlap | clips/s a chip, at most | cores a host | "
+        "GB/s a host |"
     )
-    yield "|" + "---|" * 10
+    yield "|" + "---|" * 11
     for of in all_figures:
         roofline = of["roofline"]
         least = max(roofline["memory_seconds"], roofline["arithmetic_seconds"])
@@ -121,9 +122,8 @@ def scaling_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         rate = of["clips_per_chip"] / (least + seconds)
         hosted = rate * HOST_CHIPS[of["topology"].partition(":")[0]]
         yield (
-            f"| {of['size']} | {of['topology']} | {sent / MB:.0f} | {beside / sent:.0%} | "
-            f"{seconds * 1e3:.1f} | "
-            f"{least * 1e3:.0f} | {least / (least + seconds):.0%} | {rate:,.0f} | "
+            f"| {of['size']} | {of['topology']} | {of['batch']:,} | {sent / MB:,.0f} | {beside / sent:.0%} | "
+            f"{seconds * 1e3:.1f} | {least * 1e3:.0f} | {least / (least + seconds):.0%} | {rate:,.0f} | "
             f"{hosted / SAMPLES_A_CORE:.0f} | {hosted * MB_A_SAMPLE / 1e3:.1f} |"
         )
 

@@ -1,0 +1,93 @@
+"""The tables of docs/scale.md: their lines are computed from figures as stated there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tpu_scale
+from hicmae_jax import run_config
+from hicmae_jax.chips import CHIPS
+
+CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
+DOCS = (Path(__file__).parents[1] / "docs/scale.md").read_text()
+
+
+def figures(*messages):
+    return {
+        "chip": "TPU v5 lite",
+        "topology": "v5e:16x16",
+        "size": "B",
+        "batch": 16_384,
+        "fsdp": 2,
+        "clips_per_chip": 64,
+        "temp_bytes_per_clip": 64e6,
+        "hbm_bytes_per_clip": 400e6,
+        "hbm_padded_bytes_per_clip": 1440e6,
+        "flops_per_clip": 94e9,
+        "analytic_flops_per_clip": 86e9,
+        "hbm_per_chip": {"total": 5.25 * 2**30, "share": 1 / 3},
+        "roofline": {"memory_seconds": 0.03, "arithmetic_seconds": 0.02, "bound": "memory"},
+        "collectives": [
+            {"kind": kind, "total": total, "asynchronous": beside} for kind, total, beside in messages
+        ],
+    }
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_step_is_a_line():
+    header, rule, line = map(cells, tpu_scale.steps_table([figures()]))
+    assert dict(zip(header, line, strict=True)) == {
+        "size": "B",
+        "chips": "v5e:16x16",
+        "batch": "16,384",
+        "fsdp": "2",
+        "memory a chip, GiB": "5.2",
+        "of it": "33%",
+        "temporaries, MB a clip": "64",
+        "traffic, MB a clip": "400 (1,440)",
+        "GFLOP a clip": "94.0",
+        "the model's": "86.0",
+        "least ms a step": "30",
+        "bound by": "memory",
+    }
+    assert len(rule) == len(header)
+
+
+def test_a_sum_crosses_the_links_twice_and_what_is_gathered_once():
+    one = tpu_scale.message_seconds(figures(("all-gather", 1e9, False)))
+    assert one == pytest.approx(1e9 / (CHIP.links / 2))
+    assert tpu_scale.message_seconds(figures(("all-reduce", 1e9, False))) == pytest.approx(2 * one)
+    both = figures(("all-reduce", 1e9, False), ("reduce-scatter", 1e9, True))
+    assert tpu_scale.message_seconds(both) == pytest.approx(3 * one)
+
+
+def test_scaling_is_the_step_beside_its_messages():
+    links = CHIP.links / 2
+    of = figures(("all-gather", 0.006 * links, True), ("all-reduce", 0.002 * links, False))
+    header, rule, line = map(cells, tpu_scale.scaling_table([of]))
+    found = dict(zip(header, line, strict=True))
+    assert len(rule) == len(header)
+    assert found["of it beside other work"] == "75%"
+    assert (found["ms for all"], found["beside a step of, ms"]) == ("10.0", "30")
+    assert found["weak scaling, no overlap"] == "75%"
+    assert found["clips/s a chip, at most"] == "1,600"
+    # 8 chips, 603 samples a second of each core, 0.7 MB a sample.
+    assert (found["cores a host"], found["GB/s a host"]) == ("21", "9.0")
+
+
+def test_every_step_of_the_command_is_in_both_tables_of_the_guide():
+    expected = sorted((case.size, case.topology, f"{case.batch:,}") for case in tpu_scale.CASES)
+    for table in (tpu_scale.steps_table, tpu_scale.scaling_table):
+        (header,) = [line for line in DOCS.splitlines() if line == next(table([]))]
+        rows = DOCS.split(header)[1].split("\n\n")[0].splitlines()[2:]
+        assert sorted(tuple(cells(row)[:3]) for row in rows) == expected
+
+
+def test_the_guide_names_settings_that_exist():
+    named = set(re.findall(r"--config\.([\w.]*\w)", DOCS))
+    assert len(named) >= 7
+    assert named <= set(run_config.settings())
