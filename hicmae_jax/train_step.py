@@ -48,12 +48,7 @@ def pretrain_apart(
 ) -> Apart:
     """The same loss in two parts, for micro-batches that have the negatives of the whole batch.
 
-    Args:
-        model: the pre-training model.
-        preprocess: augmentation and masks.
-        loss: the objective's choices.
-        seed: of augmentation and masks, the same throughout a run.
-        mesh: where batches lie.
+    Arguments as for `pretrain_terms`.
     """
 
     def features(params: Any, batch: Batch, step: jax.Array) -> Levels:
