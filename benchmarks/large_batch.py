@@ -29,7 +29,7 @@ from data_pipeline.fixed_clips import FixedClips
 from hicmae_jax import optim, pretrain, run_config
 from hicmae_jax.checkpoints import load_parameters
 from hicmae_jax.evaluation.held_out import HeldOut
-from hicmae_jax.metrics import read_metrics
+from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.run_config import RunConfig
 
 FLAGS = flags.FLAGS

@@ -8,7 +8,7 @@ import collections
 import statistics
 from collections.abc import Sequence
 
-from hicmae_jax.events import Events
+from hicmae_jax.logs.events import Events
 
 WINDOW = 100
 """Losses that a loss is compared with."""

@@ -44,17 +44,17 @@ from hicmae_jax import (
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
-from hicmae_jax.events import Events, say
 from hicmae_jax.initialisation import initialiser, parameter_key
 from hicmae_jax.interruption import Interruption, Stopped
-from hicmae_jax.metrics import REMEDY, MetricsLog, check_on_disk
+from hicmae_jax.logs.events import Events, say
+from hicmae_jax.logs.metrics import REMEDY, MetricsLog, check_on_disk
+from hicmae_jax.logs.versions import versions
 from hicmae_jax.model import HiCMAE
 from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
 from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Intervals, TrainStep, Work, train
 from hicmae_jax.train_state import TrainState
-from hicmae_jax.versions import versions
 from hicmae_jax.watchdog import Watchdog
 
 CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from hicmae_jax.checkpoints import Checkpoints, Record
 from hicmae_jax.chips import peak_flops
 from hicmae_jax.interruption import Stopped
-from hicmae_jax.metrics import MetricsLog
+from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.supervision import StepInFlight, Supervision
 from hicmae_jax.train_state import TrainState
 

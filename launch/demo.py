@@ -18,7 +18,8 @@ from typing import Any
 
 from absl import app, flags
 
-from hicmae_jax import metrics, typed_settings
+from hicmae_jax import typed_settings
+from hicmae_jax.logs import metrics
 from launch import config_flag, demo_report
 from launch.demo_stages import Finished, Stage, StageError, run
 

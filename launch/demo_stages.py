@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hicmae_jax import checkpoints, metrics
+from hicmae_jax import checkpoints
+from hicmae_jax.logs import metrics
 
 DONE = "stages.json"
 """Marks a directory as a demo's and says what has been done in it."""

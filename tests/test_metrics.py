@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from hicmae_jax.events import Events
-from hicmae_jax.metrics import MetricsLog, read_metrics
+from hicmae_jax.logs.events import Events
+from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 
 
 def events_in(run):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hicmae_jax.events import Events
+from hicmae_jax.logs.events import Events
 from hicmae_jax.number_guard import ENOUGH, NumberGuard
 
 CLIPS = [7, 3]

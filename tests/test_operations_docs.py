@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from configs import pretrain as recipe
-from hicmae_jax import checkpoints, deadline, events, heartbeats, metrics, pretrain, resuming, run_config
+from hicmae_jax import checkpoints, deadline, heartbeats, pretrain, resuming, run_config
 from hicmae_jax.agreement import SECONDS_TO_SEE
 from hicmae_jax.interruption import EXIT_CODES, GRACE_SECONDS
+from hicmae_jax.logs import events, metrics
 from launch import presence
 from tests.small_sets import write_set
 

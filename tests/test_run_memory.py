@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hicmae_jax import pretrain
-from hicmae_jax.metrics import MetricsLog, read_metrics
+from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from tests import shrunk
 from tests.test_input_soak import growth, resident_bytes
 

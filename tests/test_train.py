@@ -15,9 +15,9 @@ from hicmae_jax import sharding
 from hicmae_jax import train as loop
 from hicmae_jax.checkpoints import Checkpoints
 from hicmae_jax.chips import peak_flops
-from hicmae_jax.events import Events
 from hicmae_jax.interruption import Interruption, Stopped
-from hicmae_jax.metrics import MetricsLog, read_metrics
+from hicmae_jax.logs.events import Events
+from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Clock, Intervals, Work

@@ -10,7 +10,7 @@ import jax
 import orbax.checkpoint
 import pytest
 
-from hicmae_jax import versions
+from hicmae_jax.logs import versions
 
 SOURCE = Path(versions.__file__)
 

@@ -36,7 +36,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Every loss term, in training and on held-out clips, retrieval and the learning rate, by step.
 
     Args:
-        lines: of `metrics.jsonl`, as `hicmae_jax.metrics.read_metrics` gives them.
+        lines: of `metrics.jsonl`, as `hicmae_jax.logs.metrics.read_metrics` gives them.
 
     Raises:
         ValueError: none of the lines holds any of the curves.

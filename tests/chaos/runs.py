@@ -12,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from hicmae_jax import checkpoint_reader
-from hicmae_jax.metrics import FILE, read_metrics
+from hicmae_jax.logs.metrics import FILE, read_metrics
 from tests import shrunk
 from tests.processes import start_module, wait_until
 from tests.several_hosts import environment, free_port
