@@ -22,9 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from hicmae_jax import agreement, checkpoint_reader, checkpoint_seal
+from hicmae_jax import checkpoint_reader, checkpoint_seal
 from hicmae_jax.checkpoint_reader import RECORD, STATE
 from hicmae_jax.checkpoint_writer import MARKS, Writer
+from hicmae_jax.hosts import agreement
 
 DIRECTORY, DAMAGED = "checkpoints", "damaged_checkpoints"
 # Parameters are read on their own, by this name of the train state's field.

@@ -30,20 +30,11 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import (
-    accumulation,
-    agreement,
-    branching,
-    costs,
-    optim,
-    resuming,
-    sharding,
-    train_state,
-    train_step,
-)
+from hicmae_jax import accumulation, branching, costs, optim, resuming, sharding, train_state, train_step
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
+from hicmae_jax.hosts import agreement
 from hicmae_jax.initialisation import initialiser, parameter_key
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.logs.events import Events, say

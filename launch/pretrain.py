@@ -17,7 +17,8 @@ from typing import NoReturn
 import jax
 from absl import flags, logging
 
-from launch import config_flag, hosts, lasting_output
+from hicmae_jax.hosts import connect
+from launch import config_flag, lasting_output
 
 FLAGS = flags.FLAGS
 
@@ -50,14 +51,15 @@ def main(argv: list[str]) -> NoReturn:
         jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
     # XLA would take SIGTERM for itself, and Ctrl-C not.
     jax.config.update("jax_enable_preemption_service", False)
-    from hicmae_jax import agreement, pretrain, run_config
+    from hicmae_jax import pretrain, run_config
     from hicmae_jax.branching import Branch
+    from hicmae_jax.hosts import agreement
     from hicmae_jax.interruption import EXIT_CODES, Interruption, Stopped
 
     lasting_output.install()
     try:
         interruption = Interruption().__enter__()  # for good: `leave` ends the process
-        hosts.connect()
+        connect.connect()
         platform = _platform()
         with agreement.together():
             config = run_config.from_config_dict(FLAGS.config, platform)
@@ -67,16 +69,16 @@ def main(argv: list[str]) -> NoReturn:
         pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption, branch=branch)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
-        hosts.leave(1, "the devices or JAX have failed, see above", error)
+        connect.leave(1, "the devices or JAX have failed, see above", error)
     except agreement.RefusedError as error:
-        hosts.leave(1, str(error), known=True)
+        connect.leave(1, str(error), known=True)
     except (ValueError, OSError, RuntimeError) as error:
-        hosts.leave(1, str(error))
+        connect.leave(1, str(error))
     except Stopped as stopped:
-        hosts.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
+        connect.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
     except Exception as error:
-        hosts.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
-    hosts.leave(0, known=True)
+        connect.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
+    connect.leave(0, known=True)
 
 
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -102,6 +104,6 @@ def _platform() -> str:
 
 if __name__ == "__main__":
     define_flags()
-    hosts.define_flags()
-    flags.adopt_module_key_flags(hosts)  # for --help
+    connect.define_flags()
+    flags.adopt_module_key_flags(connect)  # for --help
     config_flag.run(main)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hicmae_jax import agreement
+from hicmae_jax.hosts import agreement
 
 
 @pytest.fixture

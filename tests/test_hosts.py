@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from launch import hosts
+from hicmae_jax.hosts import connect
 from tests import shrunk
 from tests.processes import wait_until
 from tests.several_hosts import environment, finish, free_port, start, start_hosts
@@ -50,7 +50,7 @@ def given(monkeypatch):
 
     def give(**flags):
         nothing = {"distributed": False, "coordinator": None, "processes": None, "process": None}
-        monkeypatch.setattr(hosts, "FLAGS", SimpleNamespace(**nothing | {"wait_for_hosts": 1} | flags))
+        monkeypatch.setattr(connect, "FLAGS", SimpleNamespace(**nothing | {"wait_for_hosts": 1} | flags))
 
     return give
 
@@ -79,14 +79,14 @@ def test_a_cluster_says_who_its_processes_are(given, monkeypatch, cluster, host)
     for name, value in cluster(1).items():
         monkeypatch.setenv(name, value)
     given(distributed=True)
-    assert hosts._find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
+    assert connect._find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
 
 
 def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeypatch):
     for name, value in slurm(1).items():
         monkeypatch.setenv(name, value)
     given()
-    assert hosts._find() is None
+    assert connect._find() is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeyp
 def test_flags_that_do_not_go_together_are_refused(given, flags, message):
     given(**flags)
     with pytest.raises(ValueError, match=message):
-        hosts.connect()
+        connect.connect()
 
 
 # --- Beginning ----------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ import pytest
 
 from configs import pretrain as recipe
 from hicmae_jax import checkpoints, deadline, heartbeats, pretrain, resuming, run_config
-from hicmae_jax.agreement import SECONDS_TO_SEE
+from hicmae_jax.hosts import liveness
+from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.interruption import EXIT_CODES, GRACE_SECONDS
 from hicmae_jax.logs import events, metrics
-from launch import presence
 from tests.small_sets import write_set
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ JOINT = r"[:;,] +"
 """Between the parts of a message that are made in different places."""
 
 DOCUMENTED_IN_FULL = (
-    *("launch/roll_call.py", "launch/presence.py", "data_pipeline/worker_batches.py"),
+    *("hicmae_jax/hosts/rendezvous.py", "hicmae_jax/hosts/liveness.py", "data_pipeline/worker_batches.py"),
     *("data_pipeline/prepared_set.py", "data_pipeline/fixed_clips.py"),
     *(
         f"hicmae_jax/{name}.py"
@@ -172,8 +172,8 @@ def test_no_message_is_left_out(file):
 def test_the_exit_codes_are_those_of_the_program():
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS, re.M)}
     assert told == {0, 1, deadline.EXIT_CODE, *EXIT_CODES.values(), 128 + signal.SIGTERM}
-    assert EXIT_CODES[signal.SIGTERM] == presence.GONE
-    assert re.search(rf"^\| {presence.GONE} \| stopped by SIGTERM, and the state is saved", DOCS, re.M)
+    assert EXIT_CODES[signal.SIGTERM] == liveness.GONE
+    assert re.search(rf"^\| {liveness.GONE} \| stopped by SIGTERM, and the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {EXIT_CODES[signal.SIGINT]} \| stopped by Ctrl-C; the state is saved", DOCS, re.M)
     assert re.search(rf"^\| {deadline.EXIT_CODE} \| no progress", DOCS, re.M)
 
@@ -206,7 +206,7 @@ def test_what_may_change_when_a_run_goes_on_is_what_the_program_lets_change():
 
 
 def test_the_times_are_those_of_the_program():
-    vanished = presence.PROBE_AFTER + presence.PROBE_EVERY * presence.PROBES
+    vanished = liveness.PROBE_AFTER + liveness.PROBE_EVERY * liveness.PROBES
     assert f"vanishes after {vanished} s" in DOCS
     assert f"must see within {SECONDS_TO_SEE:.0f} s" in DOCS
     assert f"within {GRACE_SECONDS:.0f} s, on all hosts with the same code" in DOCS

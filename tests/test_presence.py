@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from launch import roll_call
+from hicmae_jax.hosts import rendezvous
 from tests.several_hosts import free_port
 
 NAME = socket.gethostname()
@@ -31,9 +31,9 @@ class Hosts:
             self.last[host], self.codes[host] = line, code
 
         if host == 0:
-            member = roll_call.answer(self.port, count, seconds, ended)
+            member = rendezvous.answer(self.port, count, seconds, ended)
         else:
-            member = roll_call.call(f"localhost:{self.port}", host, count, seconds, ended)
+            member = rendezvous.call(f"localhost:{self.port}", host, count, seconds, ended)
         self.members.append(member)
         return member
 
@@ -156,12 +156,12 @@ def test_the_port_is_free_again_for_jax(hosts):
 @pytest.mark.parametrize("address", ["localhost", "localhost:", ":80", "localhost:http", "localhost:70000"])
 def test_an_address_without_host_or_port_is_refused(address):
     with pytest.raises(ValueError, match=f"'{address}' is not HOST:PORT"):
-        roll_call.split_address(address)
+        rendezvous.split_address(address)
 
 
 def test_an_address_may_be_of_either_family():
-    assert roll_call.split_address("node1:80") == ("node1", 80)
-    assert roll_call.split_address("[fe80::1]:80") == ("fe80::1", 80)
+    assert rendezvous.split_address("node1:80") == ("node1", 80)
+    assert rendezvous.split_address("[fe80::1]:80") == ("fe80::1", 80)
 
 
 # --- Watching over each other -------------------------------------------------------------------------------

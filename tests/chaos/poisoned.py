@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from launch import config_flag, hosts, pretrain
+from hicmae_jax.hosts import connect
+from launch import config_flag, pretrain
 
 
 def main(argv: list[str]) -> int:
@@ -28,5 +29,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_list("poison", [], "Steps, counted from 0.")
     pretrain.define_flags()
-    hosts.define_flags()
+    connect.define_flags()
     config_flag.run(main)

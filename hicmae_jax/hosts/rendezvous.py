@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hicmae_jax.agreement import hosts
-from launch.presence import Connection, Presence
+from hicmae_jax.hosts.agreement import hosts
+from hicmae_jax.hosts.liveness import Connection, Presence
 
 SECONDS_TO_REPLY = 10
 """How much longer than its own time a host waits for the first one's verdict."""

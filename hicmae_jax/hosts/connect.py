@@ -12,8 +12,8 @@ from absl import flags
 from jax._src.clusters import ClusterEnv
 from tqdm import tqdm
 
-from launch import last_word, roll_call
-from launch.presence import Presence
+from hicmae_jax.hosts import final_message, rendezvous
+from hicmae_jax.hosts.liveness import Presence
 
 FLAGS = flags.FLAGS
 
@@ -61,10 +61,10 @@ def connect() -> None:
     if count > 1:
         seconds = FLAGS.wait_for_hosts
         if number == 0:
-            _presence = roll_call.answer(roll_call.split_address(address)[1], count, seconds, _end)
+            _presence = rendezvous.answer(rendezvous.split_address(address)[1], count, seconds, _end)
         else:
-            _presence = roll_call.call(address, number, count, seconds, _end)
-            last_word.before_an_abort()  # by JAX, when the first process is gone
+            _presence = rendezvous.call(address, number, count, seconds, _end)
+            final_message.before_an_abort()  # by JAX, when the first process is gone
     jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=SECONDS_FOR_JAX)
 
 
@@ -89,7 +89,7 @@ def leave(code: int, why: str = "", error: BaseException | None = None, known: b
             _presence.fail(why, code, patience)
     if error is not None:
         traceback.print_exception(error)
-    last_word.say(why and f"pretrain: {why}")
+    final_message.say(why and f"pretrain: {why}")
     if _presence is not None and known:
         _presence.wait()
     _exit(code)
@@ -105,7 +105,7 @@ def _find() -> tuple[str, int, int] | None:
     if FLAGS.process >= FLAGS.processes:
         raise ValueError(f"--process={FLAGS.process} is not below --processes={FLAGS.processes}")
     try:
-        roll_call.split_address(FLAGS.coordinator)
+        rendezvous.split_address(FLAGS.coordinator)
     except ValueError as error:
         raise ValueError(f"--coordinator={error}") from None
     return by_hand
@@ -126,7 +126,7 @@ def _end(why: str, code: int) -> None:
     """End the process from another thread: the main one may wait for ever for a host that is gone."""
     try:
         with tqdm.external_write_mode(sys.stderr):  # without a progress bar
-            last_word.say(f"pretrain: {why}")
+            final_message.say(f"pretrain: {why}")
             _exit(code)  # in here: at its end the bar would be drawn again
     finally:  # also where nobody reads what is said any more
         _exit(code)
