@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipeline import log_mel as kaldi
-from hicmae_jax.config import MaskConfig, ModelConfig
-from hicmae_jax.masking import TokenMask, draw_mask
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.masking import TokenMask, draw_mask
 
 CROP_SCALES = (1.0, 0.875, 0.75, 0.66)
 """Crop sides as shares of the stored side: 160, 140, 120 and 105 pixels of 160."""

@@ -30,17 +30,18 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import accumulation, branching, costs, optim, resuming, sharding, train_state, train_step
+from hicmae_jax import accumulation, branching, optim, resuming, sharding, train_state, train_step
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
-from hicmae_jax.initialisation import initialiser, parameter_key
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import REMEDY, MetricsLog, check_on_disk
 from hicmae_jax.logs.versions import versions
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import flops as costs
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
 from hicmae_jax.supervision import Supervision

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from hicmae_jax import costs, pretrain, sharding
+from hicmae_jax import pretrain, sharding
 from hicmae_jax.ahead_of_time import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
+from hicmae_jax.model import flops as costs
 from hicmae_jax.run_config import RunConfig
 
 MARGIN = 0.8

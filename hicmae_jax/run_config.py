@@ -15,8 +15,9 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from data_pipeline.pipeline import PipelineConfig
-from hicmae_jax import masking, sizes, typed_settings
-from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax import typed_settings
+from hicmae_jax.model import masking, sizes
+from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
 from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least

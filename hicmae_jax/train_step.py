@@ -9,8 +9,8 @@ import optax
 
 from hicmae_jax import objective
 from hicmae_jax.accumulation import Apart, Batch, Gradient, LossAndTerms
-from hicmae_jax.config import LossConfig
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import Levels, pretrain_loss
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
 from hicmae_jax.sharding import replicated, traced_on

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import jax
 from absl import app, flags
 
-from hicmae_jax import config, costs, sizes
+from hicmae_jax.model import config, sizes
+from hicmae_jax.model import flops as costs
 
 FLAGS = flags.FLAGS
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.log_mel import ENERGY_FLOOR, MEAN, STANDARD_DEVIATION
-from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from tests.goldens import recipe
 
 # Quantity: (relative tolerance, magnitude below which the error is taken relative to this magnitude).

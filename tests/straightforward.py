@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax import layers, targets, tokens
-from hicmae_jax.config import LossConfig, ModelConfig
+from hicmae_jax import targets
+from hicmae_jax.model import layers, tokens
+from hicmae_jax.model.config import LossConfig, ModelConfig
 
 
 def dense(params, x):

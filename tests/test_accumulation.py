@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hicmae_jax import accumulation, contrastive, objective, pretrain, sharding
-from hicmae_jax.config import LossConfig
-from hicmae_jax.initialisation import initialiser
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.initialise import initialiser
 from tests import shrunk, tiny
 from tests.test_train_step import (
     assert_same_training,

@@ -11,7 +11,8 @@ import pytest
 from jax.experimental import topologies
 
 from configs import pretrain as recipe
-from hicmae_jax import ahead_of_time, costs, pretrain, room, run_config, topology
+from hicmae_jax import ahead_of_time, pretrain, room, run_config, topology
+from hicmae_jax.model import flops as costs
 from launch import aot
 from tests import tpu_compiler
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hicmae_jax import config, sizes
+from hicmae_jax.model import config, sizes
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 
 from hicmae_jax import run_config
-from hicmae_jax.config import LossConfig
+from hicmae_jax.model.config import LossConfig
 from launch import config_flag
 from tests.processes import start_module
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from configs import demo, pretrain
-from hicmae_jax import run_config, sizes
-from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax import run_config
+from hicmae_jax.model import sizes
+from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
 from hicmae_jax.schedules import warmup_cosine

@@ -10,10 +10,10 @@ import pytest
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
 from hicmae_jax import torch_weights
-from hicmae_jax.config import FinetuneConfig
 from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, level_features
 from hicmae_jax.evaluation.per_clip import PerClip
-from hicmae_jax.finetune_model import HiCMAEFinetune
+from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.preprocess import PreprocessConfig
 from tests import small_sets, tiny
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import layers, tokens
-from hicmae_jax.config import FinetuneConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
+from hicmae_jax.model import layers, tokens
+from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.torch_weights import stack_layers
 from tests import straightforward, tiny
 from tests.test_model import assert_trees_close

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax import sizes
-from hicmae_jax.config import FinetuneConfig, MaskConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import sizes
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.hicmae import HiCMAE
 from tests import tiny
 
 # Every kind of parameter, in more than one layer where there are stacks, and wide enough for statistics.
@@ -97,7 +97,7 @@ def test_layers_and_modalities_differ(pretrain_tree):
 
 
 def test_mask_tokens_follow_a_normal_cut_at_one_deviation():
-    from hicmae_jax.layers import truncated_normal
+    from hicmae_jax.model.layers import truncated_normal
 
     values = np.asarray(truncated_normal(0.02, 0.02)(jax.random.key(0), (100_000,)))
     assert np.abs(values).max() <= 0.02

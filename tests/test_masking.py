@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hicmae_jax import masking
+from hicmae_jax.model import masking
 
 VIDEO, AUDIO = (8, 100), (16, 8)
 

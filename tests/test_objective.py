@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import losses, objective, targets, tokens
-from hicmae_jax.config import LossConfig
-from hicmae_jax.model import PretrainOutput
+from hicmae_jax import losses, objective, targets
+from hicmae_jax.model import tokens
+from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.hicmae import PretrainOutput
 from tests.test_model import assert_trees_close
 
 RNG = np.random.default_rng(0)

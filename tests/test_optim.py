@@ -10,9 +10,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from hicmae_jax import optim, rules, schedules, sharding
-from hicmae_jax.config import FinetuneConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.hicmae import HiCMAE
 from tests import tiny
 
 

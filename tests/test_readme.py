@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hicmae_jax import run_config
-from hicmae_jax.config import FLOWS, FinetuneConfig
+from hicmae_jax.model.config import FLOWS, FinetuneConfig
 from launch import sizes
 from tests import small_sets
 

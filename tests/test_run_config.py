@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, config_dict
 from configs import pretrain
 from data_pipeline.pipeline import PipelineConfig
 from hicmae_jax import run_config, typed_settings
-from hicmae_jax.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
 from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig

@@ -19,11 +19,12 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain as recipe
-from hicmae_jax import pretrain, rules, run_config, sharding, sizes
+from hicmae_jax import pretrain, rules, run_config, sharding
 from hicmae_jax.hlo.collectives import collectives
 from hicmae_jax.hlo.program import parse
 from hicmae_jax.hlo.traffic import Walk
-from hicmae_jax.model import Encoder
+from hicmae_jax.model import sizes
+from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.sharding import DATA, FSDP
 from tests import tpu_compiler
 

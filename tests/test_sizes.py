@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from hicmae_jax import costs, sizes
-from hicmae_jax.config import FinetuneConfig, MaskConfig
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import flops as costs
+from hicmae_jax.model import sizes
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.hicmae import HiCMAE
 from launch import sizes as command
 from tests import tiny
 

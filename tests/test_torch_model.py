@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from hicmae_jax import objective, torch_model, torch_weights
-from hicmae_jax.config import FinetuneConfig, LossConfig, MaskConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.hicmae import HiCMAE
 from tests import golden_cases, published_names, tiny
 from tests.golden_torch import config_of, load_weights
 from tests.test_model import SWITCHES

@@ -8,9 +8,9 @@ import torch
 from flax.traverse_util import flatten_dict
 
 from hicmae_jax import checkpoint_files, torch_model, torch_weights
-from hicmae_jax.config import FinetuneConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.hicmae import HiCMAE
 from tests import published_names, tiny
 from tests.golden_torch import config_of
 

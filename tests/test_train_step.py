@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from hicmae_jax import accumulation, losses, pretrain, sharding, train_state, train_step
-from hicmae_jax.initialisation import initialiser, parameter_key
+from hicmae_jax.model.initialise import initialiser, parameter_key
 from tests import shrunk, tiny
 from tests.test_model import assert_trees_close
 

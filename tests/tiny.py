@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax import masking, sizes
-from hicmae_jax.config import MaskConfig, ModelConfig
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import masking, sizes
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.hicmae import HiCMAE
 
 # Masks that leave something on either side of 2 × 4 video and 2 × 2 audio tokens.
 MASKS = MaskConfig(video_ratio=0.5, audio_ratio=0.5)

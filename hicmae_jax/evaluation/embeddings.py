@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax import tokens
-from hicmae_jax.config import ModelConfig
-from hicmae_jax.model import Encoder
+from hicmae_jax.model import tokens
+from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
 
 

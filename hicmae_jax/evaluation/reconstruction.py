@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax import tokens
-from hicmae_jax.config import LossConfig, ModelConfig
-from hicmae_jax.masking import TokenMask
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import tokens
+from hicmae_jax.model.config import LossConfig, ModelConfig
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.masking import TokenMask
 from hicmae_jax.objective import masked_targets
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
 from hicmae_jax.targets import EPSILON

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.attention import attend
+from hicmae_jax.model.attention import attend
 
 Initializer = Callable[..., jax.Array]
 

@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax import tokens
-from hicmae_jax.config import ModelConfig
-from hicmae_jax.layers import (
+from hicmae_jax.model import tokens
+from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.layers import (
     Block,
     CrossBlock,
     Initializer,
@@ -20,7 +20,7 @@ from hicmae_jax.layers import (
     truncated_normal,
     xavier_uniform,
 )
-from hicmae_jax.masking import TokenMask
+from hicmae_jax.model.masking import TokenMask
 
 
 class PretrainOutput(NamedTuple):

@@ -10,7 +10,7 @@ of the paper's ten.
 
 from typing import Any
 
-from hicmae_jax.config import ModelConfig
+from hicmae_jax.model.config import ModelConfig
 
 # name: (encoder width, encoder heads, encoder depth, decoder width, decoder heads)
 SIZES: dict[str, tuple[int, int, int, int, int]] = {

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.config import FinetuneConfig, LossConfig, MaskConfig, ModelConfig
-from hicmae_jax.finetune_model import HiCMAEFinetune
-from hicmae_jax.masking import TokenMask
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.masking import TokenMask
 from hicmae_jax.objective import pretrain_loss
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax import costs
-from hicmae_jax.config import MaskConfig, ModelConfig
-from hicmae_jax.model import HiCMAE
+from hicmae_jax.model import flops as costs
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.hicmae import HiCMAE
 
 
 def parameter_key(seed: int) -> jax.Array:

@@ -6,7 +6,7 @@ any array exists.
 
 import dataclasses
 
-from hicmae_jax import masking
+from hicmae_jax.model import masking
 
 FLOWS = ("default", "raw-input", "video-first", "audio-first")
 SKIP_ORDERS = ("deepest-first", "shallowest-first")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax import pallas_attention
+from hicmae_jax.model import pallas_attention
 
 
 def attend(

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax import tokens
-from hicmae_jax.config import FinetuneConfig, ModelConfig
-from hicmae_jax.layers import Initializer, layer_norm, torch_uniform, truncated_normal, xavier_uniform
-from hicmae_jax.model import Encoder, FusionEncoder
+from hicmae_jax.model import tokens
+from hicmae_jax.model.config import FinetuneConfig, ModelConfig
+from hicmae_jax.model.hicmae import Encoder, FusionEncoder
+from hicmae_jax.model.layers import Initializer, layer_norm, torch_uniform, truncated_normal, xavier_uniform
 
 
 class FinetuneOutput(NamedTuple):

@@ -1,0 +1,1 @@
+"""The network: its sizes, layers, masks, parameters and arithmetic."""
