@@ -19,7 +19,8 @@ import numpy as np
 from absl import app, flags
 from jax.experimental import topologies
 
-from hicmae_jax import contrastive, sharding
+from hicmae_jax import contrastive
+from hicmae_jax.training import sharding
 
 LEVELS, WIDTH = 3, 512
 MIB = 2**20

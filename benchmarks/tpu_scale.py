@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from hicmae_jax.chips import CHIPS, Chip
+from hicmae_jax.training.chips import CHIPS, Chip
 
 _ROOT = flags.DEFINE_string("root", "runs/tpu_scale", "directory of the compiled steps' figures")
 _ONLY = flags.DEFINE_bool("only_tables", False, "compile nothing: tables of what is there")

@@ -30,7 +30,7 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import accumulation, branching, optim, resuming, sharding, train_state, train_step
+from hicmae_jax import branching, resuming
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
@@ -46,7 +46,11 @@ from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
 from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Intervals, TrainStep, Work, train
-from hicmae_jax.train_state import TrainState
+from hicmae_jax.training import accumulation, sharding
+from hicmae_jax.training import optimizer as optim
+from hicmae_jax.training import state as train_state
+from hicmae_jax.training import step as train_step
+from hicmae_jax.training.state import TrainState
 from hicmae_jax.watchdog import Watchdog
 
 CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"

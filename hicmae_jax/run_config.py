@@ -18,9 +18,9 @@ from data_pipeline.pipeline import PipelineConfig
 from hicmae_jax import typed_settings
 from hicmae_jax.model import masking, sizes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
-from hicmae_jax.optim import OptimizerConfig
 from hicmae_jax.preprocess import PreprocessConfig
 from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
+from hicmae_jax.training.optimizer import OptimizerConfig
 
 LARGEST_SEED = 2**32 - 1
 """JAX's keys wrap around beyond it."""

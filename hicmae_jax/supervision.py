@@ -16,7 +16,7 @@ import numpy as np
 
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.number_guard import NumberGuard
-from hicmae_jax.sharding import batch_sharding, replicated
+from hicmae_jax.training.sharding import batch_sharding, replicated
 from hicmae_jax.watchdog import Watchdog
 
 SAVE_FAILED = 1

@@ -16,11 +16,11 @@ import jax
 from tqdm import tqdm
 
 from hicmae_jax.checkpoints import Checkpoints, Record
-from hicmae_jax.chips import peak_flops
 from hicmae_jax.interruption import Stopped
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.supervision import StepInFlight, Supervision
-from hicmae_jax.train_state import TrainState
+from hicmae_jax.training.chips import peak_flops
+from hicmae_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import accumulation, contrastive, objective, pretrain, sharding
+from hicmae_jax import contrastive, objective, pretrain
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
+from hicmae_jax.training import accumulation, sharding
 from tests import shrunk, tiny
 from tests.test_train_step import (
     assert_same_training,

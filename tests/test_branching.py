@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import branching, optim
+from hicmae_jax import branching
 from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.training import optimizer as optim
 from tests import shrunk
 from tests.clips import tree
 from tests.several_hosts import environment, finish, start

@@ -18,9 +18,10 @@ import pytest
 import tensorstore
 from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal, sharding
+from hicmae_jax import checkpoint_reader, checkpoint_seal
 from hicmae_jax.checkpoint_seal import SEAL
 from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.training import sharding
 from tests.clips import tree
 from tests.test_checkpoints import RECORD, assert_same_bits, one_array, steps_in
 

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import sharding
 from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
-from hicmae_jax.train_state import TrainState
+from hicmae_jax.training import sharding
+from hicmae_jax.training.state import TrainState
 
 RECORD = {
     "config": {"seed": 3, "model": {"skip_layers": [4, 7]}},

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import contrastive, losses, sharding
+from hicmae_jax import contrastive, losses
+from hicmae_jax.training import sharding
 from tests import tpu_compiler
 
 LEVELS, ROWS, WIDTH = 3, 48, 16

@@ -9,10 +9,11 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax import optim, rules, schedules, sharding
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.training import optimizer as optim
+from hicmae_jax.training import path_rules, schedules, sharding
 from tests import tiny
 
 
@@ -35,20 +36,20 @@ TREE = {"a": {"kernel": 1.0, "bias": 2.0}, "b": {"kernel": 3.0}}
 
 class TestRules:
     def test_the_first_match_decides(self):
-        found = rules.match([("^a/kernel", "first"), ("kernel", "second"), (".", "rest")], TREE)
+        found = path_rules.match([("^a/kernel", "first"), ("kernel", "second"), (".", "rest")], TREE)
         assert found == {"a": {"kernel": "first", "bias": "rest"}, "b": {"kernel": "second"}}
 
     def test_a_callable_sees_the_match_and_the_leaf(self):
-        found = rules.match([(r"(\w)/kernel", lambda m, leaf: (m[1], leaf)), ("bias", None)], TREE)
+        found = path_rules.match([(r"(\w)/kernel", lambda m, leaf: (m[1], leaf)), ("bias", None)], TREE)
         assert found["b"]["kernel"] == ("b", 3.0)
 
     def test_an_uncovered_parameter_is_an_error(self):
         with pytest.raises(ValueError, match=r"no rule covers a/bias$"):
-            rules.match([("kernel", 1)], TREE)
+            path_rules.match([("kernel", 1)], TREE)
 
     def test_an_unused_rule_is_an_error(self):
         with pytest.raises(ValueError, match="decide for no parameter: scale"):
-            rules.match([(".", 1), ("scale", 2)], TREE)
+            path_rules.match([(".", 1), ("scale", 2)], TREE)
 
 
 class TestSchedule:

@@ -19,13 +19,14 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain as recipe
-from hicmae_jax import pretrain, rules, run_config, sharding
+from hicmae_jax import pretrain, run_config
 from hicmae_jax.hlo.collectives import collectives
 from hicmae_jax.hlo.program import parse
 from hicmae_jax.hlo.traffic import Walk
 from hicmae_jax.model import sizes
 from hicmae_jax.model.hicmae import Encoder
-from hicmae_jax.sharding import DATA, FSDP
+from hicmae_jax.training import path_rules, sharding
+from hicmae_jax.training.sharding import DATA, FSDP
 from tests import tpu_compiler
 
 GOLDEN = Path(__file__).parent / "goldens" / "sharding_B.txt"
@@ -132,7 +133,7 @@ def test_the_largest_dimension_that_divides_is_split(shape, fsdp, skip, expected
         "encoder": {"blocks": {"fc": {"kernel": leaf, "bias": leaf}}, "proj": {"kernel": leaf}},
         "step": leaf,
     }
-    specs = rules.match(sharding.state_rules(fsdp, scan_encoders=bool(skip)), tree)
+    specs = path_rules.match(sharding.state_rules(fsdp, scan_encoders=bool(skip)), tree)
     assert specs["encoder"]["blocks"]["fc"]["kernel"] == jax.P(*expected)
     assert specs["encoder"]["blocks"]["fc"]["bias"] == jax.P()
     assert specs["step"] == jax.P()

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import tpu_scale
 from hicmae_jax import run_config
-from hicmae_jax.chips import CHIPS
+from hicmae_jax.training.chips import CHIPS
 
 CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
 DOCS = (Path(__file__).parents[1] / "docs/scale.md").read_text()

@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import sharding
 from hicmae_jax import train as loop
 from hicmae_jax.checkpoints import Checkpoints
-from hicmae_jax.chips import peak_flops
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.supervision import Supervision
 from hicmae_jax.train import Clock, Intervals, Work
-from hicmae_jax.train_state import TrainState
+from hicmae_jax.training import sharding
+from hicmae_jax.training.chips import peak_flops
+from hicmae_jax.training.state import TrainState
 from tests.small_runs import lines_without_times
 
 RECORD = {"config": {}, "versions": {}, "data": {}}

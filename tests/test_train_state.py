@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import sharding, train_state
-from hicmae_jax.sharding import FSDP
+from hicmae_jax.training import sharding
+from hicmae_jax.training import state as train_state
+from hicmae_jax.training.sharding import FSDP
 
 OPTIMIZER = optax.adamw(optax.constant_schedule(0.1))
 

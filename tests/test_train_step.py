@@ -8,8 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import accumulation, losses, pretrain, sharding, train_state, train_step
+from hicmae_jax import losses, pretrain
 from hicmae_jax.model.initialise import initialiser, parameter_key
+from hicmae_jax.training import accumulation, sharding
+from hicmae_jax.training import state as train_state
+from hicmae_jax.training import step as train_step
 from tests import shrunk, tiny
 from tests.test_model import assert_trees_close
 

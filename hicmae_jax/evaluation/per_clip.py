@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hicmae_jax.sharding import batch_sharding, make_mesh, replicated, traced_on
+from hicmae_jax.training.sharding import batch_sharding, make_mesh, replicated, traced_on
 
 Batch = Mapping[str, np.ndarray]
 

@@ -13,7 +13,7 @@ from launch import config_flag, pretrain
 
 def main(argv: list[str]) -> int:
     # Not above, for the launcher settles things first.
-    from hicmae_jax import train_step
+    from hicmae_jax.training import step as train_step
 
     poison = np.array(flags.FLAGS.poison, np.int32)
     preprocess_batch = train_step.preprocess_batch

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hicmae_jax import sharding
+from hicmae_jax.training import sharding
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.sharding import batch_sharding
+from hicmae_jax.training.sharding import batch_sharding
 
 Batch = Mapping[str, jax.Array]
 Values = dict[str, jax.Array]

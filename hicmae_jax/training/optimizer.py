@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from hicmae_jax import rules, schedules, trust_ratio
+from hicmae_jax.training import path_rules, schedules, trust_ratio
 
 KINDS = ("adamw", "lamb")
 RATE_RULES = ("linear", "sqrt", "fixed")
@@ -20,7 +20,7 @@ SHAPES = ("cosine", "wsd")
 
 # No decay on 1-D parameters, biases and the video mask token; the published code does decay the audio
 # one, because it exempts by the exact name. By name and not by rank: stacked biases are matrices.
-DECAY_RULES: tuple[rules.Rule, ...] = (
+DECAY_RULES: tuple[path_rules.Rule, ...] = (
     (r"(^|/)(bias|q_bias|v_bias|scale|\w+_layer_weights|mask_token)$", False),
     (r"(^|/)(kernel|mask_token_audio)$", True),
 )
@@ -166,7 +166,7 @@ def decay_mask(params: Any) -> Any:
     Raises:
         ValueError: if a parameter is covered by no rule.
     """
-    return rules.match(DECAY_RULES, params)
+    return path_rules.match(DECAY_RULES, params)
 
 
 def layer_scales(params: Any, decay: float) -> Any:
@@ -182,7 +182,7 @@ def layer_scales(params: Any, decay: float) -> Any:
     Returns:
         A tree of floats; of float32[N_s, 1, …] for stacked encoder parameters.
     """
-    paths = [rules.path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    paths = [path_rules.path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     stacks = [name for name in ("encoder", "encoder_audio") if name in params]
     stacked = any("blocks" in params[name] for name in stacks)
     if stacked:
@@ -199,7 +199,7 @@ def layer_scales(params: Any, decay: float) -> Any:
         ids = 1 + np.arange(depth)
         return np.float32(decay ** (top - ids)).reshape(-1, *[1] * (len(leaf.shape) - 1))
 
-    table: list[rules.Rule] = [(r"^encoder(_audio)?/patch_embed/", decay**top)]
+    table: list[path_rules.Rule] = [(r"^encoder(_audio)?/patch_embed/", decay**top)]
     if stacked:
         table.append((r"^encoder(_audio)?/blocks/", stacked_scale))
     else:
@@ -209,7 +209,7 @@ def layer_scales(params: Any, decay: float) -> Any:
             (r"^encoder_fusion/blocks(_audio)?_(\d+)/", lambda m, _: decay ** (top - 1 - depth - int(m[2])))
         )
     table.append((r"(^|/)(norm|norm_audio|fc_norm|head)/\w+$|^(video|audio)_layer_weights$", 1.0))
-    return rules.match(table, params)
+    return path_rules.match(table, params)
 
 
 def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.experimental import mesh_utils
 
-from hicmae_jax import rules
+from hicmae_jax.training import path_rules
 
 DATA, FSDP = "data", "fsdp"
 
@@ -93,7 +93,7 @@ def _split_largest(shape: Sequence[int], fsdp: int, skip: int = 0) -> jax.P:
     return jax.P(*[FSDP if axis == largest else None for axis in range(largest + 1)])
 
 
-def state_rules(fsdp: int, scan_encoders: bool) -> tuple[rules.Rule, ...]:
+def state_rules(fsdp: int, scan_encoders: bool) -> tuple[path_rules.Rule, ...]:
     """How a train state is split; the same rules cover parameters and both Adam moments.
 
     Args:
@@ -125,5 +125,5 @@ def state_shardings(state: Any, mesh: jax.sharding.Mesh, scan_encoders: bool) ->
     Raises:
         ValueError: a leaf that no rule covers, or a rule that covers none.
     """
-    specs = rules.match(state_rules(mesh.shape[FSDP], scan_encoders), state)
+    specs = path_rules.match(state_rules(mesh.shape[FSDP], scan_encoders), state)
     return jax.tree.map(lambda spec: jax.sharding.NamedSharding(mesh, spec), specs)

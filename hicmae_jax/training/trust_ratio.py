@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from hicmae_jax import rules
+from hicmae_jax.training import path_rules
 
 STACKED = re.compile(r"/blocks/")
 """In the path of a parameter whose first dimension is the layers of a scanned encoder."""
@@ -32,7 +32,7 @@ def scale_by_trust_ratio(mask: Any) -> optax.GradientTransformation:
     def scaled(path: tuple[Any, ...], update: jax.Array, param: jax.Array, chosen: bool) -> jax.Array:
         if not chosen:
             return update
-        each = jax.vmap(of_layer) if STACKED.search(rules.path_of(path)) else of_layer
+        each = jax.vmap(of_layer) if STACKED.search(path_rules.path_of(path)) else of_layer
         return each(update, param)
 
     def update(updates: Any, params: Any) -> Any:

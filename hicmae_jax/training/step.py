@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from hicmae_jax import objective
-from hicmae_jax.accumulation import Apart, Batch, Gradient, LossAndTerms
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import Levels, pretrain_loss
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
-from hicmae_jax.sharding import replicated, traced_on
-from hicmae_jax.train_state import TrainState
+from hicmae_jax.training.accumulation import Apart, Batch, Gradient, LossAndTerms
+from hicmae_jax.training.sharding import replicated, traced_on
+from hicmae_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
 
