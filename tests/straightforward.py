@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax import targets
 from hicmae_jax.model import layers, tokens
 from hicmae_jax.model.config import LossConfig, ModelConfig
+from hicmae_jax.objective import targets
 
 
 def dense(params, x):

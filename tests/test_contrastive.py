@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import contrastive, losses
+from hicmae_jax.objective import contrastive, losses
 from hicmae_jax.training import sharding
 from tests import tpu_compiler
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import losses, objective, targets
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import PretrainOutput
+from hicmae_jax.objective import losses, targets
+from hicmae_jax.objective import pretrain as objective
 from tests.test_model import assert_trees_close
 
 RNG = np.random.default_rng(0)

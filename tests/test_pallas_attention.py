@@ -11,7 +11,7 @@ from hicmae_jax.model import pallas_attention
 from hicmae_jax.model.attention import attend
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
-from hicmae_jax.objective import pretrain_loss
+from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
 from tests import tiny
 from tests.test_model import assert_trees_close

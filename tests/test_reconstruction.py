@@ -9,7 +9,6 @@ import pytest
 
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
-from hicmae_jax import losses
 from hicmae_jax.evaluation.held_out import HeldOut, contrast
 from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.evaluation.reconstruction import (
@@ -21,7 +20,8 @@ from hicmae_jax.evaluation.reconstruction import (
 )
 from hicmae_jax.model.config import LossConfig, MaskConfig
 from hicmae_jax.model.hicmae import HiCMAE
-from hicmae_jax.objective import masked_targets, pretrain_loss
+from hicmae_jax.objective import losses
+from hicmae_jax.objective.pretrain import masked_targets, pretrain_loss
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
 from hicmae_jax.training import sharding
 from tests import small_sets, tiny

@@ -11,10 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hicmae_jax import objective, torch_model, torch_weights
+from hicmae_jax import torch_model, torch_weights
 from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.objective import pretrain as objective
 from tests import golden_cases, published_names, tiny
 from tests.golden_torch import config_of, load_weights
 from tests.test_model import SWITCHES

@@ -15,9 +15,9 @@ from hicmae_jax.model import tokens
 from hicmae_jax.model.config import LossConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.masking import TokenMask
-from hicmae_jax.objective import masked_targets
+from hicmae_jax.objective.pretrain import masked_targets
+from hicmae_jax.objective.targets import EPSILON
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
-from hicmae_jax.targets import EPSILON
 
 ZERO = "zero prediction"
 

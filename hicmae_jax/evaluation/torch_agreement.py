@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hicmae_jax import objective
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.objective import pretrain as objective
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 CLIPS = 2

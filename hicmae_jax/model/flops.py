@@ -17,7 +17,7 @@ from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig, Mode
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.masking import TokenMask
-from hicmae_jax.objective import pretrain_loss
+from hicmae_jax.objective.pretrain import pretrain_loss
 
 
 def block_products(tokens: int, width: int, rows: int | None = None) -> int:

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from hicmae_jax import objective
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
-from hicmae_jax.objective import Levels, pretrain_loss
+from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.pretrain import Levels, pretrain_loss
 from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
 from hicmae_jax.training.accumulation import Apart, Batch, Gradient, LossAndTerms
 from hicmae_jax.training.sharding import replicated, traced_on

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from hicmae_jax import contrastive, losses, targets
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE, PretrainOutput
 from hicmae_jax.model.masking import TokenMask
+from hicmae_jax.objective import contrastive, losses, targets
 
 Terms = dict[str, jax.Array]
 Levels = tuple[Sequence[jax.Array], Sequence[jax.Array]]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax import losses
+from hicmae_jax.objective import losses
 
 CHUNK = 2048
 """Most columns of the matrix at a time."""

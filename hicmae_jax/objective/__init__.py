@@ -1,0 +1,1 @@
+"""What is optimised: targets, reconstruction, contrast."""
