@@ -18,7 +18,7 @@ from data_pipeline.pipeline import PipelineConfig
 from hicmae_jax import typed_settings
 from hicmae_jax.model import masking, sizes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
-from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
 from hicmae_jax.training.optimizer import OptimizerConfig
 

@@ -11,7 +11,7 @@ from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import read_clips
 from data_pipeline.log_mel import LOG_MEL_FRAMES
 from data_pipeline.sources import ClipRequest, ClipSource
-from hicmae_jax.preprocess import ModelInputs, PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing.pretrain import ModelInputs, PreprocessConfig, preprocess_batch
 
 FRAMES_SHOWN = 8  # every second one of a sample's 16
 

@@ -10,13 +10,14 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from data_pipeline import log_mel as host
-from hicmae_jax import preprocess, torch_weights
+from hicmae_jax import torch_weights
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import losses
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.preprocessing import pretrain as preprocess
 from hicmae_jax.training import optimizer as optim
 from tests import golden_cases
 from tests.golden_cases import Golden, Line, Quantities

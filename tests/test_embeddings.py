@@ -14,7 +14,7 @@ from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, leve
 from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
-from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from tests import small_sets, tiny
 
 MODEL = tiny.model_config(audio_bins=128)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from data_pipeline import log_mel as host_log_mel
-from hicmae_jax import preprocess
 from hicmae_jax.model.config import MaskConfig, ModelConfig
-from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing import pretrain as preprocess
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from tests.goldens import recipe
 from tests.test_log_mel import FLOOR, assert_close_to_golden, golden_waveform
 from tests.test_log_mel import GOLDENS as LOG_MEL_GOLDENS

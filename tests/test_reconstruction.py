@@ -22,7 +22,7 @@ from hicmae_jax.model.config import LossConfig, MaskConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import losses
 from hicmae_jax.objective.pretrain import masked_targets, pretrain_loss
-from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.training import sharding
 from tests import small_sets, tiny
 

@@ -10,7 +10,7 @@ from configs import pretrain
 from data_pipeline.pipeline import PipelineConfig
 from hicmae_jax import run_config, typed_settings
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
-from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig
 from hicmae_jax.training.optimizer import OptimizerConfig
 

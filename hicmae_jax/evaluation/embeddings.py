@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.model.hicmae import Encoder
-from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 
 
 def evaluated_layers(config: ModelConfig) -> tuple[int, ...]:

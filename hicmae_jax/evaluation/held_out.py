@@ -14,7 +14,7 @@ from hicmae_jax.evaluation.reconstruction import score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.objective import losses
-from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 
 KS = (1, 5, 10)
 _info_nce = jax.jit(losses.info_nce, static_argnums=(2, 3))

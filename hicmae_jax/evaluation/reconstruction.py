@@ -17,7 +17,7 @@ from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.masking import TokenMask
 from hicmae_jax.objective.pretrain import masked_targets
 from hicmae_jax.objective.targets import EPSILON
-from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 
 ZERO = "zero prediction"
 

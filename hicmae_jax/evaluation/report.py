@@ -13,7 +13,7 @@ from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
 from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
 from hicmae_jax.model.config import LossConfig, MaskConfig
-from hicmae_jax.preprocess import PreprocessConfig
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 
 TRAINED, UNTRAINED = "trained", "untrained"
 KS = (1, 5, 10)

@@ -11,7 +11,7 @@ from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.objective.pretrain import Levels, pretrain_loss
-from hicmae_jax.preprocess import PreprocessConfig, preprocess_batch
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.training.accumulation import Apart, Batch, Gradient, LossAndTerms
 from hicmae_jax.training.sharding import replicated, traced_on
 from hicmae_jax.training.state import TrainState

@@ -1,0 +1,1 @@
+"""From a host batch to the model's inputs, on the device."""
