@@ -15,8 +15,9 @@ import numpy as np
 import optax
 from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal, recorded_config, resuming
-from hicmae_jax.checkpoints import DIRECTORY, PARTIAL
+from hicmae_jax import recorded_config, resuming
+from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.manager import DIRECTORY, PARTIAL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +64,14 @@ def begin(
     source, root = epath.Path(branch.source), epath.Path(directory) / DIRECTORY
     if os.path.realpath(source) == os.path.realpath(directory):
         raise ValueError(f"--branch_from={branch.source} is the run itself: give --run a new directory")
-    if root.exists() and checkpoint_reader.find_all(root):
+    if root.exists() and reader.find_all(root):
         return None
-    path = checkpoint_reader.find(source / DIRECTORY, branch.step)
-    if reason := checkpoint_seal.check(path):
+    path = reader.find(source / DIRECTORY, branch.step)
+    if reason := checksums.check(path):
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
         )
-    record = checkpoint_reader.read_record(path)
+    record = reader.read_record(path)
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, data, allow)
     if not allow:
@@ -81,10 +82,10 @@ def begin(
     if partial.exists():
         partial.rmtree()
     shutil.copytree(path, partial)
-    if reason := checkpoint_seal.check(partial):
+    if reason := checksums.check(partial):
         raise ValueError(f"{partial}: the copy of {path} is damaged ({reason}): see to the disk")
     partial.rename(root / path.name)
-    checkpoint_seal.sync(root)
+    checksums.sync(root)
     return f"branched from {path}"
 
 

@@ -32,7 +32,7 @@ from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
 from hicmae_jax import branching, resuming
 from hicmae_jax.branching import Branch
-from hicmae_jax.checkpoints import DIRECTORY, Checkpoints
+from hicmae_jax.checkpoints.manager import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
 from hicmae_jax.interruption import Interruption, Stopped

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from hicmae_jax.checkpoints import Checkpoints, Record
+from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.interruption import Stopped
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.supervision import StepInFlight, Supervision

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hicmae_jax import checkpoints
+from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.logs import metrics
 
 DONE = "stages.json"

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs import pretrain
 from hicmae_jax import run_config
-from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from hicmae_jax.run_config import RunConfig
 from tests import tiny

@@ -18,9 +18,9 @@ import pytest
 import tensorstore
 from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal
-from hicmae_jax.checkpoint_seal import SEAL
-from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.checksums import SEAL
+from hicmae_jax.checkpoints.manager import PARAMETERS, Checkpoints, find_step, load_parameters
 from hicmae_jax.training import sharding
 from tests.clips import tree
 from tests.test_checkpoints import RECORD, assert_same_bits, one_array, steps_in
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_cannot_be_sealed_is_none_and_the_one_before_remains(t
         checkpoints.save(1, one_array(), RECORD)
         checkpoints.wait()
         with monkeypatch.context() as full:
-            full.setattr(checkpoint_seal, where, fails_with(errno.ENOSPC))
+            full.setattr(checksums, where, fails_with(errno.ENOSPC))
             checkpoints.save(2, one_array(size=10), RECORD)
             with pytest.raises(RuntimeError) as stopped:
                 checkpoints.wait()
@@ -91,7 +91,7 @@ def test_a_checkpoint_that_cannot_be_sealed_is_none_and_the_one_before_remains(t
 
 
 def test_a_disk_that_fills_up_at_the_seal_leaves_the_one_before(tmp_path, monkeypatch):
-    seal, before = checkpoint_seal.seal, resource.getrlimit(resource.RLIMIT_FSIZE)
+    seal, before = checksums.seal, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def seal_on_a_full_disk(directory):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_at_the_seal_leaves_the_one_before(tmp_path, monkey
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, one_array(), RECORD)
     checkpoints.wait()
-    monkeypatch.setattr(checkpoint_seal, "seal", seal_on_a_full_disk)
+    monkeypatch.setattr(checksums, "seal", seal_on_a_full_disk)
     checkpoints.save(2, one_array(), RECORD)
     with pytest.raises(RuntimeError, match=r"step 2 was not saved: OSError: .* File too large"):
         checkpoints.close()
@@ -115,8 +115,8 @@ def test_a_checkpoint_that_lacks_an_array_is_not_counted(tmp_path, monkeypatch):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(1, one_array(), RECORD)
         checkpoints.wait()
-        check = checkpoint_reader.check_written
-        monkeypatch.setattr(checkpoint_reader, "check_written", lambda path, arrays: check(path, arrays + 1))
+        check = reader.check_written
+        monkeypatch.setattr(reader, "check_written", lambda path, arrays: check(path, arrays + 1))
         checkpoints.save(2, one_array(), RECORD)
         with pytest.raises(RuntimeError, match=r"not saved: ValueError: 1 arrays were written, of 2"):
             checkpoints.wait()
@@ -130,14 +130,14 @@ def test_a_part_that_was_not_written_is_found(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, RECORD)
     directory = epath.Path(tmp_path / "checkpoints/1")
-    checkpoint_reader.check_written(directory, 2)
+    reader.check_written(directory, 2)
     database = tensorstore.KvStore.open(
         {"driver": "ocdbt", "base": f"file://{directory / 'state'}/"}
     ).result()
     (part,) = [name for name in database.list().result() if name.endswith(b"kernel/2")]
     database.write(part, None).result()
     with pytest.raises(ValueError, match=r"7 parts of params\.kernel were written, of 8"):
-        checkpoint_reader.check_written(directory, 2)
+        reader.check_written(directory, 2)
 
 
 def test_old_checkpoints_that_stay_stop_the_run_but_lose_nothing(tmp_path, monkeypatch):

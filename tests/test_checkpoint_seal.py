@@ -10,7 +10,7 @@ import textwrap
 
 import pytest
 
-from hicmae_jax.checkpoint_seal import PARTIAL, SEAL, check, seal
+from hicmae_jax.checkpoints.checksums import PARTIAL, SEAL, check, seal
 
 FILES = {
     "empty": b"",
@@ -122,7 +122,7 @@ def test_every_file_and_directory_is_on_the_disk_before_the_seal_is(directory, m
 
 KILLED = textwrap.dedent("""
     import os, signal, sys
-    from hicmae_jax.checkpoint_seal import seal
+    from hicmae_jax.checkpoints.checksums import seal
 
     os.rename = os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
     seal(sys.argv[1])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax.checkpoints import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.checkpoints.manager import PARAMETERS, Checkpoints, find_step, load_parameters
 from hicmae_jax.training import sharding
 from hicmae_jax.training.state import TrainState
 

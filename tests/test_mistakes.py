@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.checkpoints.manager import Checkpoints
 from tests import shrunk, tiny
 
 SECONDS = 10

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from configs import pretrain as recipe
-from hicmae_jax import checkpoints, deadline, heartbeats, pretrain, resuming, run_config
+from hicmae_jax import deadline, heartbeats, pretrain, resuming, run_config
+from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.interruption import EXIT_CODES, GRACE_SECONDS

@@ -11,7 +11,7 @@ from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
 from hicmae_jax import checkpoint_files, pretrain, torch_model, torch_weights
-from hicmae_jax.checkpoints import load_parameters
+from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.run_config import from_config_dict

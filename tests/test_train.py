@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hicmae_jax import train as loop
-from hicmae_jax.checkpoints import Checkpoints
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
@@ -306,7 +306,7 @@ def test_a_save_that_fails_stops_the_run(tmp_path, monkeypatch):
     def fails(self, *arguments, **named):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("hicmae_jax.checkpoint_seal.seal", fails)
+    monkeypatch.setattr("hicmae_jax.checkpoints.checksums.seal", fails)
     with pytest.raises(RuntimeError, match=r"step 4 was not saved: OSError: No space left on device"):
         run(tmp_path)
 
@@ -315,7 +315,7 @@ def test_a_save_that_fails_is_noticed_before_the_next(tmp_path, monkeypatch):
     def fails(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("hicmae_jax.checkpoint_seal.seal", fails)
+    monkeypatch.setattr("hicmae_jax.checkpoints.checksums.seal", fails)
     made = []
 
     def step(state, batch):

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hicmae_jax import checkpoint_seal
+from hicmae_jax.checkpoints import checksums
 from tests.chaos.runs import Run
 from tests.chaos.trials import Fault, Trial, flip
 
@@ -117,7 +117,7 @@ def disk_full(trial: Trial) -> None:
 def ends_for_want_of_space(trial: Trial, run: Run, processes: list[subprocess.Popen], reason: str) -> None:
     trial.ended(run, processes, 1, rf"pretrain: {re.escape(str(run.directory))}/.*{reason}.*; .+")
     for step in run.saved():
-        damage = checkpoint_seal.check(run.directory / f"checkpoints/{step}")
+        damage = checksums.check(run.directory / f"checkpoints/{step}")
         trial.expect(damage is None, f"the checkpoint of step {step}: {damage}")
 
 

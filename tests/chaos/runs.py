@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from hicmae_jax import checkpoint_reader
+from hicmae_jax.checkpoints import reader
 from hicmae_jax.logs.metrics import FILE, read_metrics
 from tests import shrunk
 from tests.processes import start_module, wait_until
@@ -140,15 +140,15 @@ class Run:
 
     def saved(self) -> list[int]:
         """Steps of the checkpoints."""
-        return sorted(checkpoint_reader.find_all(self.directory / "checkpoints"))
+        return sorted(reader.find_all(self.directory / "checkpoints"))
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole state in the last checkpoint."""
-        path = checkpoint_reader.find(self.directory / "checkpoints", None)
-        shapes = checkpoint_reader.read_shapes(path)
+        path = reader.find(self.directory / "checkpoints", None)
+        shapes = reader.read_shapes(path)
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         arguments = ocp.args.PyTreeRestore(item=shapes, restore_args=as_numpy)
-        state = checkpoint_reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
+        state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
         flat = ocp.tree.to_flat_dict(state, sep="/")
         return {name: np.asarray(leaf) for name, leaf in flat.items() if leaf is not None}
 

@@ -22,9 +22,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from hicmae_jax import checkpoint_reader, checkpoint_seal
-from hicmae_jax.checkpoint_reader import RECORD, STATE
-from hicmae_jax.checkpoint_writer import MARKS, Writer
+from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.reader import RECORD, STATE
+from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
 
 DIRECTORY, DAMAGED = "checkpoints", "damaged_checkpoints"
@@ -142,9 +142,9 @@ class Checkpoints:
         self.wait()
         arguments = ocp.args.StandardRestore(abstract_state)
         with agreement.together():
-            path = checkpoint_reader.find(self._root, self._latest)
-            checkpoint_reader.check_same_arrays(path, checkpoint_reader.read_shapes(path), abstract_state)
-            return checkpoint_reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
+            path = reader.find(self._root, self._latest)
+            reader.check_same_arrays(path, reader.read_shapes(path), abstract_state)
+            return reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
 
     def read_record(self) -> dict[str, Any]:
         """Read what the run was when it saved the latest step.
@@ -155,7 +155,7 @@ class Checkpoints:
         """
         self.wait()
         with agreement.together():
-            return checkpoint_reader.read_record(checkpoint_reader.find(self._root, self._latest))
+            return reader.read_record(reader.find(self._root, self._latest))
 
     def wait(self) -> None:
         """Wait until the save in progress is complete, and old checkpoints are removed.
@@ -191,14 +191,14 @@ class Checkpoints:
     def _complete(self, step: int, partial: epath.Path, arrays: int, record: str) -> None:
         """Make a checkpoint of what all processes have written, and remove older ones; in a thread."""
         (partial / RECORD).write_text(record)
-        checkpoint_reader.check_written(partial, arrays)
-        checkpoint_seal.seal(partial)
+        reader.check_written(partial, arrays)
+        checksums.seal(partial)
         partial.rename(self._root / str(step))
-        checkpoint_seal.sync(self._root)
+        checksums.sync(self._root)
         self._remove_old()
 
     def _remove_old(self) -> None:
-        steps = sorted(checkpoint_reader.find_all(self._root))
+        steps = sorted(reader.find_all(self._root))
         for step in steps[: -self._keep]:
             if self._milestone is None or step % self._milestone:
                 # Interrupted in between, it would look like a checkpoint by half.
@@ -236,7 +236,7 @@ class Checkpoints:
         last = step if saved else self._latest
         again = "begin again" if last is None else f"go on from step {last}"
         return (
-            f"the checkpoint of step {step} {what}: {checkpoint_reader.in_one_line(error)}; mend that, and "
+            f"the checkpoint of step {step} {what}: {reader.in_one_line(error)}; mend that, and "
             f"give the same command to {again}"
         )
 
@@ -254,13 +254,13 @@ class Checkpoints:
         for path in self._root.iterdir():
             if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
                 path.rmtree()
-        return max(checkpoint_reader.find_all(self._root), default=None)
+        return max(reader.find_all(self._root), default=None)
 
     def _put_damaged_aside(self) -> tuple[int | None, list[str]]:
         damaged: dict[int, str] = {}
         good = None
-        for step in sorted(checkpoint_reader.find_all(self._root), reverse=True):
-            reason = checkpoint_seal.check(self._root / str(step))
+        for step in sorted(reader.find_all(self._root), reverse=True):
+            reason = checksums.check(self._root / str(step))
             if reason is None:
                 good = step
                 break
@@ -300,19 +300,19 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
         FileNotFoundError: the directory is not a run's, or has no such checkpoint.
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
-    path = checkpoint_reader.find(_root(directory), step)
-    if reason := checkpoint_seal.check(path):
+    path = reader.find(_root(directory), step)
+    if reason := checksums.check(path):
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
         )
-    shapes = checkpoint_reader.read_shapes(path)
+    shapes = reader.read_shapes(path)
     if PARAMETERS not in shapes:
         raise ValueError(f"{path}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
     wanted = {PARAMETERS: shapes[PARAMETERS]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    state = checkpoint_reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
-    return state[PARAMETERS], checkpoint_reader.read_record(path)
+    state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
+    return state[PARAMETERS], reader.read_record(path)
 
 
 def find_step(directory: epath.PathLike, step: int | None = None) -> int:
@@ -321,7 +321,7 @@ def find_step(directory: epath.PathLike, step: int | None = None) -> int:
     Raises:
         FileNotFoundError: the directory is not a run's, or has no such checkpoint.
     """
-    return int(checkpoint_reader.find(_root(directory), step).name)
+    return int(reader.find(_root(directory), step).name)
 
 
 # --- Directories --------------------------------------------------------------------------------------------

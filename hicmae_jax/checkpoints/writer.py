@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from hicmae_jax.checkpoint_reader import STATE
+from hicmae_jax.checkpoints.reader import STATE
 
 MARKS = "written_by"
 # How often the first process looks for the marks of the others.
