@@ -35,23 +35,23 @@ from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints.manager import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
-from hicmae_jax.interruption import Interruption, Stopped
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import REMEDY, MetricsLog, check_on_disk
 from hicmae_jax.logs.versions import versions
 from hicmae_jax.model import flops as costs
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser, parameter_key
-from hicmae_jax.number_guard import NumberGuard
 from hicmae_jax.run_config import RunConfig
-from hicmae_jax.supervision import Supervision
+from hicmae_jax.supervision.loss_guard import NumberGuard
+from hicmae_jax.supervision.signals import Interruption, Stopped
+from hicmae_jax.supervision.supervisor import Supervision
+from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.train import Intervals, TrainStep, Work, train
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training import step as train_step
 from hicmae_jax.training.state import TrainState
-from hicmae_jax.watchdog import Watchdog
 
 CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"
 

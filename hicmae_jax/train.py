@@ -16,9 +16,9 @@ import jax
 from tqdm import tqdm
 
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
-from hicmae_jax.interruption import Stopped
 from hicmae_jax.logs.metrics import MetricsLog
-from hicmae_jax.supervision import StepInFlight, Supervision
+from hicmae_jax.supervision.signals import Stopped
+from hicmae_jax.supervision.supervisor import StepInFlight, Supervision
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState
 

@@ -18,7 +18,8 @@ import jax
 from absl import flags, logging
 
 from hicmae_jax.hosts import connect
-from launch import config_flag, lasting_output
+from hicmae_jax.supervision import lasting_output
+from launch import config_flag
 
 FLAGS = flags.FLAGS
 
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> NoReturn:
     from hicmae_jax import pretrain, run_config
     from hicmae_jax.branching import Branch
     from hicmae_jax.hosts import agreement
-    from hicmae_jax.interruption import EXIT_CODES, Interruption, Stopped
+    from hicmae_jax.supervision.signals import EXIT_CODES, Interruption, Stopped
 
     lasting_output.install()
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hicmae_jax.activity import REMEMBERED, STEP, Activity
+from hicmae_jax.supervision.activity import REMEMBERED, STEP, Activity
 from tests.fake_clock import FakeClock
 
 

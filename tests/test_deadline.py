@@ -8,13 +8,13 @@ import textwrap
 
 import pytest
 
-from hicmae_jax.deadline import EXIT_CODE, Deadline
+from hicmae_jax.supervision.deadline import EXIT_CODE, Deadline
 from tests.fake_clock import FakeClock
 from tests.processes import wait_until
 
 HANGS = """
 import ctypes, os, sys
-from hicmae_jax.watchdog import Watchdog
+from hicmae_jax.supervision.watchdog import Watchdog
 
 def read_what_never_comes():
     os.read(os.pipe()[0], 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hicmae_jax.heartbeats import SILENT_AFTER, STOPPED, Heartbeats, duration
+from hicmae_jax.supervision.heartbeats import SILENT_AFTER, STOPPED, Heartbeats, duration
 from tests.fake_clock import FakeClock
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hicmae_jax.interruption import Interruption, Stopped
+from hicmae_jax.supervision.signals import Interruption, Stopped
 from tests.processes import wait_until
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -17,7 +17,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 BEGIN = """
     import ctypes, gc, os, signal, sys, threading, time
     from hicmae_jax import interruption
-    from hicmae_jax.interruption import SIGNALS, Interruption, Stopped
+    from hicmae_jax.supervision.signals import SIGNALS, Interruption, Stopped
 
     # A shell starts background jobs with the interrupt ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -170,7 +170,7 @@ def test_a_stop_says_what_was_saved():
 
 def test_only_the_first_signal_counts(monkeypatch):
     left = []
-    monkeypatch.setattr("hicmae_jax.interruption.os._exit", left.append)
+    monkeypatch.setattr("hicmae_jax.supervision.signals.os._exit", left.append)
     with Interruption() as interruption:
         interruption.defer()
         signal.raise_signal(signal.SIGTERM)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hicmae_jax.logs.events import Events
-from hicmae_jax.number_guard import ENOUGH, NumberGuard
+from hicmae_jax.supervision.loss_guard import ENOUGH, NumberGuard
 
 CLIPS = [7, 3]
 

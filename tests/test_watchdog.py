@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from hicmae_jax.watchdog import QUIET, Watchdog
+from hicmae_jax.supervision.watchdog import QUIET, Watchdog
 from tests.fake_clock import FakeClock
 from tests.processes import wait_until
 

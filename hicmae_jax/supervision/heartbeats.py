@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from hicmae_jax.activity import DOING
+from hicmae_jax.supervision.activity import DOING
 
 DIRECTORY = "hosts"
 STOPPED = "stopped"

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from hicmae_jax.activity import DOING, KINDS, PAUSES, STEP, Activity, Ended, Moment
-from hicmae_jax.deadline import STACKS, Deadline
-from hicmae_jax.heartbeats import STOPPED, Heartbeats, duration
+from hicmae_jax.supervision.activity import DOING, KINDS, PAUSES, STEP, Activity, Ended, Moment
+from hicmae_jax.supervision.deadline import STACKS, Deadline
+from hicmae_jax.supervision.heartbeats import STOPPED, Heartbeats, duration
 
 KNOWN = {STEP: 20} | dict.fromkeys(PAUSES, 3)
 """Durations to know before a median is one to judge by; pauses are few and far between."""

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax.interruption import Interruption, Stopped
-from hicmae_jax.number_guard import NumberGuard
+from hicmae_jax.supervision.loss_guard import NumberGuard
+from hicmae_jax.supervision.signals import Interruption, Stopped
+from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training.sharding import batch_sharding, replicated
-from hicmae_jax.watchdog import Watchdog
 
 SAVE_FAILED = 1
 """A reason to stop, beside the numbers of the signals; the highest of all processes' counts."""

@@ -1,0 +1,1 @@
+"""What watches one process: signals, hangs, losses that are not finite."""
