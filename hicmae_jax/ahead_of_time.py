@@ -20,7 +20,7 @@ from hicmae_jax.hlo.collectives import collectives
 from hicmae_jax.hlo.program import parse
 from hicmae_jax.hlo.traffic import Executed, Moved, Walk
 from hicmae_jax.model import flops as costs
-from hicmae_jax.run_config import RunConfig
+from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import chips, sharding
 
 GIB = 2**30

@@ -15,9 +15,10 @@ import numpy as np
 import optax
 from etils import epath
 
-from hicmae_jax import recorded_config, resuming
+from hicmae_jax import resuming
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.manager import DIRECTORY, PARTIAL
+from hicmae_jax.settings import recorded as recorded_config
 
 
 @dataclasses.dataclass(frozen=True)

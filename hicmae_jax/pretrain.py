@@ -41,7 +41,7 @@ from hicmae_jax.logs.versions import versions
 from hicmae_jax.model import flops as costs
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser, parameter_key
-from hicmae_jax.run_config import RunConfig
+from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.supervision.loss_guard import NumberGuard
 from hicmae_jax.supervision.signals import Interruption, Stopped
 from hicmae_jax.supervision.supervisor import Supervision

@@ -10,7 +10,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.recorded_config import SINCE
+from hicmae_jax.settings.recorded import SINCE
 
 # How the same parameters are computed, which may change while a run goes on. Scanned encoders are not among
 # them: their parameters and Adam moments are stacked, other arrays in the checkpoint.

@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
     """Compiles and reports; the exit code is 1 if the step does not fit, or something is wrong."""
     del argv
     os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is there is left alone
-    from hicmae_jax import ahead_of_time, room, run_config, topology
+    from hicmae_jax import ahead_of_time, room, topology
+    from hicmae_jax.settings import pretrain as run_config
 
     for path in filter(None, (FLAGS.json, FLAGS.text)):
         if not Path(path).absolute().parent.is_dir():

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from hicmae_jax import typed_settings
+from hicmae_jax.settings import schema
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
 _EXAMPLE = "such as --config=configs/pretrain.py:B"
@@ -103,14 +103,14 @@ def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
 
 def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues) -> None:
     """Declare a flag for each setting that the command line changes."""
-    known = typed_settings.flatten(config.to_dict(preserve_field_references=True))
+    known = schema.flatten(config.to_dict(preserve_field_references=True))
     for change in filter(None, map(_CHANGE.fullmatch, argv)):
         key = change["key"]
         inside = [name for name in known if name.startswith(f"{key}.")]
         if inside:
             raise ValueError(f"--config.{key} is a section: change a setting, such as --config.{inside[0]}")
         if key not in known:
-            meant = typed_settings.nearest(key, known)
+            meant = schema.nearest(key, known)
             raise ValueError(f"there is no setting --config.{key}; the nearest is --config.{meant}")
     config_flags.register_flag_parser_for_type(int, _WholeNumberOrNone())
     config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)

@@ -18,8 +18,8 @@ from typing import Any
 
 from absl import app, flags
 
-from hicmae_jax import typed_settings
 from hicmae_jax.logs import metrics
+from hicmae_jax.settings import schema
 from launch import config_flag, demo_report
 from launch.demo_stages import Finished, Stage, StageError, run
 
@@ -171,7 +171,7 @@ def report(root: Path, plan: list[Stage], finished: Finished, log_every: int, st
 
 def changes() -> Mapping[str, Mapping[str, Any]]:
     """What the demo's configuration changes of the recipe: setting → both values."""
-    recipe, demo = (typed_settings.flatten(config_flag.load(of).to_dict()) for of in (RECIPE, CONFIG))
+    recipe, demo = (schema.flatten(config_flag.load(of).to_dict()) for of in (RECIPE, CONFIG))
     return {
         name: {"recipe": recipe[name], "demo": value} for name, value in demo.items() if value != recipe[name]
     }

@@ -15,9 +15,10 @@ import jax
 from absl import app, flags, logging
 from etils import epath
 
-from hicmae_jax import checkpoint_files, recorded_config, torch_weights
+from hicmae_jax import checkpoint_files, torch_weights
 from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.evaluation import torch_agreement
+from hicmae_jax.settings import recorded as recorded_config
 
 FLAGS = flags.FLAGS
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from configs import pretrain as recipe
-from hicmae_jax import run_config
-from hicmae_jax.run_config import RunConfig
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings.pretrain import RunConfig
 from tests.small_sets import write_set
 
 # One of everything that the recipe has: scanned encoders, a tap, fusion, a cross block, groups of negatives.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from configs import pretrain
-from hicmae_jax import run_config
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
-from hicmae_jax.run_config import RunConfig
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings.pretrain import RunConfig
 from tests import tiny
 
 MODEL = tiny.model_config(audio_bins=128)

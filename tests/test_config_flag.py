@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-from hicmae_jax import run_config
 from hicmae_jax.model.config import LossConfig
+from hicmae_jax.settings import pretrain as run_config
 from launch import config_flag
 from tests.processes import start_module
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from configs import demo, pretrain
-from hicmae_jax import run_config
 from hicmae_jax.model import sizes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
+from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.optimizer import OptimizerConfig
 from hicmae_jax.training.schedules import warmup_cosine
 

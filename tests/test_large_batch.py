@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import large_batch
-from hicmae_jax import run_config
+from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import optimizer as optim
 
 DOCS = (Path(__file__).parents[1] / "docs" / "large_batch.md").read_text()

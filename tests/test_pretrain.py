@@ -14,7 +14,7 @@ from hicmae_jax import checkpoint_files, pretrain, torch_model, torch_weights
 from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
-from hicmae_jax.run_config import from_config_dict
+from hicmae_jax.settings.pretrain import from_config_dict
 from launch.export import export
 from tests import clips, shrunk
 from tests.clips import tree

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hicmae_jax import run_config
 from hicmae_jax.model.config import FLOWS, FinetuneConfig
+from hicmae_jax.settings import pretrain as run_config
 from launch import sizes
 from tests import small_sets
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from configs import pretrain as recipe
-from hicmae_jax import recorded_config, resuming, run_config, typed_settings
+from hicmae_jax import resuming
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings import recorded as recorded_config
+from hicmae_jax.settings import schema
 
 FIRST = json.loads((Path(__file__).parent / "goldens" / "recorded_config.json").read_text())
 
@@ -25,7 +28,7 @@ def of_today(platform="gpu"):
 def test_a_setting_that_came_later_is_what_was_done_before():
     """Whoever adds a setting says in `SINCE` what it was without."""
     assert recorded_config.load(FIRST, "gpu") == of_today()
-    assert set(recorded_config.SINCE) == set(run_config.settings()) - set(typed_settings.flatten(FIRST))
+    assert set(recorded_config.SINCE) == set(run_config.settings()) - set(schema.flatten(FIRST))
 
 
 def test_such_a_run_goes_on_without_a_word():
@@ -36,7 +39,7 @@ def test_such_a_run_goes_on_without_a_word():
 
 
 def test_settings_that_are_recorded_stay():
-    settings = typed_settings.flatten(of_today().to_dict()) | {
+    settings = schema.flatten(of_today().to_dict()) | {
         "optimizer.kind": "lamb",
         "optimizer.clip": 2.0,
     }
@@ -50,9 +53,7 @@ def test_attention_is_that_of_the_platform_and_nothing_else(platform, attention)
     assert record["model"]["attention"] == "pallas"
     run = recorded_config.load(record, platform)
     assert run.model.attention == attention
-    assert typed_settings.flatten(run.to_dict()) | {"model.attention": "pallas"} == typed_settings.flatten(
-        record
-    )
+    assert schema.flatten(run.to_dict()) | {"model.attention": "pallas"} == schema.flatten(record)
 
 
 def test_a_setting_of_a_later_version_is_named():

@@ -8,10 +8,11 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import pretrain
 from data_pipeline.pipeline import PipelineConfig
-from hicmae_jax import run_config, typed_settings
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
-from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings import schema
+from hicmae_jax.settings.sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig
 from hicmae_jax.training.optimizer import OptimizerConfig
 
 SECTIONS = {
@@ -136,7 +137,7 @@ def run_of(changes=(), argument="B", platform="cpu"):
 
 
 def setting(run, key):
-    return typed_settings.flatten(run.to_dict())[key]
+    return schema.flatten(run.to_dict())[key]
 
 
 @pytest.mark.parametrize("key", OTHER_VALUES)
@@ -154,7 +155,7 @@ def test_every_setting_arrives_and_comes_back(key):
 
 
 def test_the_recipe_names_every_setting_and_no_other():
-    keys = set(typed_settings.flatten(pretrain.get_config().to_dict()))
+    keys = set(schema.flatten(pretrain.get_config().to_dict()))
     assert keys == set(run_config.settings()) == set(OTHER_VALUES)
 
 
@@ -339,7 +340,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
     ],
 )
 def test_a_wrong_value_is_one_line_with_the_settings_name(changes, line):
-    config = typed_settings.flatten(pretrain.get_config("B").to_dict()) | {"data.sets": ("data/dev",)}
+    config = schema.flatten(pretrain.get_config("B").to_dict()) | {"data.sets": ("data/dev",)}
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         run_config.from_config_dict(config | changes, "cpu")
     assert str(raised.value).startswith(line)
@@ -373,7 +374,7 @@ def test_a_setting_of_ones_own_file_that_does_not_exist_is_named_with_the_neares
 
 @pytest.mark.parametrize(("key", "missing"), [("seed", "seed"), ("loss.temperature", "loss.temperature")])
 def test_a_missing_setting_is_named(key, missing):
-    tree = typed_settings.flatten(pretrain.get_config().to_dict())
+    tree = schema.flatten(pretrain.get_config().to_dict())
     del tree[key]
     with pytest.raises(ValueError, match=f"^{missing} is missing$"):
         run_config.from_config_dict(tree, "cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tpu_scale
-from hicmae_jax import run_config
+from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.chips import CHIPS
 
 CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")

@@ -4,8 +4,9 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from hicmae_jax import run_config, typed_settings
-from hicmae_jax.run_config import RunConfig
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings import schema
+from hicmae_jax.settings.pretrain import RunConfig
 
 SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
@@ -27,7 +28,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: the record's.
     """
-    return dict(SINCE) | typed_settings.flatten(config)
+    return dict(SINCE) | schema.flatten(config)
 
 
 def load(config: Mapping[str, Any], platform: str) -> RunConfig:

@@ -15,11 +15,11 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from data_pipeline.pipeline import PipelineConfig
-from hicmae_jax import typed_settings
 from hicmae_jax.model import masking, sizes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
-from hicmae_jax.run_sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
+from hicmae_jax.settings import schema
+from hicmae_jax.settings.sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
 from hicmae_jax.training.optimizer import OptimizerConfig
 
 LARGEST_SEED = 2**32 - 1
@@ -146,7 +146,7 @@ class RunConfig:
 
     def as_text(self) -> str:
         """The same as aligned lines, one a setting."""
-        lines = typed_settings.flatten(self.to_dict())
+        lines = schema.flatten(self.to_dict())
         width = max(map(len, lines))
         return "\n".join(f"{key:{width}}  {_shown(value)}" for key, value in lines.items())
 
@@ -215,7 +215,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
         tree = config.to_dict() if isinstance(config, ConfigDict) else config
     except config_dict.RequiredValueError:
         raise ValueError("the configuration leaves a required_placeholder without a value") from None
-    values = typed_settings.check(typed_settings.flatten(tree), settings())
+    values = schema.check(schema.flatten(tree), settings())
     _check_numbers(values)
     if values["model.dtype"] == "auto":
         values["model.dtype"] = "float32" if platform == "cpu" else "bfloat16"
