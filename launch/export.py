@@ -4,7 +4,7 @@
     python -m launch.export --run=runs/b --step=5000 --output=b.pth        of another, as PyTorch's own file
     python -m launch.export --run=runs/b --output=b.safetensors --check    and compare with PyTorch
 
-`hicmae_jax/torch_model.py` loads the file and needs nothing but PyTorch. With ``--check`` the file is read
+`hicmae_jax/weights/torch_model.py` loads the file and needs nothing but PyTorch. With ``--check`` the file is read
 back, predictions and loss terms of both implementations are compared on random clips, and the exit code is 2
 if they disagree.
 """
@@ -15,10 +15,10 @@ import jax
 from absl import app, flags, logging
 from etils import epath
 
-from hicmae_jax import checkpoint_files, torch_weights
 from hicmae_jax.checkpoints import manager as checkpoints
-from hicmae_jax.evaluation import torch_agreement
 from hicmae_jax.settings import recorded as recorded_config
+from hicmae_jax.weights import files as weight_files
+from hicmae_jax.weights import parity, torch_names
 
 FLAGS = flags.FLAGS
 
@@ -70,16 +70,16 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
     jax.config.update("jax_platforms", "cpu")  # float32 as exact as PyTorch's, and no accelerator is held
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
-    state = torch_weights.state_dict(params, config.model.patch)
-    checkpoint_files.write(output, state)
+    state = torch_names.state_dict(params, config.model.patch)
+    weight_files.write(output, state)
     values = sum(value.size for value in state.values())
     print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
     if not check:
         return 0
-    worst = torch_agreement.worst_disagreements(
-        params, checkpoint_files.read(output), config.model, config.masks, config.loss
+    worst = parity.worst_disagreements(
+        params, weight_files.read(output), config.model, config.masks, config.loss
     )
-    allowed = f"{torch_agreement.ABSOLUTE:g} + {torch_agreement.RELATIVE:g} of the value"
+    allowed = f"{parity.ABSOLUTE:g} + {parity.RELATIVE:g} of the value"
     print(f"compared  with PyTorch; largest difference as a share of what is allowed ({allowed}):")
     for name, share in worst.items():
         print(f"  {name:26}{share:8.4f}")
@@ -90,14 +90,14 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
 
 
 def _check_output(output: epath.Path) -> None:
-    endings = checkpoint_files.SAFETENSORS + checkpoint_files.PTH
+    endings = weight_files.SAFETENSORS + weight_files.PTH
     if output.suffix not in endings:
         raise ValueError(f"--output={output} does not end in {', '.join(endings)}")
     if output.exists():
         raise FileExistsError(f"--output={output} exists: delete it or give another name")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"--output={output}: there is no directory {output.parent}")
-    if output.suffix in checkpoint_files.PTH:
+    if output.suffix in weight_files.PTH:
         _check_torch()
 
 

@@ -10,7 +10,6 @@ import optax
 from flax.traverse_util import flatten_dict
 
 from data_pipeline import log_mel as host
-from hicmae_jax import torch_weights
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
@@ -19,6 +18,7 @@ from hicmae_jax.objective import losses
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.preprocessing import pretrain as preprocess
 from hicmae_jax.training import optimizer as optim
+from hicmae_jax.weights import torch_names
 from tests import golden_cases
 from tests.golden_cases import Golden, Line, Quantities
 from tests.goldens import recipe
@@ -32,13 +32,13 @@ def pretrain_inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
 def recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
     """The case's parameters in the template's structure, stacked or not, and their PyTorch names."""
     patch = golden.model_config().patch
-    shapes = torch_weights.shapes(template, patch)
-    params = torch_weights.parameters(golden_cases.weights(shapes), template, patch)
+    shapes = torch_names.shapes(template, patch)
+    params = torch_names.parameters(golden_cases.weights(shapes), template, patch)
     return jax.tree.map(jnp.asarray, params), list(shapes)
 
 
 def _norms(golden: Golden, tree: Any) -> np.ndarray:
-    state = torch_weights.state_dict(tree, golden.model_config().patch)
+    state = torch_names.state_dict(tree, golden.model_config().patch)
     return np.array([np.linalg.norm(value.astype(np.float64)) for value in state.values()])
 
 
@@ -130,7 +130,7 @@ def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
     (value, output), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     def by_name(tree: Any) -> np.ndarray:
-        values = {torch_weights.torch_name(path): value for path, value in flatten_dict(tree).items()}
+        values = {torch_names.torch_name(path): value for path, value in flatten_dict(tree).items()}
         return np.array([values[name] for name in names])
 
     return {

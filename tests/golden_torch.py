@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hicmae_jax import torch_model
+from hicmae_jax.weights import torch_model
 from tests import golden_cases
 from tests.golden_cases import Golden, Quantities
 

@@ -12,7 +12,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from hicmae_jax import checkpoint_files
+from hicmae_jax.weights import files as weight_files
 
 STATE = {"encoder.norm.weight": np.arange(4, dtype=np.float32), "mask_token": np.ones((1, 1, 2), np.float32)}
 TENSORS = {name: torch.tensor(value) for name, value in STATE.items()}
@@ -39,25 +39,25 @@ def assert_same(actual):
 @pytest.mark.parametrize("ending", ["pth", "pt", "safetensors"])
 def test_round_trip(tmp_path, ending):
     path = tmp_path / f"weights.{ending}"
-    checkpoint_files.write(path, STATE)
-    assert_same(checkpoint_files.read(path))
+    weight_files.write(path, STATE)
+    assert_same(weight_files.read(path))
     assert os.listdir(tmp_path) == [path.name]
 
 
 def test_written_files_are_what_others_expect(tmp_path):
-    checkpoint_files.write(tmp_path / "a.pth", STATE)
+    weight_files.write(tmp_path / "a.pth", STATE)
     content = torch.load(tmp_path / "a.pth", weights_only=True)
     assert content.keys() == {"model"}
     assert_same({name: value.numpy() for name, value in content["model"].items()})
-    checkpoint_files.write(tmp_path / "a.safetensors", STATE)
+    weight_files.write(tmp_path / "a.safetensors", STATE)
     assert_same(safetensors.numpy.load_file(tmp_path / "a.safetensors"))
 
 
 def test_transposed_arrays_are_written_as_they_look(tmp_path):
     value = np.arange(6, dtype=np.float32).reshape(2, 3).T
     for name in ("a.pth", "a.safetensors"):
-        checkpoint_files.write(tmp_path / name, {"x": value})
-        np.testing.assert_array_equal(checkpoint_files.read(tmp_path / name)["x"], value)
+        weight_files.write(tmp_path / name, {"x": value})
+        np.testing.assert_array_equal(weight_files.read(tmp_path / name)["x"], value)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_transposed_arrays_are_written_as_they_look(tmp_path):
 )
 def test_published_layouts_are_read(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
-    assert_same(checkpoint_files.read(tmp_path / "a.pth"))
+    assert_same(weight_files.read(tmp_path / "a.pth"))
 
 
 def test_numbers_pickled_by_numpy_1_are_read(tmp_path):
@@ -81,12 +81,12 @@ def test_numbers_pickled_by_numpy_1_are_read(tmp_path):
     data = path.read_bytes()
     assert b"numpy._core.multiarray\nscalar" in data
     path.write_bytes(data.replace(b"numpy._core.multiarray\nscalar", b"numpy.core.multiarray\nscalar"))
-    assert_same(checkpoint_files.read(path))
+    assert_same(weight_files.read(path))
 
 
 def test_only_a_prefix_that_all_names_share_is_removed(tmp_path):
     torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "a.pth")
-    assert checkpoint_files.read(tmp_path / "a.pth").keys() == {"module.a", "b"}
+    assert weight_files.read(tmp_path / "a.pth").keys() == {"module.a", "b"}
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
@@ -94,7 +94,7 @@ def test_bfloat16_widens_to_float32(tmp_path, ending):
     tensors = {"x": torch.tensor([[1.0, 0.3]]).bfloat16(), "y": torch.tensor([0.1]).half()}
     path = tmp_path / f"a.{ending}"
     safetensors.torch.save_file(tensors, path) if ending == "safetensors" else torch.save(tensors, path)
-    state = checkpoint_files.read(path)
+    state = weight_files.read(path)
     assert (state["x"].dtype, state["y"].dtype) == (np.float32, np.float16)
     np.testing.assert_array_equal(state["x"], np.float32([[1.0, 0.30078125]]))
     np.testing.assert_array_equal(state["y"], np.float16([0.1]))
@@ -103,8 +103,8 @@ def test_bfloat16_widens_to_float32(tmp_path, ending):
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_bfloat16_is_written_as_float32_and_a_number_stays_one(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    checkpoint_files.write(path, {"x": jnp.array([1.0, 0.3], jnp.bfloat16), "y": np.float32(7)})
-    state = checkpoint_files.read(path)
+    weight_files.write(path, {"x": jnp.array([1.0, 0.3], jnp.bfloat16), "y": np.float32(7)})
+    state = weight_files.read(path)
     assert (state["x"].dtype, state["y"].shape) == (np.float32, ())
     np.testing.assert_array_equal(state["x"], np.float32([1.0, 0.30078125]))
 
@@ -113,20 +113,20 @@ def test_a_type_without_a_numpy_form_is_named(tmp_path):
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"x": torch.ones(2).to(torch.float8_e4m3fn)}, path)
     with pytest.raises(ValueError, match=r"a\.safetensors: x is of type F8_E4M3; save it as float32"):
-        checkpoint_files.read(path)
+        weight_files.read(path)
 
 
 @pytest.mark.parametrize("kind", ["int32", "float16", "uint8", "bool"])
 def test_numpy_numbers_of_any_type_are_read_over(tmp_path, kind):
     torch.save(published(step=np.dtype(kind).type(1)), tmp_path / "a.pth")
-    assert_same(checkpoint_files.read(tmp_path / "a.pth"))
+    assert_same(weight_files.read(tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_protocol_that_pytorch_does_not_read_safely_is_named(tmp_path, zipped):
     torch.save(published(), tmp_path / "a.pth", pickle_protocol=4, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=r"a\.pth: not a readable PyTorch file .*pickle protocol"):
-        checkpoint_files.read(tmp_path / "a.pth")
+        weight_files.read(tmp_path / "a.pth")
 
 
 class Malicious:
@@ -148,7 +148,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, zipped, w
     with pytest.raises(
         ValueError, match=r"a\.pth: refused, reading it would call posix\.system; if you trust"
     ):
-        checkpoint_files.read(tmp_path / "a.pth")
+        weight_files.read(tmp_path / "a.pth")
     assert not trace.exists()
 
 
@@ -164,7 +164,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, zipped, w
 def test_unreadable_files_are_one_clear_line(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=message) as error:
-        checkpoint_files.read(tmp_path / name)
+        weight_files.read(tmp_path / name)
     assert str(tmp_path / name) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -172,10 +172,10 @@ def test_unreadable_files_are_one_clear_line(tmp_path, name, data, message):
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_a_truncated_file_is_one_clear_line(tmp_path, ending):
     path = tmp_path / f"a.{ending}"
-    checkpoint_files.write(path, STATE)
+    weight_files.write(path, STATE)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="not a readable") as error:
-        checkpoint_files.read(path)
+        weight_files.read(path)
     assert "\n" not in str(error.value)
 
 
@@ -190,7 +190,7 @@ def test_damage_anywhere_is_one_clear_line_that_names_the_file(tmp_path, zipped)
     for place in range(start, start + 300):
         path.write_bytes(data[:place] + bytes([data[place] ^ 0x81]) + data[place + 1 :])
         try:
-            checkpoint_files.read(path)
+            weight_files.read(path)
         except ValueError as error:
             messages.append(str(error))
     assert len(messages) > 150
@@ -201,16 +201,16 @@ def test_damage_anywhere_is_one_clear_line_that_names_the_file(tmp_path, zipped)
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ValueError, match="holds neither a state dict nor one under `model`"):
-        checkpoint_files.read(tmp_path / "a.pth")
+        weight_files.read(tmp_path / "a.pth")
 
 
 def test_missing_and_existing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.pth: no such file"):
-        checkpoint_files.read(tmp_path / "a.pth")
-    checkpoint_files.write(tmp_path / "a.pth", STATE)
+        weight_files.read(tmp_path / "a.pth")
+    weight_files.write(tmp_path / "a.pth", STATE)
     with pytest.raises(FileExistsError, match=r"a\.pth exists"):
-        checkpoint_files.write(tmp_path / "a.pth", {})
-    assert_same(checkpoint_files.read(tmp_path / "a.pth"))
+        weight_files.write(tmp_path / "a.pth", {})
+    assert_same(weight_files.read(tmp_path / "a.pth"))
 
 
 def test_without_pytorch_safetensors_work_and_pth_says_what_to_install(tmp_path):

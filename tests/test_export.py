@@ -7,8 +7,8 @@ import pytest
 import torch
 from etils import epath
 
-from hicmae_jax import checkpoint_files, torch_model, torch_weights
-from hicmae_jax.evaluation import torch_agreement
+from hicmae_jax.weights import files as weight_files
+from hicmae_jax.weights import parity, torch_model, torch_names
 from launch.export import export
 from tests import small_runs
 from tests.golden_torch import config_of
@@ -44,8 +44,8 @@ def test_an_exported_run_gives_the_same_numbers_in_pytorch(run, config, tmp_path
     shares = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")]
     assert len(shares) == 7
     assert 0 < max(shares) <= 1
-    state = checkpoint_files.read(tmp_path / "weights.safetensors")
-    expected = torch_weights.state_dict(small_runs.parameters(config, step=5))
+    state = weight_files.read(tmp_path / "weights.safetensors")
+    expected = torch_names.state_dict(small_runs.parameters(config, step=5))
     assert state.keys() == torch_model.PretrainModel(config_of(config.model)).state_dict().keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(state[name], value, err_msg=name)
@@ -55,19 +55,19 @@ def test_another_step_as_a_pth_file(run, config, tmp_path, capsys):
     assert export(str(run), 3, epath.Path(tmp_path / "weights.pth"), check=False) == 0
     assert "weights.pth" in capsys.readouterr().out
     state = torch.load(tmp_path / "weights.pth", weights_only=True)["model"]
-    for name, value in torch_weights.state_dict(small_runs.parameters(config, step=3)).items():
+    for name, value in torch_names.state_dict(small_runs.parameters(config, step=3)).items():
         np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
 def test_a_spoilt_weight_is_a_disagreement(config):
     model, loss = config.model, config.loss
     params = small_runs.parameters(config, step=3)
-    state = torch_weights.state_dict(params)
+    state = torch_names.state_dict(params)
     spoilt = state | {"encoder_audio.norm.weight": state["encoder_audio.norm.weight"] * np.float32(1.01)}
-    clips = torch_agreement.random_clips(model, config.masks)
-    here = torch_agreement.compute_here(params, clips, model, loss)
+    clips = parity.random_clips(model, config.masks)
+    here = parity.compute_here(params, clips, model, loss)
     agreed, disagreed = (
-        torch_agreement.disagreements(here, torch_agreement.compute_there(weights, clips, model, loss))
+        parity.disagreements(here, parity.compute_there(weights, clips, model, loss))
         for weights in (state, spoilt)
     )
     assert max(agreed.values()) <= 1
@@ -76,13 +76,13 @@ def test_a_spoilt_weight_is_a_disagreement(config):
 
 def test_values_that_are_not_finite_never_agree():
     one, nan = np.array([1.0, 2.0]), np.array([np.nan, 2.0])
-    assert torch_agreement.disagreements({"x": one}, {"x": one}) == {"x": 0}
-    assert torch_agreement.disagreements({"x": nan}, {"x": nan}) == {"x": np.inf}
-    assert torch_agreement.disagreements({"x": one}, {"x": nan}) == {"x": np.inf}
+    assert parity.disagreements({"x": one}, {"x": one}) == {"x": 0}
+    assert parity.disagreements({"x": nan}, {"x": nan}) == {"x": np.inf}
+    assert parity.disagreements({"x": one}, {"x": nan}) == {"x": np.inf}
 
 
 def test_a_disagreement_is_not_a_success(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(torch_agreement, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
+    monkeypatch.setattr(parity, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
     assert export(str(run), 3, epath.Path(tmp_path / "weights.safetensors"), check=True) == 2
     assert "PyTorch disagrees about" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ import pytest
 from hicmae_jax.model import layers, tokens
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
-from hicmae_jax.torch_weights import stack_layers
+from hicmae_jax.weights.torch_names import stack_layers
 from tests import straightforward, tiny
 from tests.test_model import assert_trees_close
 

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 from hicmae_jax.model.config import LossConfig, MaskConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.pretrain import pretrain_loss
-from hicmae_jax.torch_weights import stack_layers
+from hicmae_jax.weights.torch_names import stack_layers
 from tests import golden_cases, golden_jax, straightforward, tiny
 
 SWITCHES = {

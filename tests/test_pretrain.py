@@ -10,11 +10,13 @@ import torch
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from hicmae_jax import checkpoint_files, pretrain, torch_model, torch_weights
+from hicmae_jax import pretrain
 from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.settings.pretrain import from_config_dict
+from hicmae_jax.weights import files as weight_files
+from hicmae_jax.weights import torch_model, torch_names
 from launch.export import export
 from tests import clips, shrunk
 from tests.clips import tree
@@ -123,8 +125,8 @@ def test_the_state_is_split_after_training(whole):
 def test_its_weights_load_in_pytorch(whole, data, tmp_path):
     output = epath.Path(tmp_path / "weights.safetensors")
     assert export(str(whole[0]), None, output, check=False) == 0
-    exported = checkpoint_files.read(output)
-    for name, value in torch_weights.state_dict(jax.device_get(whole[1].params)).items():
+    exported = weight_files.read(output)
+    for name, value in torch_names.state_dict(jax.device_get(whole[1].params)).items():
         np.testing.assert_array_equal(exported[name], value, err_msg=name)
     model = torch_model.PretrainModel(config_of(config(data).model))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in exported.items()})

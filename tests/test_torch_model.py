@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hicmae_jax import torch_model, torch_weights
 from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.weights import torch_model, torch_names
 from tests import golden_cases, published_names, tiny
 from tests.golden_torch import config_of, load_weights
 from tests.test_model import SWITCHES
@@ -98,7 +98,7 @@ def jittered_state(model, seed=0):
 
 def jax_parameters(state, model, *inputs):
     template = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
-    return jax.tree.map(jnp.asarray, torch_weights.parameters(state, template))
+    return jax.tree.map(jnp.asarray, torch_names.parameters(state, template))
 
 
 # JAX runs op by op here: compiling fifteen small models would take minutes.

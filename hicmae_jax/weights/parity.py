@@ -81,7 +81,7 @@ def compute_there(
     """
     import torch
 
-    from hicmae_jax import torch_model
+    from hicmae_jax.weights import torch_model
 
     names = [field.name for field in dataclasses.fields(torch_model.Config)]
     config = torch_model.Config(**{name: getattr(model, name) for name in names})
