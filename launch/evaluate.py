@@ -26,7 +26,8 @@ from etils import epath
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
 from hicmae_jax.checkpoints import manager as checkpoints
-from hicmae_jax.evaluation import figures, report
+from hicmae_jax.evaluation import report
+from hicmae_jax.evaluation.figures import curves as figures
 from hicmae_jax.logs import metrics
 from hicmae_jax.model.initialise import initial_parameters
 from hicmae_jax.settings import recorded as recorded_config

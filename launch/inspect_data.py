@@ -126,7 +126,7 @@ def _check_sheet(path: epath.Path) -> None:
 def _write_sheet(file: str) -> None:
     import jax  # takes seconds to start
 
-    from launch.contact_sheet import draw_samples, draw_sheet
+    from hicmae_jax.evaluation.contact_sheet import draw_samples, draw_sheet
 
     jax.config.update("jax_platforms", "cpu")  # a picture is not worth taking a TPU from a training run
 

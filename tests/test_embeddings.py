@@ -9,8 +9,8 @@ import pytest
 
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, level_features
-from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig

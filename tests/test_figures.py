@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from hicmae_jax.evaluation.figures import (
+from hicmae_jax.evaluation.figures.curves import (
     FRAMES_SHOWN,
     HIDDEN,
     draw_curves,

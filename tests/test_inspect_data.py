@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from data_pipeline import inspection, records
 from data_pipeline.records import STRIDE
 from data_pipeline.shard_writer import manifest_file
-from launch.contact_sheet import draw_samples
+from hicmae_jax.evaluation.contact_sheet import draw_samples
 from tests import clips
 
 N_CLIPS = 9

@@ -9,8 +9,8 @@ import pytest
 
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.held_out import HeldOut, contrast
-from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.evaluation.reconstruction import (
     ZERO,
     draw_clips,

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips
-from hicmae_jax.evaluation.per_clip import PerClip
 from hicmae_jax.evaluation.reconstruction import score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
 from hicmae_jax.model.config import LossConfig

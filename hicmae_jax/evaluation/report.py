@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.fixed_clips import FixedClips
+from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips
-from hicmae_jax.evaluation.figures import reconstruction_rows
-from hicmae_jax.evaluation.per_clip import PerClip
+from hicmae_jax.evaluation.figures.curves import reconstruction_rows
 from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
 from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
 from hicmae_jax.model.config import LossConfig, MaskConfig
