@@ -26,10 +26,10 @@ from absl import app, flags
 from configs import demo
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.fixed_clips import FixedClips
-from hicmae_jax import pretrain
 from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.logs.metrics import read_metrics
+from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import optimizer as optim

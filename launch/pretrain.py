@@ -52,9 +52,9 @@ def main(argv: list[str]) -> NoReturn:
         jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
     # XLA would take SIGTERM for itself, and Ctrl-C not.
     jax.config.update("jax_enable_preemption_service", False)
-    from hicmae_jax import pretrain
-    from hicmae_jax.branching import Branch
     from hicmae_jax.hosts import agreement
+    from hicmae_jax.runs import pretrain
+    from hicmae_jax.runs.branching import Branch
     from hicmae_jax.settings import pretrain as run_config
     from hicmae_jax.supervision.signals import EXIT_CODES, Interruption, Stopped
 

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import pretrain
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
 from hicmae_jax.objective import contrastive
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.runs import pretrain
 from hicmae_jax.training import accumulation, sharding
 from tests import shrunk, tiny
 from tests.test_train_step import (

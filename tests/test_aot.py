@@ -11,8 +11,9 @@ import pytest
 from jax.experimental import topologies
 
 from configs import pretrain as recipe
-from hicmae_jax import ahead_of_time, pretrain, room, topology
+from hicmae_jax import ahead_of_time, room, topology
 from hicmae_jax.model import flops as costs
+from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from launch import aot
 from tests import tpu_compiler

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import branching
-from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints.manager import Checkpoints
+from hicmae_jax.runs import branching
+from hicmae_jax.runs.branching import Branch
 from hicmae_jax.training import optimizer as optim
 from tests import shrunk
 from tests.clips import tree

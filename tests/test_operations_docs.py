@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from configs import pretrain as recipe
-from hicmae_jax import pretrain, resuming
 from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
+from hicmae_jax.runs import pretrain, resuming
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS

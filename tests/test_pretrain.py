@@ -10,10 +10,10 @@ import torch
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from hicmae_jax import pretrain
 from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
+from hicmae_jax.runs import pretrain
 from hicmae_jax.settings.pretrain import from_config_dict
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import torch_model, torch_names

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from configs import pretrain as recipe
-from hicmae_jax import resuming
+from hicmae_jax.runs import resuming
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import recorded as recorded_config
 from hicmae_jax.settings import schema

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from hicmae_jax import pretrain
 from hicmae_jax.checkpoints.manager import Checkpoints
+from hicmae_jax.runs import pretrain
 from hicmae_jax.training import sharding
 from tests import shrunk
 from tests.processes import start_module, wait_until

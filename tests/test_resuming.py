@@ -8,7 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain
-from hicmae_jax import resuming
+from hicmae_jax.runs import resuming
 from hicmae_jax.settings import pretrain as run_config
 from tests import tiny
 

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from hicmae_jax import pretrain
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.runs import pretrain
 from tests import shrunk
 from tests.test_input_soak import growth, resident_bytes
 

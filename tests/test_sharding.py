@@ -19,12 +19,12 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain as recipe
-from hicmae_jax import pretrain
 from hicmae_jax.hlo.collectives import collectives
 from hicmae_jax.hlo.program import parse
 from hicmae_jax.hlo.traffic import Walk
 from hicmae_jax.model import sizes
 from hicmae_jax.model.hicmae import Encoder
+from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import path_rules, sharding
 from hicmae_jax.training.sharding import DATA, FSDP

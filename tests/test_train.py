@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax import train as loop
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.runs import loop
+from hicmae_jax.runs.loop import Clock, Intervals, Work
 from hicmae_jax.supervision.loss_guard import NumberGuard
 from hicmae_jax.supervision.signals import Interruption, Stopped
 from hicmae_jax.supervision.supervisor import Supervision
-from hicmae_jax.train import Clock, Intervals, Work
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax import pretrain
 from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.objective import losses
+from hicmae_jax.runs import pretrain
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training import step as train_step

@@ -65,7 +65,7 @@ def hung(trial: Trial) -> None:
         rf"go on\. The stacks of all threads are in {re.escape(str(stacks))}"
     )
     trial.ended(run, processes, 70, line)
-    trial.expect("hicmae_jax/train.py" in stacks.read_text(), "the stacks do not show where the loop was")
+    trial.expect("hicmae_jax/runs/loop.py" in stacks.read_text(), "the stacks do not show where the loop was")
     trial.goes_on(run, run.lost_by_a_kill)
 
 

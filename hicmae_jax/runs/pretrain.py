@@ -30,8 +30,6 @@ from data_pipeline.device_feed import sharding_rows, to_device
 from data_pipeline.fixed_clips import FixedClips
 from data_pipeline.pipeline import BatchStream, Pipeline
 from data_pipeline.sources import ClipSource
-from hicmae_jax import branching, resuming
-from hicmae_jax.branching import Branch
 from hicmae_jax.checkpoints.manager import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
@@ -41,12 +39,14 @@ from hicmae_jax.logs.versions import versions
 from hicmae_jax.model import flops as costs
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser, parameter_key
+from hicmae_jax.runs import branching, resuming
+from hicmae_jax.runs.branching import Branch
+from hicmae_jax.runs.loop import Intervals, TrainStep, Work, train
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.supervision.loss_guard import NumberGuard
 from hicmae_jax.supervision.signals import Interruption, Stopped
 from hicmae_jax.supervision.supervisor import Supervision
 from hicmae_jax.supervision.watchdog import Watchdog
-from hicmae_jax.train import Intervals, TrainStep, Work, train
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import state as train_state

@@ -15,9 +15,9 @@ import numpy as np
 import optax
 from etils import epath
 
-from hicmae_jax import resuming
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.manager import DIRECTORY, PARTIAL
+from hicmae_jax.runs import resuming
 from hicmae_jax.settings import recorded as recorded_config
 
 
