@@ -37,7 +37,8 @@ def main(argv: list[str]) -> int:
     """Compiles and reports; the exit code is 1 if the step does not fit, or something is wrong."""
     del argv
     os.environ["JAX_PLATFORMS"] = "cpu"  # a TPU that is there is left alone
-    from hicmae_jax import ahead_of_time, room, topology
+    from hicmae_jax.aot import compile as ahead_of_time
+    from hicmae_jax.aot import fit_memory, topology
     from hicmae_jax.settings import pretrain as run_config
 
     for path in filter(None, (FLAGS.json, FLAGS.text)):
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     except (ValueError, ModuleNotFoundError) as error:
         return _refuse(str(error))
     except ahead_of_time.DoesNotFitError as error:
-        return _search(config, devices, error, room)
+        return _search(config, devices, error, fit_memory)
     figures = {
         "topology": FLAGS.topology,
         "size": config.size,
@@ -80,11 +81,11 @@ def _refuse(message: str) -> int:
 
 def _search(config: Any, devices: Any, error: Any, room: Any) -> int:
     if not FLAGS.search:
-        estimated = room.changes(config, devices, error.needed - error.available)
+        estimated = fit_memory.changes(config, devices, error.needed - error.available)
         options, _ = next(estimated, ("more chips", None))
         return _refuse(f"{error}; try {options}, by an estimate of what that saves")
     print(error, flush=True)
-    for options, result in room.first_that_fits(config, devices, error):
+    for options, result in fit_memory.first_that_fits(config, devices, error):
         if isinstance(result, Exception):
             print(f"with        {options}: {result}", flush=True)
             continue

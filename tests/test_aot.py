@@ -11,7 +11,8 @@ import pytest
 from jax.experimental import topologies
 
 from configs import pretrain as recipe
-from hicmae_jax import ahead_of_time, room, topology
+from hicmae_jax.aot import compile as ahead_of_time
+from hicmae_jax.aot import fit_memory, topology
 from hicmae_jax.model import flops as costs
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
@@ -162,7 +163,7 @@ def estimates(monkeypatch):
         return KEPT >> stacks.count("full")
 
     monkeypatch.setattr(costs, "activation_bytes", kept)
-    monkeypatch.setattr(room, "_state_bytes", lambda config, devices: STATE)
+    monkeypatch.setattr(fit_memory, "_state_bytes", lambda config, devices: STATE)
 
 
 def plain(**changes):
@@ -190,7 +191,7 @@ FUSION = f"{DECODER} --config.model.remat_fusion=full"
     ],
 )
 def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_devices, missing, expected):
-    found = [options for options, _ in room.changes(plain(), four_devices, missing * 2**20)]
+    found = [options for options, _ in fit_memory.changes(plain(), four_devices, missing * 2**20)]
     fsdp = 4 if missing > 5 * 1024 else 2
     split = found.index(f"--config.fsdp={fsdp}")
     batches = [f"--config.batch={batch}" for batch in (16, 8, 4)]
@@ -200,7 +201,7 @@ def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_dev
 
 
 def test_changes_are_of_the_configuration_that_they_name(estimates, four_devices):
-    changes = dict(room.changes(plain(), four_devices, 450 * 2**20))
+    changes = dict(fit_memory.changes(plain(), four_devices, 450 * 2**20))
     assert changes[DECODER].model.remat_encoder == changes[DECODER].model.remat_decoder == "full"
     assert changes[DECODER].model.remat_fusion == "none"
     assert changes["--config.fsdp=2"].fsdp == 2
@@ -218,9 +219,9 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
         return "a step"
 
     error = ahead_of_time.DoesNotFitError(16.2 * GIB, 15.75 * GIB)
-    monkeypatch.setattr(room, "compile_step", compile_step)
+    monkeypatch.setattr(fit_memory, "compile_step", compile_step)
     monkeypatch.setattr(aot, "FLAGS", types.SimpleNamespace(search=True))
-    assert aot._search(plain(), four_devices, error, room) == 1
+    assert aot._search(plain(), four_devices, error, fit_memory) == 1
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "does not fit: 16.20 of 15.75 GiB a chip",
@@ -253,7 +254,7 @@ def test_state_is_counted_as_it_is_kept(four_devices):
         leaf.size for leaf in jax.tree.leaves(costs.abstract_parameters(config.model, config.masks))
     )
     # Parameters, a gradient and two moments in float32, and a few counters.
-    assert 0 <= room._state_bytes(config, four_devices) - 4 * 4 * parameters < 1000
+    assert 0 <= fit_memory._state_bytes(config, four_devices) - 4 * 4 * parameters < 1000
 
 
 # --- Figures ------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hicmae_jax.hlo.arithmetic import _meetings, product_flops
-from hicmae_jax.hlo.loops import turns
-from hicmae_jax.hlo.program import parse
-from hicmae_jax.hlo.shapes import Shape, element_bits, leaves
-from hicmae_jax.hlo.traffic import Walk
+from hicmae_jax.aot.hlo.arithmetic import _meetings, product_flops
+from hicmae_jax.aot.hlo.loops import turns
+from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.shapes import Shape, element_bits, leaves
+from hicmae_jax.aot.hlo.traffic import Walk
 
 # --- Types --------------------------------------------------------------------------------------------------
 

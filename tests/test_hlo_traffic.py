@@ -2,9 +2,9 @@
 
 import pytest
 
-from hicmae_jax.hlo.collectives import Collective, collectives
-from hicmae_jax.hlo.program import parse
-from hicmae_jax.hlo.traffic import Moved, Walk
+from hicmae_jax.aot.hlo.collectives import Collective, collectives
+from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.traffic import Moved, Walk
 
 ARRAY = 16 * 128 * 4  # bytes of f32[16,128], which fills its tiles
 PIECE = 8 * 128 * 4  # f32[8,128]

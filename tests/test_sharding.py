@@ -19,9 +19,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain as recipe
-from hicmae_jax.hlo.collectives import collectives
-from hicmae_jax.hlo.program import parse
-from hicmae_jax.hlo.traffic import Walk
+from hicmae_jax.aot.hlo.collectives import collectives
+from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.traffic import Walk
 from hicmae_jax.model import sizes
 from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.runs import pretrain

@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 
-from hicmae_jax.hlo.shapes import Shape, leaves
+from hicmae_jax.aot.hlo.shapes import Shape, leaves
 
 _HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = ")

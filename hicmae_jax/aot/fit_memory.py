@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from hicmae_jax.ahead_of_time import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
+from hicmae_jax.aot.compile import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
 from hicmae_jax.model import flops as costs
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings.pretrain import RunConfig

@@ -7,7 +7,7 @@ spread with holes, so that most places of the window hold nothing: only those th
 import math
 import re
 
-from hicmae_jax.hlo.program import Computation, Instruction
+from hicmae_jax.aot.hlo.program import Computation, Instruction
 
 
 def product_flops(instruction: Instruction, computation: Computation) -> int:

@@ -2,7 +2,7 @@
 
 import re
 
-from hicmae_jax.hlo.program import Computation, Instruction, Program
+from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
 
 _COPIES = frozenset({"copy", "bitcast", "copy-done", "copy-start"})
 

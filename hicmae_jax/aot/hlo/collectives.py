@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Iterable
 
-from hicmae_jax.hlo.asynchronous import made
-from hicmae_jax.hlo.program import Computation, Instruction
-from hicmae_jax.hlo.traffic import Executed
+from hicmae_jax.aot.hlo.asynchronous import made
+from hicmae_jax.aot.hlo.program import Computation, Instruction
+from hicmae_jax.aot.hlo.traffic import Executed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,11 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 
-from hicmae_jax.hlo.arithmetic import product_flops
-from hicmae_jax.hlo.asynchronous import begins, goes_on, made
-from hicmae_jax.hlo.loops import turns
-from hicmae_jax.hlo.program import Computation, Instruction, Program
-from hicmae_jax.hlo.shapes import MAIN_MEMORY, Shape
+from hicmae_jax.aot.hlo.arithmetic import product_flops
+from hicmae_jax.aot.hlo.asynchronous import begins, goes_on, made
+from hicmae_jax.aot.hlo.loops import turns
+from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
+from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
 
 # Names for what exists already; the second half of an asynchronous pair was counted with the first.
 FREE = frozenset(

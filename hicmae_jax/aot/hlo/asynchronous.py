@@ -7,8 +7,8 @@ waits. What begins the work counts; what goes on with it does not.
 
 from collections.abc import Sequence
 
-from hicmae_jax.hlo.program import Computation, Instruction
-from hicmae_jax.hlo.shapes import SEMAPHORES, Shape
+from hicmae_jax.aot.hlo.program import Computation, Instruction
+from hicmae_jax.aot.hlo.shapes import SEMAPHORES, Shape
 
 
 def begins(instruction: Instruction) -> bool:

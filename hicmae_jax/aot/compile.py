@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from data_pipeline.clip_sampling import ClipSampling
 from data_pipeline.media import FPS, SAMPLE_RATE, Crop
-from hicmae_jax.hlo.collectives import collectives
-from hicmae_jax.hlo.program import parse
-from hicmae_jax.hlo.traffic import Executed, Moved, Walk
+from hicmae_jax.aot.hlo.collectives import collectives
+from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
 from hicmae_jax.model import flops as costs
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings.pretrain import RunConfig
