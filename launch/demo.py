@@ -20,8 +20,8 @@ from absl import app, flags
 
 from hicmae_jax.logs import metrics
 from hicmae_jax.settings import schema
+from hicmae_jax.studies.stages import Finished, Stage, StageError, run
 from launch import config_flag, demo_report
-from launch.demo_stages import Finished, Stage, StageError, run
 
 FLAGS = flags.FLAGS
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import demo, demo_report, demo_stages
-from launch.demo_stages import Finished, Stage, StageError
+from hicmae_jax.studies import stages
+from hicmae_jax.studies.stages import Finished, Stage, StageError
+from launch import demo, demo_report
 from tests.processes import descendants, is_alive, start_module, wait_until, workers
 
 # --- Criteria -----------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def test_a_stage_is_done_once_and_what_it_printed_is_kept(tmp_path, capfd):
     stage = Stage("count", python("print('one'); print('two')"))
     finished = Finished(tmp_path / "demo")
     assert not finished.holds(stage)
-    finished.add(stage, demo_stages.run(stage))
+    finished.add(stage, stages.run(stage))
     again = Finished(tmp_path / "demo")
     assert again.holds(stage)
     assert again["count"]["printed"] == ["one", "two"]
@@ -157,7 +158,7 @@ def test_another_directory_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not empty and not a demo's"):
         Finished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    (tmp_path / "thesis.tex").rename(tmp_path / demo_stages.DONE)
+    (tmp_path / "thesis.tex").rename(tmp_path / stages.DONE)
     with pytest.raises(ValueError, match="is damaged"):
         Finished(tmp_path)
 
@@ -171,14 +172,14 @@ def test_another_directory_is_refused(tmp_path):
 )
 def test_a_failing_command_is_named_and_its_code_kept(source, code, how):
     with pytest.raises(StageError, match=f"prepare shards: the command ended with {how}") as caught:
-        demo_stages.run(Stage("prepare shards", python(source)))
+        stages.run(Stage("prepare shards", python(source)))
     assert caught.value.code == code
 
 
 def test_what_an_unfinished_attempt_left_is_removed(tmp_path):
     write = python("import sys; open(sys.argv[1], 'x').write('whole')", tmp_path / "a")
     (tmp_path / "a").write_text("half")
-    demo_stages.run(Stage("write", write, makes=(tmp_path / "a",)))
+    stages.run(Stage("write", write, makes=(tmp_path / "a",)))
     assert (tmp_path / "a").read_text() == "whole"
 
 
@@ -197,7 +198,7 @@ TRAINING = """
 
 def test_training_is_killed_within_the_range_and_its_state_noted(tmp_path):
     train = python(TRAINING, tmp_path, 10_000)
-    killed = demo_stages.run(Stage("train", train, kill_in=range(30, 60), run=tmp_path))["killed"]
+    killed = stages.run(Stage("train", train, kill_in=range(30, 60), run=tmp_path))["killed"]
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert killed["step"] == last >= 30
     assert last < 10_000
@@ -209,11 +210,11 @@ def test_training_is_killed_within_the_range_and_its_state_noted(tmp_path):
 def test_training_that_ends_or_fails_before_it_is_killed_is_an_error(tmp_path):
     short = python(TRAINING, tmp_path, 2)
     with pytest.raises(StageError, match="ended before it could be killed at step 6"):
-        demo_stages.run(Stage("train", short, kill_in=range(6, 7), run=tmp_path))
+        stages.run(Stage("train", short, kill_in=range(6, 7), run=tmp_path))
     with pytest.raises(StageError, match="exit code 7"):
-        demo_stages.run(Stage("train", python("raise SystemExit(7)"), kill_in=range(6, 7), run=tmp_path))
+        stages.run(Stage("train", python("raise SystemExit(7)"), kill_in=range(6, 7), run=tmp_path))
     with pytest.raises(StageError, match="is past step 1, the last to kill it at: delete it"):
-        demo_stages.run(Stage("train", python(""), kill_in=range(1, 2), run=tmp_path))
+        stages.run(Stage("train", python(""), kill_in=range(1, 2), run=tmp_path))
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -231,7 +232,7 @@ def test_an_interrupted_demo_ends_its_command_and_goes_on_later(tmp_path, kind):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "demo: interrupted; run the same command again to go on"
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "demo" / demo_stages.DONE).read_text()) == {}
+    assert json.loads((tmp_path / "demo" / stages.DONE).read_text()) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Many runs: lists of commands, each done once."""
