@@ -29,13 +29,15 @@ from absl import app, flags
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
-from data_pipeline import media, records, voxceleb2
-from data_pipeline.builder import prepare
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.pipeline import BatchStream, Pipeline, PipelineConfig
-from data_pipeline.plan import Options
-from data_pipeline.shard_writer import write_shard
-from data_pipeline.sources import ClipRequest
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.format import records
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.media import decode as media
+from data_pipeline.preparation.builder import prepare
+from data_pipeline.preparation.plan import Options
+from data_pipeline.preparation.shard_writer import write_shard
+from data_pipeline.reading.pipeline import BatchStream, Pipeline, PipelineConfig
+from data_pipeline.reading.sources import ClipRequest
 from data_pipeline.synthetic import write_voxceleb2
 
 SECONDS = 8.0

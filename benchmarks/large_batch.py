@@ -24,8 +24,8 @@ import jax
 from absl import app, flags
 
 from configs import demo
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.checkpoints.manager import load_parameters
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.logs.metrics import read_metrics

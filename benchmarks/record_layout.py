@@ -20,10 +20,12 @@ from absl import app, flags
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from data_pipeline import media, records, voxceleb2
-from data_pipeline.plan import Options, ensure_plan
-from data_pipeline.records import STRIDE
-from data_pipeline.shard_writer import ShardSpec, write_shard
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.format import records
+from data_pipeline.format.records import STRIDE
+from data_pipeline.media import decode as media
+from data_pipeline.preparation.plan import Options, ensure_plan
+from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.synthetic import write_voxceleb2
 
 SECONDS = 8.0

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from etils import epath
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.evaluation import report
 from hicmae_jax.evaluation.figures import curves as figures

@@ -16,8 +16,8 @@ from absl import app, flags
 from etils import epath
 from tqdm import tqdm
 
-from data_pipeline import inspection
-from data_pipeline.inspection import Survey
+from data_pipeline.preparation import inspection
+from data_pipeline.preparation.inspection import Survey
 
 FLAGS = flags.FLAGS
 

@@ -2,8 +2,8 @@
 
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
-``--input`` has the layout of VoxCeleb2 (see `data_pipeline.voxceleb2`), ``--output`` becomes a prepared set
-(see `data_pipeline.prepared_set`). After an interruption run the same command again. Clips of finished shards
+``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`), ``--output`` becomes a prepared set
+(see `data_pipeline.format.prepared_set`). After an interruption run the same command again. Clips of finished shards
 are not looked at again: to take in one repaired since, remove its shard's file in ``manifests/`` first.
 
 On a cluster:
@@ -20,12 +20,12 @@ import time
 from absl import app, flags
 from etils import epath
 
-from data_pipeline import builder
-from data_pipeline.local_runner import run_local
-from data_pipeline.media import Crop
-from data_pipeline.plan import Options, Plan
-from data_pipeline.prepared_set import PreparedSet
-from data_pipeline.shard_writer import ShardSpec
+from data_pipeline.format.prepared_set import PreparedSet
+from data_pipeline.media.decode import Crop
+from data_pipeline.preparation import builder
+from data_pipeline.preparation.local_runner import run_local
+from data_pipeline.preparation.plan import Options, Plan
+from data_pipeline.preparation.shard_writer import ShardSpec
 
 FLAGS = flags.FLAGS
 
@@ -132,7 +132,7 @@ def run_on_beam(specs: list[ShardSpec], command_line: str) -> None:
         RuntimeError: if it is not installed.
     """
     try:
-        from data_pipeline.beam_runner import run_beam
+        from data_pipeline.preparation.beam_runner import run_beam
     except ModuleNotFoundError as error:
         raise RuntimeError(f"--runner=beam needs {error.name}: pip install 'hicmae_jax[beam]'") from error
     run_beam(specs, shlex.split(command_line))

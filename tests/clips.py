@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline import builder
-from data_pipeline.media import Crop
-from data_pipeline.media_writer import write_m4a, write_mp4
-from data_pipeline.plan import Options
-from data_pipeline.shard_writer import write_shard
+from data_pipeline.media.decode import Crop
+from data_pipeline.media.encode import write_m4a, write_mp4
+from data_pipeline.preparation import builder
+from data_pipeline.preparation.plan import Options
+from data_pipeline.preparation.shard_writer import write_shard
 
 # TFDS reads its metadata through a call that protobuf has deprecated.
 PROTOBUF_IN_TFDS = r"ignore:label\(\) is deprecated:DeprecationWarning"

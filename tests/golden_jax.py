@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict
 
-from data_pipeline import log_mel as host
+from data_pipeline.media import log_mel as host
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune

@@ -9,8 +9,8 @@ import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_pipeline import records
-from data_pipeline.prepared_set import AUDIO, DESCRIPTION, VIDEO, PreparedSet, Shard, shard_file
+from data_pipeline.format import records
+from data_pipeline.format.prepared_set import AUDIO, DESCRIPTION, VIDEO, PreparedSet, Shard, shard_file
 
 FPS, SAMPLE_RATE = 25, 16_000
 

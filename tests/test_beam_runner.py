@@ -1,7 +1,7 @@
 import pytest
 
-from data_pipeline.beam_runner import run_beam
-from data_pipeline.shard_writer import ShardSpec
+from data_pipeline.preparation.beam_runner import run_beam
+from data_pipeline.preparation.shard_writer import ShardSpec
 from tests import clips
 
 pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from data_pipeline import records, staging
-from data_pipeline.beam_runner import run_beam
-from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
-from data_pipeline.plan import Options
-from data_pipeline.prepared_set import read_prepared_set
+from data_pipeline.common import atomic_files
+from data_pipeline.format import records
+from data_pipeline.format.prepared_set import read_prepared_set
+from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
+from data_pipeline.preparation.beam_runner import run_beam
+from data_pipeline.preparation.plan import Options
 from data_pipeline.synthetic import write_voxceleb2
 from tests import clips
 
@@ -147,18 +148,18 @@ def test_only_what_is_missing_is_made(corpus, prepared, tmp_path):
 
 
 def test_leftovers_of_a_killed_run_go(corpus, tmp_path):
-    old = tmp_path / staging.UNFINISHED / "old"
+    old = tmp_path / atomic_files.UNFINISHED / "old"
     old.mkdir(parents=True)
     (old / "video").write_bytes(b"half")
     clips.prepare(corpus, tmp_path)
-    assert not (tmp_path / staging.UNFINISHED).exists()
+    assert not (tmp_path / atomic_files.UNFINISHED).exists()
     old.mkdir(parents=True)
     clips.prepare(corpus, tmp_path)  # with nothing left to make
-    assert not (tmp_path / staging.UNFINISHED).exists()
+    assert not (tmp_path / atomic_files.UNFINISHED).exists()
 
 
 def test_nothing_is_deleted_from_a_directory_that_is_not_ours(corpus, tmp_path):
-    for name in ("unfinished", staging.UNFINISHED, "notes"):
+    for name in ("unfinished", atomic_files.UNFINISHED, "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "novel.txt").write_text("years of work")
     before = clips.tree(tmp_path)

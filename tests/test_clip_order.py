@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from data_pipeline import clip_order
-from data_pipeline.clip_order import ClipOrder
+from data_pipeline.reading import clip_order
+from data_pipeline.reading.clip_order import ClipOrder
 
 LENGTHS = (10, 0, 7, 30, 5, 1)
 CLIPS = sum(LENGTHS)

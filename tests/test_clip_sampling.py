@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipeline.clip_sampling import ClipSampling
+from data_pipeline.format.clip_sampling import ClipSampling
 
 PAPER = ClipSampling()
 SAMPLINGS = st.builds(ClipSampling, frames=st.integers(1, 20), stride=st.integers(1, 8))

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline.device_feed import host_rows, sharding_rows, to_device
-from data_pipeline.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.device_feed import host_rows, sharding_rows, to_device
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from tests.small_sets import write_set
 
 
@@ -96,8 +96,8 @@ HOST = """
 import sys
 import jax
 import numpy as np
-from data_pipeline.device_feed import sharding_rows, to_device
-from data_pipeline.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.device_feed import sharding_rows, to_device
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 
 port, host, data = sys.argv[1:]
 jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(host))

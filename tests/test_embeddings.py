@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, level_features
 from hicmae_jax.model.config import FinetuneConfig

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.fixed_clips import FixedClips
 from tests import small_sets
 
 SAMPLING = ClipSampling(frames=4, stride=4)

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import records
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.pipeline import Pipeline, PipelineConfig
-from data_pipeline.sources import ClipRequest, ClipSource
+from data_pipeline.format import records
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.sources import ClipRequest, ClipSource
 from tests.small_sets import write_set
 from tests.test_sources import shard
 

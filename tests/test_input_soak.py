@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipeline.pipeline import Pipeline, PipelineConfig
-from data_pipeline.worker_batches import shared_batches
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.worker_batches import shared_batches
 from tests.small_sets import write_set
 from tests.test_sources import flip_bytes, shard, truncate
 

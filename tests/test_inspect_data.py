@@ -11,9 +11,10 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from matplotlib.image import imread
 
-from data_pipeline import inspection, records
-from data_pipeline.records import STRIDE
-from data_pipeline.shard_writer import manifest_file
+from data_pipeline.format import records
+from data_pipeline.format.records import STRIDE
+from data_pipeline.preparation import inspection
+from data_pipeline.preparation.shard_writer import manifest_file
 from hicmae_jax.evaluation.contact_sheet import draw_samples
 from tests import clips
 

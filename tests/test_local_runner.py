@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from data_pipeline.local_runner import run_local
+from data_pipeline.preparation.local_runner import run_local
 from tests import clips
 
 pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)

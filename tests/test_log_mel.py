@@ -4,7 +4,7 @@ import kaldi_native_fbank
 import numpy as np
 import pytest
 
-from data_pipeline import log_mel
+from data_pipeline.media import log_mel
 from tests.goldens import recipe
 
 GOLDENS = np.load(Path(__file__).parent / "goldens" / "log_mel.npz")

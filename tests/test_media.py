@@ -10,9 +10,9 @@ import pytest
 import simplejpeg
 from etils import epath
 
-from data_pipeline import media
-from data_pipeline.media import Crop, Reason, UnusableClipError, load_clip
-from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
+from data_pipeline.media import decode as media
+from data_pipeline.media.decode import Crop, Reason, UnusableClipError, load_clip
+from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 
 SMALL = Crop(top=0, left=8, height=32, width=32)
 

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from data_pipeline.media_writer import to_int16, write_m4a, write_mp4, write_wav
+from data_pipeline.media.encode import to_int16, write_m4a, write_mp4, write_wav
 
 
 def moving_bar(count=30, height=48, width=64):

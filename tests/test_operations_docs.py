@@ -36,8 +36,12 @@ JOINT = r"[:;,] +"
 """Between the parts of a message that are made in different places."""
 
 DOCUMENTED_IN_FULL = (
-    *("hicmae_jax/hosts/rendezvous.py", "hicmae_jax/hosts/liveness.py", "data_pipeline/worker_batches.py"),
-    *("data_pipeline/prepared_set.py", "data_pipeline/fixed_clips.py"),
+    *(
+        "hicmae_jax/hosts/rendezvous.py",
+        "hicmae_jax/hosts/liveness.py",
+        "data_pipeline/reading/worker_batches.py",
+    ),
+    *("data_pipeline/format/prepared_set.py", "data_pipeline/reading/fixed_clips.py"),
     *(
         f"hicmae_jax/{name}.py"
         for name in (

@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import worker_batches
-from data_pipeline.device_feed import host_rows
-from data_pipeline.pipeline import Pipeline, PipelineConfig
-from data_pipeline.sources import ClipSet
+from data_pipeline.reading import worker_batches
+from data_pipeline.reading.device_feed import host_rows
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.sources import ClipSet
 from tests.small_sets import write_set
 from tests.test_sources import flip_bytes, shard, truncate
 

@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 from etils import epath
 
-from data_pipeline import media, plan, voxceleb2
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.media import decode as media
+from data_pipeline.preparation import plan
 from tests import clips
 
 

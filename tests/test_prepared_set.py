@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from data_pipeline import prepared_set
-from data_pipeline.prepared_set import PreparedSet, Shard, read_prepared_set
+from data_pipeline.format import prepared_set
+from data_pipeline.format.prepared_set import PreparedSet, Shard, read_prepared_set
 
 DESCRIBED = PreparedSet(
     split="dev",

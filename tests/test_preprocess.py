@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline import log_mel as host_log_mel
+from data_pipeline.media import log_mel as host_log_mel
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.preprocessing import pretrain as preprocess
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch

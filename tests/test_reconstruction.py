@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.held_out import HeldOut, contrast
 from hicmae_jax.evaluation.reconstruction import (

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipeline import records
+from data_pipeline.format import records
 
 CLIP = "id00012/21Uxsk56VDQ/00001"
 

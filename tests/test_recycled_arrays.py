@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline.recycled_arrays import RecycledArrays
+from data_pipeline.reading.recycled_arrays import RecycledArrays
 
 
 def address(array: np.ndarray) -> int:

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict, config_dict
 
 from configs import pretrain
-from data_pipeline.pipeline import PipelineConfig
+from data_pipeline.reading.pipeline import PipelineConfig
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import pretrain as run_config

@@ -6,9 +6,12 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from data_pipeline import plan, prepared_set, records, shard_writer, staging, voxceleb2
-from data_pipeline.media import Crop
-from data_pipeline.shard_writer import ShardSpec, read_manifest, write_shard
+from data_pipeline.common import atomic_files
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.format import prepared_set, records
+from data_pipeline.media.decode import Crop
+from data_pipeline.preparation import plan, shard_writer
+from data_pipeline.preparation.shard_writer import ShardSpec, read_manifest, write_shard
 from tests import clips
 
 
@@ -59,7 +62,7 @@ def test_manifest_says_what_is_in_the_shard(planned):
         [record.clip, record.n_frames, len(record.samples), False] for record in audio
     ]
     assert manifest["rejected"] == []
-    assert not list((output / staging.UNFINISHED).iterdir())
+    assert not list((output / atomic_files.UNFINISHED).iterdir())
 
 
 def test_a_clip_that_cannot_be_used_leaves_no_gap(planned):

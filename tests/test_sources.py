@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import sources
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading import sources
+from data_pipeline.reading.sources import NO_CLIP, ClipRequest, ClipSource
 from tests.small_sets import write_set
 
 FRAMES = [70, 100, 64, 61, 80, 90, 120, 75, 66, 30]

@@ -4,7 +4,7 @@ import pytest
 from etils import epath
 from fsspec.implementations.memory import MemoryFileSystem
 
-from data_pipeline import staging
+from data_pipeline.common import atomic_files
 from tests import clips
 
 pytestmark = pytest.mark.filterwarnings(clips.PROTOBUF_IN_TFDS)
@@ -28,25 +28,25 @@ def bucket(monkeypatch):
 
 def test_a_file_appears_only_when_published(tmp_path):
     root = epath.Path(tmp_path)
-    with staging.staging(root) as directory:
+    with atomic_files.staging(root) as directory:
         (directory / "part").write_bytes(b"whole")
         assert not (root / "sub/final").exists()
-        staging.publish(directory / "part", root / "sub/final")
+        atomic_files.publish(directory / "part", root / "sub/final")
         assert (root / "sub/final").read_bytes() == b"whole"
     assert not directory.exists()
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):
-    (tmp_path / staging.UNFINISHED / "abc").mkdir(parents=True)
+    (tmp_path / atomic_files.UNFINISHED / "abc").mkdir(parents=True)
     (tmp_path / "kept").write_text("")
-    staging.clear(epath.Path(tmp_path))
+    atomic_files.clear(epath.Path(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def test_text_replaces_text(tmp_path):
     root = epath.Path(tmp_path)
     for text in ("before", "naïve"):
-        staging.publish_text(text, root, "note.txt")
+        atomic_files.publish_text(text, root, "note.txt")
     assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "naïve"
 
 
@@ -67,4 +67,4 @@ def test_an_incomplete_upload_is_an_error(tmp_path, bucket, monkeypatch):
     file = tmp_path / "file"
     file.write_bytes(b"whole")
     with pytest.raises(OSError, match="3 bytes after an upload of 5"):
-        staging.publish(file, bucket / "file")
+        atomic_files.publish(file, bucket / "file")

@@ -3,7 +3,7 @@ import os
 import pytest
 from etils import epath
 
-from data_pipeline import voxceleb2
+from data_pipeline.corpora import voxceleb2
 
 
 def touch(root, *names):

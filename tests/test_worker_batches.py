@@ -15,9 +15,9 @@ import grain
 import numpy as np
 import pytest
 
-from data_pipeline import worker_batches
-from data_pipeline.pipeline import Pipeline, PipelineConfig
-from data_pipeline.worker_batches import WorkerBatches
+from data_pipeline.reading import worker_batches
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.worker_batches import WorkerBatches
 from tests.processes import is_alive, wait_until
 from tests.small_sets import write_set
 
@@ -207,7 +207,7 @@ def test_ctrl_c_ends_the_wait_for_a_batch_and_the_workers_that_hang(tmp_path):
 
 READ_AND_WAIT = """
 import multiprocessing, sys, time
-from data_pipeline.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 
 if __name__ == "__main__":
     config = PipelineConfig(data=(sys.argv[1],), batch=8, threads=1, workers=2)

@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from data_pipeline.worker_processes import submit_all, worker_pool
+from data_pipeline.common.worker_processes import submit_all, worker_pool
 from tests.processes import wait_until
 
 

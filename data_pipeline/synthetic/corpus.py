@@ -16,11 +16,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_pipeline.media_writer import write_m4a, write_mp4, write_wav
+from data_pipeline.common.worker_processes import submit_all, worker_pool
+from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
 from data_pipeline.synthetic.person import EMOTIONS
 from data_pipeline.synthetic.speech import SENTENCES
-from data_pipeline.worker_processes import submit_all, worker_pool
 
 NOTE = "synthetic_corpus.json"  # marks a directory as ours and says what is meant to be in it
 CLIPS_PER_VIDEO = 3

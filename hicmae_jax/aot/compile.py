@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.media import FPS, SAMPLE_RATE, Crop
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.media.decode import FPS, SAMPLE_RATE, Crop
 from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk

@@ -39,7 +39,7 @@ class PerClip:
 
         Args:
             params: parameters, on the devices or NumPy arrays.
-            batches: of clips, as `data_pipeline.fixed_clips` gives them, the same in every process.
+            batches: of clips, as `data_pipeline.reading.fixed_clips` gives them, the same in every process.
 
         Returns:
             The function's tree of NumPy arrays, over all clips.

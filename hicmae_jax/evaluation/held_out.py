@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.reconstruction import score_clips

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.fixed_clips import FixedClips
+from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import PerClip
 from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.figures.curves import reconstruction_rows

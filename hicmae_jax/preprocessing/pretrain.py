@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipeline import log_mel as kaldi
+from data_pipeline.media import log_mel as kaldi
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.masking import TokenMask, draw_mask
 
@@ -262,7 +262,7 @@ def spectrum_matrix() -> np.ndarray:
 
 
 def log_mel(sound: jax.Array, samples: jax.Array, frames: int = kaldi.LOG_MEL_FRAMES) -> jax.Array:
-    """Kaldi log-mel features as `data_pipeline.log_mel.log_mel` makes them, for a batch.
+    """Kaldi log-mel features as `data_pipeline.media.log_mel.log_mel` makes them, for a batch.
 
     Args:
         sound: float32[B, N] in [-1, 1), mean removed, 16 kHz.

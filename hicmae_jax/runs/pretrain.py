@@ -25,11 +25,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.device_feed import sharding_rows, to_device
-from data_pipeline.fixed_clips import FixedClips
-from data_pipeline.pipeline import BatchStream, Pipeline
-from data_pipeline.sources import ClipSource
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.device_feed import sharding_rows, to_device
+from data_pipeline.reading.fixed_clips import FixedClips
+from data_pipeline.reading.pipeline import BatchStream, Pipeline
+from data_pipeline.reading.sources import ClipSource
 from hicmae_jax.checkpoints.manager import DIRECTORY, Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement

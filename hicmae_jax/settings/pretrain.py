@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from data_pipeline.pipeline import PipelineConfig
+from data_pipeline.reading.pipeline import PipelineConfig
 from hicmae_jax.model import masking, sizes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig

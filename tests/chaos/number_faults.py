@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipeline.pipeline import Pipeline
+from data_pipeline.reading.pipeline import Pipeline
 from tests import shrunk
 from tests.chaos.runs import SETTINGS, Run
 from tests.chaos.trials import Fault, Trial

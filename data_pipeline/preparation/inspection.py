@@ -16,11 +16,11 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from data_pipeline import records
-from data_pipeline.media import check_lengths
-from data_pipeline.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
-from data_pipeline.records import STRIDE, AudioRecord, VideoRecord
-from data_pipeline.shard_writer import manifest_file
+from data_pipeline.format import records
+from data_pipeline.format.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
+from data_pipeline.format.records import STRIDE, AudioRecord, VideoRecord
+from data_pipeline.media.decode import check_lengths
+from data_pipeline.preparation.shard_writer import manifest_file
 
 SAMPLED_CLIPS = 128  # whose frames' sizes stand for all
 CLIPS_A_TASK = 16

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator
 
 from etils import epath
 
-from data_pipeline import media, prepared_set, staging
-from data_pipeline.plan import Options, Plan, ensure_plan
-from data_pipeline.prepared_set import PreparedSet, Shard
-from data_pipeline.records import STRIDE
-from data_pipeline.shard_writer import ShardSpec, read_manifest
-from data_pipeline.tfds_metadata import write_tfds_metadata
+from data_pipeline.common import atomic_files
+from data_pipeline.format import prepared_set
+from data_pipeline.format.prepared_set import PreparedSet, Shard
+from data_pipeline.format.records import STRIDE
+from data_pipeline.format.tfds_metadata import write_tfds_metadata
+from data_pipeline.media import decode as media
+from data_pipeline.preparation.plan import Options, Plan, ensure_plan
+from data_pipeline.preparation.shard_writer import ShardSpec, read_manifest
 
 REJECTED = "rejected.jsonl"
 
@@ -47,11 +49,11 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
     input_root, output = epath.Path(input_root), epath.Path(output)
     with _alone(output):
         plan = ensure_plan(input_root, output, options)  # refuses a directory that is not ours
-        staging.clear(output)
+        atomic_files.clear(output)
         specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
         run([spec for spec in specs if not read_manifest(output, plan, spec.index)], plan)
         described = _describe(output, plan)
-        staging.clear(output)
+        atomic_files.clear(output)
     return described
 
 
@@ -63,7 +65,7 @@ def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
     rejected = sorted(
         (line for manifest in manifests for line in manifest["rejected"]), key=lambda line: line["path"]
     )
-    staging.publish_text("".join(json.dumps(line) + "\n" for line in rejected), output, REJECTED)
+    atomic_files.publish_text("".join(json.dumps(line) + "\n" for line in rejected), output, REJECTED)
     clips = [clip for manifest in manifests for clip in manifest["clips"]]
     if not clips:
         raise ValueError(f"no clip can be used; {output / REJECTED} says why")
@@ -91,7 +93,7 @@ def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
         ),
     )
     write_tfds_metadata(output, described)
-    staging.publish_text(described.to_json(), output, prepared_set.DESCRIPTION)
+    atomic_files.publish_text(described.to_json(), output, prepared_set.DESCRIPTION)
     return described
 
 
@@ -106,7 +108,7 @@ def _fingerprint(manifests: list[dict]) -> str:
 @contextlib.contextmanager
 def _alone(output: epath.Path) -> Iterator[None]:
     """Keeps a second preparation away from a local output; the lock ends with the process in any case."""
-    if not staging.is_local(output):
+    if not atomic_files.is_local(output):
         yield
         return
     output.mkdir(parents=True, exist_ok=True)

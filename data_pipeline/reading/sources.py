@@ -18,9 +18,10 @@ import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from data_pipeline import records, staging
-from data_pipeline.clip_sampling import FEWEST_SAMPLES, ClipSampling
-from data_pipeline.prepared_set import PreparedSet, read_prepared_set
+from data_pipeline.common import atomic_files
+from data_pipeline.format import records
+from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
+from data_pipeline.format.prepared_set import PreparedSet, read_prepared_set
 
 NO_CLIP = -1
 """Example id of a row that no clip could be found for."""
@@ -78,7 +79,7 @@ class ClipSet:
 
     def __init__(self, root: epath.PathLike) -> None:
         self.root = epath.Path(root)
-        if not staging.is_local(self.root):
+        if not atomic_files.is_local(self.root):
             raise ValueError(
                 f"{self.root}: shards are read as files; mount the bucket (gcsfuse) or copy the set"
             )

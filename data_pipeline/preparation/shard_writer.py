@@ -13,9 +13,12 @@ from pathlib import Path
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from data_pipeline import media, prepared_set, records, staging, voxceleb2
-from data_pipeline.plan import Plan, read_names, read_plan
-from data_pipeline.records import STRIDE
+from data_pipeline.common import atomic_files
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.format import prepared_set, records
+from data_pipeline.format.records import STRIDE
+from data_pipeline.media import decode as media
+from data_pipeline.preparation.plan import Plan, read_names, read_plan
 
 _KINDS = (prepared_set.VIDEO, prepared_set.AUDIO)
 
@@ -53,7 +56,7 @@ def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> 
     files = {
         kind: prepared_set.shard_file(kind, plan.options.split, spec.index, plan.n_shards) for kind in _KINDS
     }
-    with staging.staging(output) as directory:
+    with atomic_files.staging(output) as directory:
         written = {kind: directory / kind for kind in _KINDS}
         manifest = _write_records(spec, plan, written, on_clip)
         _check_records(manifest["clips"], written)
@@ -62,8 +65,8 @@ def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> 
             for kind, path in written.items()
         }
         for kind, path in written.items():
-            staging.publish(path, output / files[kind])
-    staging.publish_text(json.dumps(manifest) + "\n", output, manifest_file(spec.index))
+            atomic_files.publish(path, output / files[kind])
+    atomic_files.publish_text(json.dumps(manifest) + "\n", output, manifest_file(spec.index))
 
 
 def manifest_file(index: int) -> str:

@@ -21,11 +21,11 @@ import grain
 import numpy as np
 from absl import logging
 
-from data_pipeline.clip_order import ClipOrder
-from data_pipeline.clip_sampling import ClipSampling
-from data_pipeline.host_batches import HostBatches
-from data_pipeline.sources import NO_CLIP, ClipRequest, ClipSource, hash_of
-from data_pipeline.worker_batches import WorkerBatches, check_shared_memory, shared_batches
+from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.reading.clip_order import ClipOrder
+from data_pipeline.reading.host_batches import HostBatches
+from data_pipeline.reading.sources import NO_CLIP, ClipRequest, ClipSource, hash_of
+from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_memory, shared_batches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

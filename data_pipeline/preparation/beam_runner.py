@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from data_pipeline.shard_writer import ShardSpec, write_shard
+from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 
 
 def run_beam(specs: list[ShardSpec], pipeline_options: Sequence[str]) -> None:

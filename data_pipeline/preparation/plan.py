@@ -12,8 +12,11 @@ import math
 
 from etils import epath
 
-from data_pipeline import media, records, staging, voxceleb2
-from data_pipeline.prepared_set import PLAN
+from data_pipeline.common import atomic_files
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.format import records
+from data_pipeline.format.prepared_set import PLAN
+from data_pipeline.media import decode as media
 
 _LISTS = "plan"
 _MEASURED_CLIPS = 8  # whose size sets the number of clips a shard
@@ -93,8 +96,8 @@ def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) ->
     plan = Plan(options, len(names), digest, n_shards)
     for index in range(n_shards):
         members = "".join(f"{names[place]}\n" for place in plan.members(index))
-        staging.publish_text(members, output, _list_file(index))
-    staging.publish_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n", output, PLAN)
+        atomic_files.publish_text(members, output, _list_file(index))
+    atomic_files.publish_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n", output, PLAN)
     return plan
 
 
@@ -135,7 +138,7 @@ def _difference(begun: Plan, asked: Plan) -> str:
 def _check_vacant(output: epath.Path) -> None:
     """Refuses a directory with anything in it that planning has not put there."""
     if output.exists():
-        others = sorted({path.name for path in output.iterdir()} - {_LISTS, staging.UNFINISHED})
+        others = sorted({path.name for path in output.iterdir()} - {_LISTS, atomic_files.UNFINISHED})
         if others:
             raise ValueError(f"{output} holds {others[0]} and no {PLAN}: choose an empty --output")
 

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from data_pipeline import prepared_set
-from data_pipeline.records import FEATURE, STRIDE
+from data_pipeline.format import prepared_set
+from data_pipeline.format.records import FEATURE, STRIDE
 
 _DESCRIPTIONS = {
     prepared_set.VIDEO: f"Faces of talking people: {STRIDE} records a clip, each every {STRIDE}th frame.",

@@ -7,8 +7,8 @@ from multiprocessing.synchronize import Event
 
 from tqdm import tqdm
 
-from data_pipeline.shard_writer import ShardSpec, write_shard
-from data_pipeline.worker_processes import CONTEXT, submit_all, worker_pool
+from data_pipeline.common.worker_processes import CONTEXT, submit_all, worker_pool
+from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 
 
 class _StoppedError(Exception):

@@ -25,8 +25,8 @@ import simplejpeg
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
-from data_pipeline.clip_sampling import FEWEST_SAMPLES
-from data_pipeline.records import STRIDE
+from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
+from data_pipeline.format.records import STRIDE
 
 FPS = 25
 SAMPLE_RATE = 16_000

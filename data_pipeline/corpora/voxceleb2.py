@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from data_pipeline import media, staging
+from data_pipeline.common import atomic_files
+from data_pipeline.media import decode as media
 
 PICTURES, SOUNDS = "mp4", "aac"
 SOUND_SUFFIXES = (".m4a", ".wav")
@@ -60,7 +61,7 @@ def load(root: epath.Path, split: str, name: str, crop: media.Crop) -> media.Cli
 
 def _names(directory: epath.Path, suffixes: tuple[str, ...]) -> Iterator[str]:
     # What cannot be listed must not pass for empty; speakers may be links to directories on other disks.
-    if staging.is_local(directory):
+    if atomic_files.is_local(directory):
         places = os.walk(directory, onerror=_raise, followlinks=True)
     else:
         places = directory.walk(on_error=_raise)

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 
-from data_pipeline.recycled_arrays import RecycledArrays
-from data_pipeline.sources import ClipRequest, ClipSource
+from data_pipeline.reading.recycled_arrays import RecycledArrays
+from data_pipeline.reading.sources import ClipRequest, ClipSource
 
 
 class HostBatches:

@@ -1,0 +1,1 @@
+"""The bytes and directories of a prepared set."""
