@@ -11,7 +11,8 @@ import pytest
 
 from hicmae_jax.studies import stages
 from hicmae_jax.studies.stages import Finished, Stage, StageError
-from launch import demo, demo_report
+from launch.demo import __main__ as demo
+from launch.demo import criteria
 from tests.processes import descendants, is_alive, start_module, wait_until, workers
 
 # --- Criteria -----------------------------------------------------------------------------------------------
@@ -37,14 +38,14 @@ def resumed(said="going on    from step 10 of 20", again=LOSSES, checkpoint=10):
     killed = {"step": 15, "checkpoint": checkpoint, "loss": {"15": LOSSES[15]}}
     lines = [{"step": step, "loss/total": loss} for step, loss in again.items()]
     lines.append({"step": 20, "held_out/total": 2.6})
-    return demo_report.resumption(killed, ["size  mu", said], lines, log_every=5, total_steps=20)
+    return criteria.resumption(killed, ["size  mu", said], lines, log_every=5, total_steps=20)
 
 
 SHARES = {"model.pth": {"video": 0.04, "loss total": 0.001}}
 
 
 def failing(scores=scores(), resumed=resumed(), shares=SHARES):  # noqa: B008 - none is changed
-    return [of.name for of in demo_report.criteria(scores, resumed, shares) if not of.holds]
+    return [of.name for of in criteria.criteria(scores, resumed, shares) if not of.holds]
 
 
 def test_a_demo_that_learned_and_went_on_holds():
@@ -97,7 +98,7 @@ def test_a_step_that_is_logged_twice_fails():
     lines = [{"step": step, "loss/total": LOSSES[step]} for step in (5, 10, 15, 15, 20)]
     killed = {"step": 15, "checkpoint": 10, "loss": {"15": LOSSES[15]}}
     said = ["going on    from step 10 of 20"]
-    assert failing(resumed=demo_report.resumption(killed, said, lines, 5, 20)) == ["killed and resumed"]
+    assert failing(resumed=criteria.resumption(killed, said, lines, 5, 20)) == ["killed and resumed"]
 
 
 def test_weights_that_pytorch_reads_differently_fail():
@@ -107,17 +108,17 @@ def test_weights_that_pytorch_reads_differently_fail():
         "  loss total   0.0010",
         "  video  1.2000",
     ]
-    shares = demo_report.torch_shares(printed)
+    shares = criteria.torch_shares(printed)
     assert shares == {"loss total": 0.001, "video": 1.2}
     assert failing(shares={"a.pth": shares}) == ["a.pth in PyTorch"]
     assert failing(shares={"a.pth": {"video": float("nan")}}) == ["a.pth in PyTorch"]
     with pytest.raises(ValueError, match="no comparison"):
-        demo_report.torch_shares(printed[:1])
+        criteria.torch_shares(printed[:1])
 
 
 def test_the_page_names_what_does_not_hold():
-    found = demo_report.criteria(scores(low=0.01), resumed(), SHARES)
-    page = demo_report.page(found, {"train": 61.4, "score": 9.0}, {"pictures": ["a.png", "b.png"]})
+    found = criteria.criteria(scores(low=0.01), resumed(), SHARES)
+    page = criteria.page(found, {"train": 61.4, "score": 9.0}, {"pictures": ["a.png", "b.png"]})
     assert "1 min 01 s" in page
     assert "in all" in page
     assert "1 min 10 s" in page

@@ -21,7 +21,8 @@ from absl import app, flags
 from hicmae_jax.logs import metrics
 from hicmae_jax.settings import schema
 from hicmae_jax.studies.stages import Finished, Stage, StageError, run
-from launch import config_flag, demo_report
+from launch import config_flag
+from launch.demo import criteria
 
 FLAGS = flags.FLAGS
 
@@ -141,11 +142,11 @@ def report(root: Path, plan: list[Stage], finished: Finished, log_every: int, st
     """
     scores = json.loads((root / SCORES).read_text())
     lines = metrics.read_metrics(root / "run")
-    resumed = demo_report.resumption(
+    resumed = criteria.resumption(
         finished[KILLED]["killed"], finished[RESUMED]["printed"], lines, log_every, steps
     )
-    shares = {name: demo_report.torch_shares(finished[f"export {name}"]["printed"]) for name in WEIGHTS}
-    found = demo_report.criteria(scores, resumed, shares)
+    shares = {name: criteria.torch_shares(finished[f"export {name}"]["printed"]) for name in WEIGHTS}
+    found = criteria.criteria(scores, resumed, shares)
     seconds = {stage.name: finished[stage.name]["seconds"] for stage in plan}
     holds = all(of.holds for of in found)
     summary = {
@@ -160,7 +161,7 @@ def report(root: Path, plan: list[Stage], finished: Finished, log_every: int, st
     }
     (root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     files = {"pictures": PICTURES, "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
-    print(demo_report.page(found, seconds, files))
+    print(criteria.page(found, seconds, files))
     print(f"\nAll of it is in {root}; delete it to make it again.")
     if holds:
         return 0

@@ -1,0 +1,1 @@
+"""From nothing to a trained model's scores and weights, in minutes."""
