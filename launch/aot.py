@@ -79,7 +79,7 @@ def _refuse(message: str) -> int:
     return 1
 
 
-def _search(config: Any, devices: Any, error: Any, room: Any) -> int:
+def _search(config: Any, devices: Any, error: Any, fit_memory: Any) -> int:
     if not FLAGS.search:
         estimated = fit_memory.changes(config, devices, error.needed - error.available)
         options, _ = next(estimated, ("more chips", None))

@@ -4,9 +4,9 @@
     python -m launch.export --run=runs/b --step=5000 --output=b.pth        of another, as PyTorch's own file
     python -m launch.export --run=runs/b --output=b.safetensors --check    and compare with PyTorch
 
-`hicmae_jax/weights/torch_model.py` loads the file and needs nothing but PyTorch. With ``--check`` the file is read
-back, predictions and loss terms of both implementations are compared on random clips, and the exit code is 2
-if they disagree.
+`hicmae_jax/weights/torch_model.py` loads the file and needs nothing but PyTorch. ``--check`` reads the file
+back, compares predictions and loss terms of both implementations on random clips, and gives exit code 2 if
+they disagree.
 """
 
 import sys

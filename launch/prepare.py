@@ -2,9 +2,10 @@
 
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
-``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`), ``--output`` becomes a prepared set
-(see `data_pipeline.format.prepared_set`). After an interruption run the same command again. Clips of finished shards
-are not looked at again: to take in one repaired since, remove its shard's file in ``manifests/`` first.
+``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`),
+``--output`` becomes a prepared set (see `data_pipeline.format.prepared_set`). After an interruption run the
+same command again. It does not look at the clips of finished shards again: to take in one that was repaired
+since, remove its shard's file in ``manifests/`` first.
 
 On a cluster:
 

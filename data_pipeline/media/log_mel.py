@@ -5,8 +5,8 @@ at 128 bins and a 10 ms hop. librosa's own `melspectrogram` is not a substitute:
 pre-emphasises the whole signal rather than each frame, and spaces its triangles linearly in Hz, which
 moves features by up to 10 in log units. Only its framing serves here.
 
-Used for sound files, figures and as the reference for `hicmae_jax.preprocessing.pretrain`, which makes the same features
-inside the training step from int16 samples.
+Used for sound files, figures and as the reference for `hicmae_jax.preprocessing.pretrain`, which makes
+the same features inside the training step from int16 samples.
 """
 
 import librosa
