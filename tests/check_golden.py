@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import jax
 from absl import app, flags
 
-from tests import golden_cases
-from tests.golden_cases import Golden, GoldenError, Line
+from tests.support import golden_cases
+from tests.support.golden_cases import Golden, GoldenError, Line
 
 WITH_TORCH = flags.DEFINE_bool("torch", False, "Check the PyTorch file, not the JAX code.")
 

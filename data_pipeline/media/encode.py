@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 # x264's assembler for macroblock-tree rate control reads memory that it has not set: one clip, encoded again,
-# gives other bytes (x264 core 165 in av 18.1; tests/test_media_writer.py shows it if this is taken out).
+# gives other bytes (x264 core 165 in av 18.1; tests/data_pipeline/media/test_encode.py shows it if this is taken out).
 X264_DETERMINISTIC = {"mbtree": "0"}
 AAC_BIT_RATE = 64_000  # bits a second, mono; transparent enough at 16 kHz
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from data_pipeline.reading.pipeline import Pipeline
-from tests import shrunk
 from tests.chaos.runs import SETTINGS, Run
 from tests.chaos.trials import Fault, Trial
+from tests.support import shrunk_recipe
 
 IN_A_ROW = 3
 
@@ -44,7 +44,7 @@ def check_skipped(trial: Trial, run: Run) -> None:
 
 def clips(trial: Trial, step: int) -> list[int]:
     """Ids of the clips that a step is made of."""
-    config = shrunk.config(trial.stage.data("whole"), **SETTINGS).data
+    config = shrunk_recipe.config(trial.stage.data("whole"), **SETTINGS).data
     with Pipeline(config).batches(step) as batches:
         return next(batches)["example"].tolist()
 

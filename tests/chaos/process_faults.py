@@ -7,7 +7,7 @@ from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
 from tests.chaos.runs import SECONDS
 from tests.chaos.trials import Fault, Trial
-from tests.processes import is_alive, wait_until, workers
+from tests.support.processes import is_alive, wait_until, workers
 
 STOPPED = r"pretrain: stopped by {} with step {} saved; run the same command again to go on"
 

@@ -13,9 +13,9 @@ import orbax.checkpoint as ocp
 
 from hicmae_jax.checkpoints import reader
 from hicmae_jax.logs.metrics import FILE, read_metrics
-from tests import shrunk
-from tests.processes import start_module, wait_until
-from tests.several_hosts import environment, free_port
+from tests.support import shrunk_recipe
+from tests.support.processes import start_module, wait_until
+from tests.support.several_hosts import environment, free_port
 
 SETTINGS = {"steps": 40, "warmup_steps": 4, "checkpoint__every": 10, "faults__minutes": 5}
 # Each step takes several times as long, of which nothing is learned.
@@ -91,7 +91,7 @@ class Run:
         started = []
         for host in range(self._hosts):
             settings = self._settings | (changes if host == self._hosts - 1 else {})
-            command = [*shrunk.arguments(self.data, self.directory, **settings), *self._options]
+            command = [*shrunk_recipe.arguments(self.data, self.directory, **settings), *self._options]
             if self._hosts > 1:
                 command += [f"--coordinator=localhost:{port}", f"--processes={self._hosts}"]
                 command += [f"--process={host}"]

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from tests import shrunk
 from tests.chaos.runs import Ending, Run, differences
+from tests.support import shrunk_recipe
 
 
 class Stage:
@@ -50,7 +50,7 @@ class Stage:
     def data(self, kind: str) -> Path:
         """A prepared set, `whole` or with bytes `flipped` in three places of one shard."""
         if kind not in self._data:
-            made = shrunk.write_clips(self.root / f"{kind} data")
+            made = shrunk_recipe.write_clips(self.root / f"{kind} data")
             if kind == "flipped":
                 flip_in_records(random.Random(self._seed), made)
             self._data[kind] = made

@@ -1,0 +1,358 @@
+"""The step compiled for chips that are not there: mistakes, what to change, and the compiler itself."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import types
+
+import jax
+import pytest
+from jax.experimental import topologies
+
+from configs import pretrain as recipe
+from hicmae_jax.aot import compile as ahead_of_time
+from hicmae_jax.aot import fit_memory, topology
+from hicmae_jax.model import flops as costs
+from hicmae_jax.runs import pretrain
+from hicmae_jax.settings import pretrain as run_config
+from launch import aot
+from tests.support import tpu_compiler
+
+GIB = 2**30
+
+
+def given(**changes):
+    config = recipe.get_config("mu")
+    with config.unlocked():
+        config.update_from_flattened_dict({"batch": 32, "loss.negatives": "global"} | changes)
+    return config
+
+
+def run(monkeypatch, config, **options):
+    options = {"topology": "v5e:2x2", "json": None, "text": None, "search": True} | options
+    monkeypatch.setattr(aot, "FLAGS", types.SimpleNamespace(config=config, **options))
+    return aot.main([])
+
+
+def refusal(capsys):
+    line, *more = capsys.readouterr().err.splitlines()
+    assert more == []
+    return line
+
+
+@pytest.fixture
+def four_devices(monkeypatch):
+    devices = jax.devices()[:4]
+    monkeypatch.setattr(topology, "devices", lambda name: devices)
+    return devices
+
+
+# --- Mistakes -----------------------------------------------------------------------------------------------
+
+
+def installed(monkeypatch, is_installed):
+    found = importlib.util.find_spec
+
+    def find(name, *rest):
+        return is_installed or None if name == "libtpu" else found(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    monkeypatch.setattr(topology, "_ALONE", {})
+
+
+def test_without_the_compiler_it_says_what_to_install(monkeypatch, capsys):
+    installed(monkeypatch, False)
+    assert run(monkeypatch, given()) == 1
+    assert refusal(capsys) == (
+        "aot: the TPU compiler is not installed: pip install 'hicmae_jax[tpu]' (it needs no TPU)"
+    )
+
+
+@pytest.mark.parametrize("kind", [ValueError, jax.errors.JaxRuntimeError])
+def test_an_unknown_topology_is_one_line(monkeypatch, capsys, kind):
+    def refuse(platform, topology_name):
+        raise kind(f"Unable to find {topology_name}.\nAnd much more.")
+
+    installed(monkeypatch, True)
+    monkeypatch.setattr(topologies, "get_topology_desc", refuse)
+    assert run(monkeypatch, given(), topology="v5x:2") == 1
+    assert refusal(capsys) == (
+        "aot: topology 'v5x:2' is not known (Unable to find v5x:2.): give one such as v5e:16x16, v5p:4x8x8, "
+        "v6e:16x16"
+    )
+
+
+@pytest.mark.parametrize("option", ["json", "text"])
+def test_a_directory_that_is_not_there_is_found_before_compiling(monkeypatch, capsys, tmp_path, option):
+    file = tmp_path / "nowhere" / "out"
+    assert run(monkeypatch, given(), **{option: str(file)}) == 1
+    assert refusal(capsys) == f"aot: {file} cannot be written: there is no directory {file.parent}"
+
+
+def test_a_batch_that_does_not_divide_is_one_line(monkeypatch, capsys, four_devices):
+    assert run(monkeypatch, given(batch=30)) == 1
+    assert refusal(capsys) == (
+        "aot: batch 30 / accumulate 1, 30 clips, does not divide over 4 devices: choose a batch that is a "
+        "multiple of 4"
+    )
+
+
+# --- Memory -------------------------------------------------------------------------------------------------
+
+
+class Refusing:
+    """A step that its compiler refuses."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def lower(self, *args):
+        return self
+
+    def compile(self):
+        raise jax.errors.JaxRuntimeError(self.message)
+
+
+def compile_refused(monkeypatch, devices, message):
+    monkeypatch.setattr(pretrain, "abstract_run", lambda *args: (None, None))
+    monkeypatch.setattr(pretrain, "make_step", lambda *args: Refusing(message))
+    config = run_config.from_config_dict(given(**{"data.sets": ("any",)}), "tpu")
+    ahead_of_time.compile_step(config, devices)
+
+
+@pytest.mark.parametrize(
+    ("message", "needed", "available"),
+    [
+        ("Used 43.38G of 31.25G hbm. Exceeded hbm capacity by 12.13G.", 43.38 * GIB, 31.25 * GIB),
+        ("Used 900.50M of 15.75G hbm.", 900.5 * 2**20, 15.75 * GIB),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (21.95G) "
+            "exceeds available HBM (15.75G).",
+            21.95 * GIB,
+            15.75 * GIB,
+        ),
+        ("It should not be.\n\nUsed 1.5T of 95.74G hbm.", 1.5 * 2**40, 95.74 * GIB),
+    ],
+)
+def test_a_compiler_out_of_memory_says_how_much_is_missing(
+    monkeypatch, four_devices, message, needed, available
+):
+    start = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+    start = "RESOURCE_EXHAUSTED: " if message.startswith("Ran out") else start
+    with pytest.raises(ahead_of_time.DoesNotFitError) as refused:
+        compile_refused(monkeypatch, four_devices, start + message)
+    assert (refused.value.needed, refused.value.available) == (needed, available)
+
+
+def test_another_error_of_the_compiler_stays_what_it_is(monkeypatch, four_devices):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="memory space vmem"):
+        compile_refused(
+            monkeypatch, four_devices, "Ran out of memory in memory space vmem. Used 1G of 1M vmem"
+        )
+
+
+KEPT = 100 * 2**20  # a clip, and half of it with each stack recomputed
+STATE = 8 * GIB
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    def kept(model, masks):
+        stacks = (model.remat_encoder, model.remat_decoder, model.remat_fusion)
+        return KEPT >> stacks.count("full")
+
+    monkeypatch.setattr(costs, "activation_bytes", kept)
+    monkeypatch.setattr(fit_memory, "_state_bytes", lambda config, devices: STATE)
+
+
+def plain(**changes):
+    nothing = {f"model.remat_{name}": "none" for name in ("encoder", "decoder", "fusion")}
+    return run_config.from_config_dict(
+        given(**nothing | {"data.sets": ("any",), "model.scan_encoders": False} | changes), "tpu"
+    )
+
+
+ENCODER = "--config.model.remat_encoder=full"
+DECODER = f"{ENCODER} --config.model.remat_decoder=full"
+FUSION = f"{DECODER} --config.model.remat_fusion=full"
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        # Of 8 clips a chip at 100 MiB, recomputing saves 400, 600 and 700 MiB; fsdp 4 GiB and 6 GiB;
+        # micro-batches 400, 600 and 700 MiB. Any of these is compared with 0.8 of what is missing.
+        (450, [ENCODER, DECODER, FUSION, *(f"--config.accumulate={n}" for n in (2, 4, 8))]),
+        (700, [DECODER, FUSION, *(f"--config.accumulate={n}" for n in (4, 8))]),
+        (800, [FUSION, "--config.accumulate=8"]),
+        (5 * 1024, []),
+        (7 * 1024, []),
+    ],
+)
+def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_devices, missing, expected):
+    found = [options for options, _ in fit_memory.changes(plain(), four_devices, missing * 2**20)]
+    fsdp = 4 if missing > 5 * 1024 else 2
+    split = found.index(f"--config.fsdp={fsdp}")
+    batches = [f"--config.batch={batch}" for batch in (16, 8, 4)]
+    after = next((n for n, name in enumerate(expected) if "accumulate" in name), len(expected))
+    assert found == [*expected[:after], f"--config.fsdp={fsdp}", *expected[after:], *batches]
+    assert split == after
+
+
+def test_changes_are_of_the_configuration_that_they_name(estimates, four_devices):
+    changes = dict(fit_memory.changes(plain(), four_devices, 450 * 2**20))
+    assert changes[DECODER].model.remat_encoder == changes[DECODER].model.remat_decoder == "full"
+    assert changes[DECODER].model.remat_fusion == "none"
+    assert changes["--config.fsdp=2"].fsdp == 2
+    assert changes["--config.accumulate=4"].accumulate == 4
+    assert changes["--config.batch=8"].batch == 8
+
+
+def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimates, four_devices):
+    tried = []
+
+    def compile_step(config, devices):
+        tried.append(config)
+        if config.fsdp == 1:
+            raise ahead_of_time.DoesNotFitError((20 - len(tried)) * GIB, 15.75 * GIB)
+        return "a step"
+
+    error = ahead_of_time.DoesNotFitError(16.2 * GIB, 15.75 * GIB)
+    monkeypatch.setattr(fit_memory, "compile_step", compile_step)
+    monkeypatch.setattr(aot, "FLAGS", types.SimpleNamespace(search=True))
+    assert aot._search(plain(), four_devices, error, fit_memory) == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        "does not fit: 16.20 of 15.75 GiB a chip",
+        f"with        {ENCODER}: does not fit: 19.00 of 15.75 GiB a chip",
+        f"with        {DECODER}: does not fit: 18.00 of 15.75 GiB a chip",
+        f"with        {FUSION}: does not fit: 17.00 of 15.75 GiB a chip",
+    ]
+    assert output.err == (
+        "aot: does not fit: 16.20 of 15.75 GiB a chip; try --config.fsdp=2, which was compiled and fits\n"
+    )
+    assert len(tried) == 4
+
+
+def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estimates, four_devices):
+    error = ahead_of_time.DoesNotFitError(20 * GIB, 15.75 * GIB)
+
+    def compile_step(config, devices):
+        raise error
+
+    monkeypatch.setattr(ahead_of_time, "compile_step", compile_step)
+    assert run(monkeypatch, given(**{"data.sets": ("any",)}), search=False) == 1
+    assert refusal(capsys) == (
+        "aot: does not fit: 20.00 of 15.75 GiB a chip; try --config.fsdp=2, by an estimate of what that saves"
+    )
+
+
+def test_state_is_counted_as_it_is_kept(four_devices):
+    config = plain()
+    parameters = sum(
+        leaf.size for leaf in jax.tree.leaves(costs.abstract_parameters(config.model, config.masks))
+    )
+    # Parameters, a gradient and two moments in float32, and a few counters.
+    assert 0 <= fit_memory._state_bytes(config, four_devices) - 4 * 4 * parameters < 1000
+
+
+# --- Figures ------------------------------------------------------------------------------------------------
+
+FIGURES = {
+    "compile_seconds": 142.3,
+    "chips": 4,
+    "chip": "TPU v5",
+    "mesh": {"data": 4, "fsdp": 1},
+    "clips_per_chip": 64,
+    "hbm_bytes_per_clip": 564e6,
+    "hbm_padded_bytes_per_clip": 604e6,
+    "all_bytes_per_clip": 774e6,
+    "flops_per_clip": 93.69e9,
+    "analytic_flops_per_clip": 85.97e9,
+    "temp_bytes_per_clip": 64.6e6,
+    "hbm_per_chip": {"arguments": GIB, "temporaries": 4 * GIB, "program": GIB / 4, "total": 5.25 * GIB},
+    "roofline": {},
+    "collectives": [
+        {
+            "kind": "all-gather",
+            "origin": "jit(update)/all_gather",
+            "times": 10,
+            "bytes": 3e6,
+            "asynchronous": True,
+            "total": 3e7,
+        }
+    ],
+    "places": {"video encoder": 67.6e6},
+    "largest": [{"name": "copy.9", "times": 10, "hbm_bytes_per_clip": 9.83e6, "origin": "HiCMAE/transpose"}],
+    "unknown_loops": [],
+    "cost_analysis": {"flops": 4.62e12},
+}
+
+
+def test_the_report_has_the_figures():
+    text = "\n".join(aot.report(FIGURES))
+    assert "5.25 GiB a chip: arguments 1.00, temporaries 4.00, program 0.25" in text
+    assert "564 MB a clip of main memory (604 with the padding of tiles), 774 with on-chip memory" in text
+    assert "93.69 GFLOP a clip, of which the model needs 85.97" in text
+    assert "temporaries 64.6 MB a clip" in text
+    assert "all-gather     10     3.00     30.00  yes" in text
+    assert "    67.6  video encoder" in text
+    assert "    9.83   10 × copy.9" in text
+    assert "flops 4.62e+12" in text
+    assert "roofline" not in text
+    assert "turns are not known" not in text
+
+
+def test_the_report_says_what_it_does_not_know_and_what_bounds():
+    bound = {
+        "bound": "memory",
+        "memory_seconds": 0.014,
+        "arithmetic_seconds": 0.0131,
+        "clips_per_second_per_chip": 4575.0,
+        "model_flop_utilisation": 0.857,
+    }
+    text = "\n".join(
+        aot.report(
+            FIGURES
+            | {"unknown_loops": ["while.3"], "roofline": bound}
+            | {"hbm_per_chip": FIGURES["hbm_per_chip"] | {"share": 0.06}}
+        )
+    )
+    assert "counted     once, for their turns are not known: while.3" in text
+    assert "bound by memory: 14.0 ms for memory, 13.1 ms for arithmetic; at most 4,575 clips/s" in text
+    assert "utilisation 86%" in text
+    assert "GiB a chip, 6% of the chip's" in text
+
+
+# --- The compiler -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # minutes of a core, nearly all of it the compiler's
+@tpu_compiler.needs_libtpu
+def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
+    def compiled(name, *changes):
+        file = tmp_path / f"{name}.json"
+        command = [
+            *(sys.executable, "-m", "launch.aot", "--config=configs/pretrain.py:mu", "--config.batch=32"),
+            *("--config.loss.negatives=global", "--topology=v5e:2x2", f"--json={file}", *changes),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, env=tpu_compiler.environment())
+        assert done.returncode == 0, done.stderr
+        return json.loads(file.read_text())
+
+    scanned = compiled("scanned")
+    unrolled = compiled("unrolled", "--config.model.scan_encoders=false", "--config.model.remat_encoder=full")
+    for found in (scanned, unrolled):
+        assert set(FIGURES) <= set(found)
+        assert (found["chips"], found["clips_per_chip"], found["unknown_loops"]) == (4, 8, [])
+        assert 0 < found["hbm_per_chip"]["share"] < 1
+        assert found["roofline"]["bound"] in ("memory", "arithmetic")
+        # Recomputing and what the decoders' masks leave out are not among what the model needs.
+        assert 1 < found["flops_per_clip"] / found["analytic_flops_per_clip"] < 1.5
+        kinds = {message["kind"] for message in found["collectives"]}
+        assert {"all-reduce", "all-gather"} <= kinds
+    for name in ("flops_per_clip", "hbm_bytes_per_clip"):
+        assert scanned[name] == pytest.approx(unrolled[name], rel=0.25), name
+    # The compiler's own count takes a loop's body once; with `mu` the four small layers are a few percent.
+    assert scanned["cost_analysis"]["flops"] < 0.98 * unrolled["cost_analysis"]["flops"]

@@ -1,0 +1,417 @@
+"""Whatever fails, fills up, is killed or flips its bits: a whole checkpoint is left, and it is found."""
+
+import contextlib
+import errno
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tensorstore
+from etils import epath
+
+from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.checksums import SEAL
+from hicmae_jax.checkpoints.manager import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.training import sharding
+from tests.checkpoints.test_manager import RECORD, assert_same_bits, one_array, steps_in
+from tests.support.corpus_fixtures import tree
+
+# --- Failures of a save -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def files_limited_to(size):
+    """Writing more than that into a file fails, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [Checkpoints.wait, lambda checkpoints: checkpoints.save(3, one_array(), RECORD), Checkpoints.close],
+    ids=["wait", "save", "close"],
+)
+def test_a_failed_save_is_an_error_and_the_one_before_remains(tmp_path, then):
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, one_array(), RECORD)
+    checkpoints.wait()
+    message = r"checkpoints: the checkpoint of step 2 was not saved: .*File too large"
+    with files_limited_to(10_000):
+        checkpoints.save(2, one_array(size=100_000), RECORD)
+        with pytest.raises(RuntimeError, match=message):
+            then(checkpoints)
+    checkpoints.close()  # said once, it is not said again
+    assert_same_bits(load_parameters(tmp_path)[0], one_array()[PARAMETERS])
+    with Checkpoints(tmp_path) as again:
+        assert again.latest_step() == 1
+        again.save(2, one_array(), RECORD)
+    assert steps_in(tmp_path) == [1, 2]
+
+
+def fails_with(number):
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fails
+
+
+@pytest.mark.parametrize("where", ["seal", "sync"])
+def test_a_checkpoint_that_cannot_be_sealed_is_none_and_the_one_before_remains(tmp_path, where, monkeypatch):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, one_array(), RECORD)
+        checkpoints.wait()
+        with monkeypatch.context() as full:
+            full.setattr(checksums, where, fails_with(errno.ENOSPC))
+            checkpoints.save(2, one_array(size=10), RECORD)
+            with pytest.raises(RuntimeError) as stopped:
+                checkpoints.wait()
+        assert str(stopped.value) == (
+            f"{tmp_path}/checkpoints: the checkpoint of step 2 was not saved: OSError: [Errno 28] No space "
+            "left on device; mend that, and give the same command to go on from step 1"
+        )
+        assert checkpoints.latest_step() == 1
+    assert_same_bits(load_parameters(tmp_path)[0], one_array()[PARAMETERS])
+    with Checkpoints(tmp_path, keep=1) as again:
+        assert again.last_good() == (1, [])
+        again.save(2, one_array(), RECORD)
+    assert steps_in(tmp_path) == [2]
+
+
+def test_a_disk_that_fills_up_at_the_seal_leaves_the_one_before(tmp_path, monkeypatch):
+    seal, before = checksums.seal, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def seal_on_a_full_disk(directory):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        try:
+            seal(directory)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, one_array(), RECORD)
+    checkpoints.wait()
+    monkeypatch.setattr(checksums, "seal", seal_on_a_full_disk)
+    checkpoints.save(2, one_array(), RECORD)
+    with pytest.raises(RuntimeError, match=r"step 2 was not saved: OSError: .* File too large"):
+        checkpoints.close()
+    assert load_parameters(tmp_path)[1] == RECORD
+    assert find_step(tmp_path) == 1
+
+
+def test_a_checkpoint_that_lacks_an_array_is_not_counted(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, one_array(), RECORD)
+        checkpoints.wait()
+        check = reader.check_written
+        monkeypatch.setattr(reader, "check_written", lambda path, arrays: check(path, arrays + 1))
+        checkpoints.save(2, one_array(), RECORD)
+        with pytest.raises(RuntimeError, match=r"not saved: ValueError: 1 arrays were written, of 2"):
+            checkpoints.wait()
+    assert find_step(tmp_path) == 1
+
+
+def test_a_part_that_was_not_written_is_found(tmp_path):
+    """At once, and not when the run has to go on from it."""
+    split = jax.sharding.NamedSharding(sharding.make_mesh(fsdp=4), jax.P(sharding.FSDP))
+    state = {PARAMETERS: {"kernel": jax.device_put(np.ones(8, np.float32), split), "step": np.int32(3)}}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, state, RECORD)
+    directory = epath.Path(tmp_path / "checkpoints/1")
+    reader.check_written(directory, 2)
+    database = tensorstore.KvStore.open(
+        {"driver": "ocdbt", "base": f"file://{directory / 'state'}/"}
+    ).result()
+    (part,) = [name for name in database.list().result() if name.endswith(b"kernel/2")]
+    database.write(part, None).result()
+    with pytest.raises(ValueError, match=r"7 parts of params\.kernel were written, of 8"):
+        reader.check_written(directory, 2)
+
+
+def test_old_checkpoints_that_stay_stop_the_run_but_lose_nothing(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        checkpoints.save(1, one_array(), RECORD)
+        checkpoints.wait()
+        rmtree = shutil.rmtree
+
+        def refuses_old(path):
+            (fails_with(errno.EACCES) if str(path).endswith(".removed") else rmtree)(path)
+
+        monkeypatch.setattr(shutil, "rmtree", refuses_old)
+        checkpoints.save(2, one_array(), RECORD)
+        message = r"step 2 is saved, but older ones were not removed: .*denied; .* to go on from step 2$"
+        with pytest.raises(RuntimeError, match=message):
+            checkpoints.wait()
+        monkeypatch.undo()
+    with Checkpoints(tmp_path) as again:
+        assert again.last_good() == (2, [])
+    assert steps_in(tmp_path) == [2]
+
+
+def test_an_error_of_the_run_waits_for_its_last_save(tmp_path):
+    def train():
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(1, one_array(size=1_000_000), RECORD)
+            raise OSError("no clip can be read")
+
+    with pytest.raises(OSError, match="no clip"):
+        train()
+    assert load_parameters(tmp_path)[1] == RECORD
+
+
+# --- Kills -------------------------------------------------------------------------------------------------
+
+# Saves steps 1 and 2, keeping one, and dies at a chosen moment of the second save.
+KILLED = textwrap.dedent("""
+    import os, shutil, signal, sys
+    import jax, jax.numpy as jnp
+    from hicmae_jax import checkpoint_seal
+    from hicmae_jax.checkpoints import Checkpoints
+
+    def die(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    rename, rmtree = os.rename, shutil.rmtree
+    moments = {
+        "writing": lambda: setattr(checkpoint_seal, "seal", die),
+        "sealing": lambda: setattr(os, "rename", lambda a, b: (die if "json" in str(a) else rename)(a, b)),
+        "naming": lambda: setattr(os, "rename", lambda a, b: (die if "json" not in str(a) else rename)(a, b)),
+        "removing": lambda: setattr(shutil, "rmtree", lambda a: (die if "removed" in str(a) else rmtree)(a)),
+    }
+    checkpoints = Checkpoints(sys.argv[1], keep=1)
+    checkpoints.save(1, {"params": {"kernel": jnp.arange(4.0)}}, {"step": 1})
+    checkpoints.wait()
+    moments[sys.argv[2]]()
+    checkpoints.save(2, {"params": {"kernel": jnp.ones(4)}}, {"step": 2})
+    checkpoints.wait()
+""")
+
+
+@pytest.mark.parametrize(
+    ("moment", "left", "step"),
+    [
+        ("writing", {"1", "2.partial"}, 1),
+        ("sealing", {"1", "2.partial"}, 1),
+        ("naming", {"1", "2.partial"}, 1),
+        ("removing", {"1.removed", "2"}, 2),
+    ],
+)
+def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, moment, left, step):
+    command = [sys.executable, "-c", KILLED, str(tmp_path), moment]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == left
+    assert load_parameters(tmp_path)[1] == {"step": step}
+    with Checkpoints(tmp_path) as checkpoints:
+        assert steps_in(tmp_path) == [step]  # at once: a run may be refused and end any moment
+        assert checkpoints.last_good() == (step, [])
+        checkpoints.save(3, {"params": {"kernel": jnp.ones(4)}}, {"step": 3})
+    assert steps_in(tmp_path) == [step, 3]
+    assert load_parameters(tmp_path)[1] == {"step": 3}
+
+
+# --- Damage -------------------------------------------------------------------------------------------------
+
+KINDS = ["state/manifest.ocdbt", "state/_METADATA", "state/d/*", "state/ocdbt.process_0/d/*", "record.json"]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def halve(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A run with checkpoints of steps 1, 2 and 3."""
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, one_array(size=step), RECORD | {"step": step})
+    return tmp_path
+
+
+def damage(run, step, kind, how):
+    """Damages one file and returns its name within the checkpoint."""
+    directory = run / f"checkpoints/{step}"
+    path = sorted(directory.glob(kind))[0]
+    how(path)
+    return path.relative_to(directory).as_posix()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", [flip, halve, os.remove])
+def test_a_damaged_latest_checkpoint_is_put_aside_and_the_one_before_used(three, kind, how):
+    name = damage(three, 3, kind, how)
+    with pytest.raises(ValueError, match=rf"checkpoints/3: the checkpoint of step 3 is damaged \({name} "):
+        load_parameters(three)
+    with Checkpoints(three) as checkpoints:
+        step, (line,) = checkpoints.last_good()
+        assert line.startswith(f"the checkpoint of step 3 is damaged ({name} ")
+        assert line.endswith(f") and now in {three}/damaged_checkpoints/3; going on from step 2")
+        assert step == checkpoints.latest_step() == 2
+        assert checkpoints.read_record() == RECORD | {"step": 2}
+        assert_same_bits(checkpoints.restore(one_array(size=2)), one_array(size=2))
+        checkpoints.save(3, one_array(size=4), RECORD)
+    assert steps_in(three) == [1, 2, 3]
+    assert_same_bits(load_parameters(three)[0], one_array(size=4)[PARAMETERS])
+
+
+def test_a_checkpoint_copied_by_half_is_put_aside(three):
+    with Checkpoints(three) as checkpoints:
+        whole = {path.name for path in (three / "checkpoints/3").iterdir()}
+        (three / "checkpoints/3" / SEAL).unlink()
+        damage(three, 2, "state/d/*", os.remove)
+        step, lines = checkpoints.last_good()
+    assert step == 1
+    assert [line.split(" (")[0] for line in lines] == [
+        "the checkpoint of step 3 is damaged",
+        "the checkpoint of step 2 is damaged",
+    ]
+    aside = three / "damaged_checkpoints"
+    assert {path.name for path in (aside / "3").iterdir()} == whole - {SEAL}
+    assert sorted(path.name for path in aside.iterdir()) == ["2", "3"]
+
+
+def test_what_was_put_aside_is_not_written_over(three):
+    for expected in ("3", "3-2"):
+        damage(three, 3, "record.json", flip)
+        with Checkpoints(three) as checkpoints:
+            _, (line,) = checkpoints.last_good()
+            assert f"damaged_checkpoints/{expected};" in line
+            checkpoints.save(3, one_array(), RECORD)
+
+
+def test_if_every_checkpoint_is_damaged_nothing_is_moved(three):
+    for step in (1, 2, 3):
+        damage(three, step, "record.json", flip)
+    before = tree(three)
+    message = r"checkpoints: every checkpoint is damaged \(step 3: record.json .*; step 1: record.json .*\); "
+    with Checkpoints(three) as checkpoints, pytest.raises(ValueError, match=message) as refused:
+        checkpoints.last_good()
+    assert len(str(refused.value).splitlines()) == 1
+    assert tree(three) == before
+
+
+def test_a_new_run_has_no_checkpoint(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last_good() == (None, [])
+        assert checkpoints.latest_step() is None
+
+
+# --- Two processes ------------------------------------------------------------------------------------------
+
+# Each has two devices and half of the array; the second process can write no large file at the chosen step.
+ONE_OF_TWO = textwrap.dedent("""
+    import resource, sys
+    import jax, numpy as np
+    from hicmae_jax import checkpoints as module, sharding
+    from hicmae_jax.checkpoints import Checkpoints
+
+    port, run, failing = sys.argv[1], sys.argv[3], sys.argv[5]
+    index, full = int(sys.argv[2]), int(sys.argv[4])
+    module.SECONDS_FOR_OTHERS = 1.0
+    jax.distributed.initialize(f"localhost:{port}", 2, index)
+    where = jax.NamedSharding(sharding.make_mesh(4), jax.P("fsdp"))
+    values = np.random.default_rng(0).random(20_000, np.float32)
+
+    def state(step):
+        array = jax.make_array_from_callback(values.shape, where, lambda part: (values + step)[part])
+        return {"params": {"kernel": array}}
+
+    try:
+        with Checkpoints(run, keep=1) as checkpoints:
+            print(*checkpoints.last_good(), flush=True)
+            for step in (1, 2, 3):
+                checkpoints.wait()
+                if step == full and index == 1:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+                checkpoints.save(step, state(step), {"step": step})
+                if failing and step == full:
+                    raise ValueError("no clip can be read")
+            checkpoints.wait()
+            restored = checkpoints.restore(state(3))
+            print(checkpoints.latest_step(), checkpoints.read_record())
+    except (RuntimeError, ValueError) as error:
+        sys.exit(str(error))
+    for name, saved in state(3)["params"].items():
+        for mine, theirs in zip(saved.addressable_shards, restored["params"][name].addressable_shards):
+            np.testing.assert_array_equal(mine.data, theirs.data)
+""")
+
+
+def run_two(run, full=0, failing=""):
+    """Exit codes and outputs of both processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, port, str(index), str(run), str(full), failing],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+def test_two_processes_save_one_checkpoint_and_agree_on_what_is_whole(tmp_path):
+    codes, outputs = run_two(tmp_path)
+    assert codes == [0, 0], outputs
+    for out, _ in outputs:
+        assert out.splitlines()[-2:] == ["None []", "3 {'step': 3}"]
+    assert steps_in(tmp_path) == [3]
+    params, record = load_parameters(tmp_path)
+    assert record == {"step": 3}
+    np.testing.assert_array_equal(params["kernel"], np.random.default_rng(0).random(20_000, np.float32) + 3)
+
+    damage(tmp_path, 3, "state/ocdbt.process_1/d/*", flip)
+    codes, outputs = run_two(tmp_path)
+    assert codes == [1, 1]
+    for _, err in outputs:
+        assert "every checkpoint is damaged (step 3: state/ocdbt.process_1/d/" in err.splitlines()[-1]
+
+
+def test_if_one_of_two_processes_cannot_write_both_stop_and_say_so(tmp_path):
+    codes, outputs = run_two(tmp_path, full=2)
+    assert codes == [1, 1]
+    # Orbax has more to say, before and after.
+    (line,) = {line for _, err in outputs for line in err.splitlines() if "was not saved" in line}
+    assert line.startswith(f"host 1: {tmp_path}/checkpoints: the checkpoint of step 2 was not saved: ")
+    assert "File too large" in line
+    assert line.endswith("; mend that, and give the same command to go on from step 1")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last_good() == (1, [])
+
+
+def test_if_the_run_fails_too_no_process_waits_long_for_what_another_could_not_write(tmp_path):
+    codes, outputs = run_two(tmp_path, full=2, failing="yes")
+    assert codes == [1, 1]
+    assert "no clip can be read" in outputs[0][1].splitlines()
+    assert "/checkpoints: the checkpoint of step 2 was not saved: " in outputs[1][1]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last_good() == (1, [])

@@ -1,0 +1,118 @@
+import dataclasses
+
+import pytest
+from etils import epath
+
+from data_pipeline.corpora import voxceleb2
+from data_pipeline.media import decode as media
+from data_pipeline.preparation import plan
+from tests.support import corpus_fixtures
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    corpus_fixtures.write_corpus(root, 11)
+    return epath.Path(root)
+
+
+def make(corpus, output, **changes):
+    return plan.ensure_plan(
+        corpus, epath.Path(output), dataclasses.replace(corpus_fixtures.OPTIONS, **changes)
+    )
+
+
+def order(output, made):
+    return [name for index in range(made.n_shards) for name in plan.read_names(epath.Path(output), index)]
+
+
+def test_every_clip_is_in_one_shard(corpus, tmp_path):
+    made = make(corpus, tmp_path)
+    assert sorted(order(tmp_path, made)) == voxceleb2.find_clips(corpus, "dev")
+    sizes = [len(plan.read_names(epath.Path(tmp_path), index)) for index in range(made.n_shards)]
+    assert sizes == [len(made.members(index)) for index in range(made.n_shards)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_order_is_shuffled_and_follows_from_the_seed(corpus, tmp_path):
+    orders = []
+    for place, seed in enumerate((0, 0, 1)):
+        output = tmp_path / str(place)
+        orders.append(order(output, make(corpus, output, seed=seed)))
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0] != sorted(orders[0])
+
+
+def test_number_of_shards_follows_from_the_measured_size(corpus, tmp_path):
+    names = voxceleb2.find_clips(corpus, "dev")
+    loaded = [voxceleb2.load(corpus, "dev", name, corpus_fixtures.CROP) for name in names]
+    clip_mb = sum(len(jpeg) for clip in loaded for jpeg in clip.jpegs) / len(loaded) / 1e6
+    assert make(corpus, tmp_path / "large").n_shards == 8  # the fewest
+    # The mean is of 8 of the 11 clips, whose lengths are within 20 % of it.
+    assert make(corpus, tmp_path / "some", shard_mb=clip_mb * 1.05).n_shards in (10, 11)
+    assert make(corpus, tmp_path / "small", shard_mb=clip_mb / 10).n_shards == 11  # no empty ones
+
+
+def test_an_existing_plan_is_kept(corpus, tmp_path):
+    made = make(corpus, tmp_path)
+    before = corpus_fixtures.tree(tmp_path)
+    assert make(corpus, tmp_path) == made
+    assert corpus_fixtures.tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"shard_mb": 5.0}, r"shard_mb was 768\.0 and is now 5\.0"),
+        ({"crop": media.Crop(0, 0, 32, 32)}, "crop was Crop"),
+    ],
+)
+def test_other_options_are_refused(corpus, tmp_path, changes, message):
+    make(corpus, tmp_path)
+    before = corpus_fixtures.tree(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
+        make(corpus, tmp_path, **changes)
+    assert "\n" not in str(caught.value)
+    assert corpus_fixtures.tree(tmp_path) == before
+
+
+def test_another_input_is_refused(corpus, tmp_path):
+    corpus_fixtures.write_corpus(tmp_path / "in", 3)
+    make(epath.Path(tmp_path / "in"), tmp_path / "out")
+    corpus_fixtures.write_corpus(tmp_path / "in", 4)
+    with pytest.raises(ValueError, match="n_clips was 3 and is now 4"):
+        make(epath.Path(tmp_path / "in"), tmp_path / "out")
+
+
+def test_a_directory_with_other_things_is_refused(corpus, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"thesis\.tex"):
+        make(corpus, tmp_path)
+    assert list(corpus_fixtures.tree(tmp_path)) == ["thesis.tex"]
+
+
+def test_planning_that_was_killed_begins_again(corpus, tmp_path):
+    made = make(corpus, tmp_path)
+    before = corpus_fixtures.tree(tmp_path)
+    (tmp_path / plan.PLAN).unlink()  # it is written last
+    assert make(corpus, tmp_path) == made
+    assert corpus_fixtures.tree(tmp_path) == before
+
+
+def test_an_input_of_which_nothing_can_be_used_is_refused_at_once(corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"none of the first 11 clips can be used; .*frame_too_small"):
+        make(corpus, tmp_path, crop=media.Crop())
+    assert corpus_fixtures.tree(tmp_path) == {}
+
+
+def test_a_damaged_plan_is_one_clear_error(corpus, tmp_path):
+    make(corpus, tmp_path)
+    (tmp_path / plan.PLAN).write_text('{"options": {}}')
+    with pytest.raises(ValueError, match="is not a plan"):
+        plan.read_plan(epath.Path(tmp_path))
+
+
+def test_a_shard_must_have_a_size():
+    with pytest.raises(ValueError, match="shard_mb"):
+        plan.Options(shard_mb=0)

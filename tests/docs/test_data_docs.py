@@ -1,0 +1,42 @@
+"""What docs/data.md shows runs, and what it names exists."""
+
+import importlib
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from tests.support.set_fixtures import write_set
+
+ROOT = Path(__file__).parents[1]
+DOCS = (ROOT / "docs" / "data.md").read_text()
+
+
+def test_the_example_runs(tmp_path):
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    for shown, here in (
+        ('"/data/voxceleb2"', repr(str(write_set(tmp_path, [64] * 20)))),
+        ("batch=4096", "batch=16"),
+        ("...  # jit: ", "break  # "),
+    ):
+        assert shown in block
+        block = block.replace(shown, here)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    names = {"sharding": jax.NamedSharding(mesh, jax.P("data")), "step": 3}
+    exec(compile(block, "docs/data.md", "exec"), names)
+    assert names["batch"]["frames"].shape == (16, 16, 16, 16, 3)
+    assert names["batch"]["frames"].sharding == names["sharding"]
+
+
+def test_what_it_names_exists():
+    for module in re.findall(r"`(?:python -m )?((?:launch|benchmarks|hicmae_jax)\.\w+)`", DOCS):
+        importlib.import_module(module)
+    files = re.findall(r"`(test_\w+\.py)`", DOCS)
+    assert len(files) > 5
+    assert [file for file in files if not (ROOT / "tests" / file).exists()] == []
+    assert [
+        file for file in re.findall(r"`(data_pipeline/\w+\.py)`", DOCS) if not (ROOT / file).exists()
+    ] == []
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert [name for name in re.findall(r"`(test_\w+)`", DOCS) if f"def {name}(" not in tests] == []

@@ -1,0 +1,68 @@
+"""README and docs/model.md show what happens: Python runs as printed, commands and settings exist."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from hicmae_jax.model.config import FLOWS, FinetuneConfig
+from hicmae_jax.settings import pretrain as run_config
+from launch import sizes
+from tests.support import set_fixtures
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MODEL = (ROOT / "docs" / "model.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    set_fixtures.write_set(tmp_path / "data" / "dev", [120] * 5, size=160)
+    blocks = re.findall(r"```python\n(.*?)```", MODEL, re.DOTALL)
+    assert len(blocks) == 5
+    names = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"docs/model.md, Python block {number + 1}", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "(4, 16, 160, 160, 3) (4, 41600) [41600 41600 41600 41600]" in printed
+    assert "'contrastive': " in printed
+    assert names["again"].keys() == names["params"].keys()
+    assert "208 taken, 176 left, 6 fresh" in printed
+    assert names["logits"].shape == (4, 6)
+
+
+@pytest.mark.slow
+def test_the_size_table_is_the_command():
+    table = "\n".join(sizes.overview(list(sizes.sizes.SIZES)))
+    assert table in README
+
+
+def test_every_switch_and_setting_it_names_exists():
+    settings = set(re.findall(r"--config\.([\w.]*\w)", README))
+    assert len(settings) > 25
+    assert settings <= set(run_config.settings())
+    table = README.split("| to ablate")[1].split("\n\n")[0]
+    fields = re.findall(r"(\w+)=", re.search(r"FinetuneConfig\((.*?)\)", table)[1])
+    assert set(fields) <= {field.name for field in dataclasses.fields(FinetuneConfig)}
+    assert all(flow in table for flow in FLOWS[1:])
+
+
+def test_every_section_of_the_configuration_is_in_its_table():
+    table = README.split("| section | decides |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    assert {name.split(".")[0] for name in run_config.settings()} - {"size"} <= named
+
+
+def test_every_command_and_file_it_names_exists():
+    modules = re.findall(r"python -m (launch\.\w+|tests\.\w+)", README + MODEL)
+    assert modules
+    paths = [f"{module.replace('.', '/')}.py" for module in modules]
+    paths += re.findall(r"\]\((docs/[^)#]+)", README) + re.findall(
+        r"`((?:hicmae_jax|configs)/\w+\.py)`", README
+    )
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}:" in makefile for target in re.findall(r"make (test[\w-]*|demo)`?", README))

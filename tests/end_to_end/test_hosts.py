@@ -1,0 +1,193 @@
+"""The command line on several hosts, in real processes: it begins and ends on all of them, and says why."""
+
+import json
+import os
+import shutil
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from hicmae_jax.hosts import connect
+from tests.end_to_end.test_resume import count_lines
+from tests.support import shrunk_recipe
+from tests.support.processes import wait_until
+from tests.support.several_hosts import environment, finish, free_port, start, start_hosts
+
+# JAX chooses a port from here on by a job's number.
+FIRST_PORT = 61440
+SETTINGS = {"steps": 2000, "warmup_steps": 10, "checkpoint__every": 1000}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return shrunk_recipe.write_clips(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def refused(processes):
+    """The line of each process, of which none has done anything."""
+    ended = finish(processes, seconds=60)
+    for code, out, err in ended:
+        said = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+        assert (code, said, err.count("\n")) == (1, [], 1), (code, out, err)
+    return [err.removeprefix("pretrain: ").rstrip("\n") for _, _, err in ended]
+
+
+# --- Which hosts --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Sets flags, and clears what a cluster might have set."""
+    for name in os.environ:
+        if name.startswith(("SLURM_", "OMPI_")):
+            monkeypatch.delenv(name)
+
+    def give(**flags):
+        nothing = {"distributed": False, "coordinator": None, "processes": None, "process": None}
+        monkeypatch.setattr(connect, "FLAGS", SimpleNamespace(**nothing | {"wait_for_hosts": 1} | flags))
+
+    return give
+
+
+def slurm(process, job=7):
+    return {
+        "SLURM_JOB_ID": str(job),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(process),
+        "SLURM_LOCALID": "0",
+    }
+
+
+def open_mpi(process, job=7):
+    return {
+        "OMPI_MCA_orte_hnp_uri": f"{job * 2**12}.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": str(process),
+        "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    }
+
+
+@pytest.mark.parametrize(("cluster", "host"), [(slurm, "localhost"), (open_mpi, "127.0.0.1")])
+def test_a_cluster_says_who_its_processes_are(given, monkeypatch, cluster, host):
+    for name, value in cluster(1).items():
+        monkeypatch.setenv(name, value)
+    given(distributed=True)
+    assert connect._find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
+
+
+def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeypatch):
+    for name, value in slurm(1).items():
+        monkeypatch.setenv(name, value)
+    given()
+    assert connect._find() is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"distributed": True}, "--distributed finds no TPU pod, Slurm or Open MPI: give --coordinator"),
+        ({"process": 1}, "--coordinator, --processes and --process go together"),
+        ({"coordinator": "a:1", "processes": 2, "process": 2}, "--process=2 is not below --processes=2"),
+        ({"coordinator": "a", "processes": 2, "process": 1}, "--coordinator='a' is not HOST:PORT"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(given, flags, message):
+    given(**flags)
+    with pytest.raises(ValueError, match=message):
+        connect.connect()
+
+
+# --- Beginning ----------------------------------------------------------------------------------------------
+
+
+def test_hosts_that_were_told_different_things_say_what_differs(data, compiled, tmp_path):
+    arguments = [shrunk_recipe.arguments(data, tmp_path / "run", batch=batch) for batch in (8, 16)]
+    lines = refused(start_hosts(arguments, compiled, 1))
+    message = "the hosts are not alike: config.batch is 8 on host 0, 16 on host 1. Give every host the same"
+    assert all(line.startswith(message) for line in lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["other data", "no data", "other code", "no room", "a missing host"])
+def test_what_is_wrong_on_one_host_is_said_on_all(data, compiled, tmp_path, case):
+    here, there = tmp_path / "0", tmp_path / "1"
+    for directory in (here, there):
+        directory.mkdir()
+    shutil.copytree(data, here / "set")
+    root = os.getcwd()
+    variables = [{"PYTHONPATH": root}, {"PYTHONPATH": root}]
+    arguments = shrunk_recipe.arguments("set", tmp_path / "run")
+    arguments[0] = f"--config={root}/configs/pretrain.py:B"
+    expected = []
+    if case == "other data":
+        shutil.copytree(data, there / "set")
+        about = json.loads((there / "set/dataset.json").read_text())
+        (there / "set/dataset.json").write_text(json.dumps(about | {"fingerprint": "another"}))
+        expected = ["the hosts are not alike: data.set is '"] * 2
+    elif case == "no data":
+        expected = ["host 1: set/dataset.json is missing", "set/dataset.json is missing"]
+    else:
+        shutil.copytree(data, there / "set")
+    if case == "other code":
+        for package in ("hicmae_jax", "data_pipeline", "launch"):
+            shutil.copytree(package, tmp_path / "copy" / package)
+        variables[1] = {"PYTHONPATH": str(tmp_path / "copy")}
+        expected = ["the hosts are not alike: code.commit is '"] * 2
+    elif case == "no room":
+        arguments[1] = f"--run={tmp_path}/file/run"
+        (tmp_path / "file").write_text("")
+        message = f"{tmp_path}/file/run cannot be written (Not a directory): give another directory"
+        expected = [message, f"host 0: {message}"]
+    flags = [f"--coordinator=localhost:{free_port()}", "--processes=2", "--wait_for_hosts=3"]
+    started = [
+        start([*arguments, *flags, f"--process={i}"], environment(compiled, 1, **variables[i]), directory)
+        for i, directory in enumerate([here, there])
+        if not (i and case == "a missing host")
+    ]
+    if case == "a missing host":
+        expected = ["host 1 of 2 has not come within 3 s (here are 0 on "]
+    lines = refused(started)
+    assert len(lines) == len(expected)
+    for line, beginning in zip(lines, expected):
+        assert line.startswith(beginning)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", [slurm, open_mpi])
+def test_processes_that_a_cluster_has_started_meet(compiled, tmp_path, cluster):
+    job = free_port(FIRST_PORT) - FIRST_PORT
+    given = [environment(compiled, 1, **cluster(process, job)) for process in (0, 1)]
+    arguments = [*shrunk_recipe.arguments("nowhere", tmp_path / "run"), "--distributed"]
+    lines = refused([start(arguments, own) for own in given])
+    # They would not compare their data had they not met.
+    assert all(line.startswith("nowhere/dataset.json is missing") for line in lines)
+
+
+# --- Ending -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_others_end_when_a_host_is_killed(data, compiled, tmp_path, victim):
+    run = shrunk_recipe.arguments(data, tmp_path / "run", **SETTINGS)
+    processes = start_hosts([run] * 2, compiled, 2)
+    wait_until(lambda: count_lines(tmp_path / "run") >= 5, seconds=120)
+    processes[victim].send_signal(signal.SIGKILL)
+    ended = finish(processes, seconds=20)
+    code, _, err = ended[1 - victim]
+    assert code == 75, err
+    assert err.splitlines()[-1].startswith(f"pretrain: host {victim} (")
+    assert " is gone: its process was killed, or its machine or network failed; run the same" in err
+    if victim:  # of the first host's end JAX also tells in its own way
+        assert "Traceback" not in err
+        bar = f"/{SETTINGS['steps']} ["
+        assert len([line for line in err.splitlines() if line.strip() and bar not in line]) == 1

@@ -1,0 +1,126 @@
+"""Real processes that train together compute what one process computes, and go on as any number of them."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from hicmae_jax.checkpoints.manager import load_parameters
+from hicmae_jax.logs.metrics import read_metrics
+from tests.support import shrunk_recipe
+from tests.support.several_hosts import environment, finish, start, start_hosts
+
+pytestmark = pytest.mark.slow
+
+DEVICES = 8
+TOLERANCE = 1e-6
+SETTINGS = {
+    "steps": 10,
+    "fsdp": 2,
+    "checkpoint__every": 5,
+    "checkpoint__keep": 10,
+    # Micro-batches that are contrasted with each other: all that processes can tell each other of clips.
+    "batch": 16,
+    "accumulate": 2,
+    "loss__negatives": "global",
+    "evaluation__every": 5,
+    "evaluation__clips": 6,
+    "evaluation__batch": 8,
+    # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
+    "optimizer__epsilon": 1e-3,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    shrunk_recipe.write_clips(root / "dev")
+    shrunk_recipe.write_clips(root / "test", 6)
+    return root
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def command(data, directory):
+    return shrunk_recipe.arguments(
+        data / "dev", directory, evaluation__sets=(str(data / "test"),), **SETTINGS
+    )
+
+
+def train(data, directory, compiled, processes):
+    """Runs to the end; what the first process printed."""
+    devices = DEVICES // processes
+    if processes == 1:
+        started = [start(command(data, directory), environment(compiled, devices))]
+    else:
+        started = start_hosts([command(data, directory)] * processes, compiled, devices)
+    ended = finish(started)
+    for code, _, err in ended:
+        assert code == 0, err
+    # Nobody else prints what the first has printed.
+    assert all("steps       10 of 16 clips" not in out for _, out, _ in ended[1:])
+    return ended[0][1]
+
+
+@pytest.fixture(scope="module")
+def one(data, compiled, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run") / "one"
+    train(data, directory, compiled, 1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def two(data, compiled, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("run") / "two"
+    out = train(data, directory, compiled, 2)
+    assert "8 × cpu, mesh {'data': 4, 'fsdp': 2}, 2 hosts" in out
+    return directory
+
+
+def parameters(directory, step):
+    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(load_parameters(directory, step)[0])])
+
+
+def assert_same_run(directory, expected, steps=(5, 10)):
+    """What training has changed is the same, and the lines in the log, once each."""
+    begun = parameters(expected, 0)
+    for step in steps:
+        params, others = parameters(directory, step), parameters(expected, step)
+        # Not array by array: the gradients of some biases are what is left of terms that cancel, so that
+        # they move by a hundredth of what others do, and the order of a sum shows in their last digits.
+        assert np.linalg.norm(params - others) < TOLERANCE * np.linalg.norm(others - begun)
+    lines, expected_lines = read_metrics(directory), read_metrics(expected)
+    assert len(lines) == len(expected_lines)
+    for line, other in zip(lines, expected_lines):
+        assert line["step"] == other["step"]
+        compared = [name for name in other if not name.startswith("time/")]
+        assert compared == [name for name in line if not name.startswith("time/")]
+        for name in compared:
+            np.testing.assert_allclose(line[name], other[name], TOLERANCE, err_msg=f"{line['step']}: {name}")
+
+
+def test_two_processes_train_as_one(one, two):
+    assert_same_run(two, one)
+
+
+def test_only_the_first_process_writes_logs(two):
+    assert sorted(path.name for path in two.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "events.jsonl",
+        "metrics.jsonl",
+        "versions.json",
+    ]
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_run_of_two_processes_goes_on_as_another_number(one, two, data, compiled, tmp_path, processes):
+    shutil.copytree(two, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved/checkpoints/10")  # as if killed before
+    out = train(data, tmp_path / "moved", compiled, processes)
+    assert "going on    from step 5 of 10" in out
+    assert_same_run(tmp_path / "moved", one)

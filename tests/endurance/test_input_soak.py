@@ -1,0 +1,71 @@
+import contextlib
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.worker_batches import shared_batches
+from tests.data_pipeline.reading.test_sources import flip_bytes, shard, truncate
+from tests.support.set_fixtures import write_set
+
+BATCHES = 2_000
+EVERY = 50
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+def resident_bytes() -> int:
+    """Memory of this process and its workers, shared pages counted once for each."""
+    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * PAGE
+
+
+def shared_batches_now(frames_bytes: int) -> int:
+    """Batches in shared memory: segments of the size of their frames, an unusual one."""
+    sizes = []
+    for file in os.scandir("/dev/shm"):
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(file.stat().st_size)
+    return sizes.count(frames_bytes)
+
+
+def growth(figures: list[int]) -> float:
+    """From the second quarter to the last, medians."""
+    quarter = len(figures) // 4
+    return np.median(figures[-quarter:]) - np.median(figures[quarter : 2 * quarter])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_stays_flat_over_thousands_of_batches(tmp_path, workers):
+    size = 20 + os.getpid() % 29
+    root = write_set(tmp_path / "set", [64 + clip for clip in range(24)], size=size)
+    flip_bytes(shard(root, "video", 0), 0.3, 0.35)
+    truncate(shard(root, "audio", 2))
+    pipeline = Pipeline(PipelineConfig(data=(str(root),), batch=7, threads=2, workers=workers))
+    frames_bytes = 7 * 16 * size * size * 3
+    resident, shared, descriptors = [], [], []
+    with pipeline.batches() as stream:
+        for number in range(BATCHES):
+            batch = next(stream)
+            assert batch["samples"].min() > 1_024
+            if number % EVERY == 0:
+                resident.append(resident_bytes())
+                shared.append(shared_batches_now(frames_bytes))
+                descriptors.append(len(os.listdir("/proc/self/fd")))
+        assert stream.step == BATCHES
+        assert stream.replaced > BATCHES
+        assert len(stream.broken) < 12
+        del batch
+    assert max(shared) <= shared_batches(workers)
+    assert growth(shared) <= 3
+    assert growth(descriptors) < 20
+    # Less than 4 kB a batch: one leaked batch in a hundred would show.
+    assert growth(resident) < 4_096 * BATCHES / 2, f"{resident[0] / 1e6:.0f} to {resident[-1] / 1e6:.0f} MB"
+    deadline = time.monotonic() + 10  # Grain removes segments in a thread of its own
+    while shared_batches_now(frames_bytes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert shared_batches_now(frames_bytes) == 0

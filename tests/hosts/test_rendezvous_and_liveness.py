@@ -1,0 +1,226 @@
+"""Hosts that come together and watch over each other: here as threads, over real connections."""
+
+import contextlib
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hicmae_jax.hosts import rendezvous
+from tests.support.several_hosts import free_port
+
+NAME = socket.gethostname()
+
+
+class Hosts:
+    """Threads that take part in a roll call; what each was told last is in `last`, by its number."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.last, self.codes = {}, {}
+        self.pool = ThreadPoolExecutor(8)
+        self.members = []
+
+    def come(self, host, count, seconds=20.0):
+        return self.pool.submit(self._come, host, count, seconds)
+
+    def _come(self, host, count, seconds):
+        def ended(line, code):
+            self.last[host], self.codes[host] = line, code
+
+        if host == 0:
+            member = rendezvous.answer(self.port, count, seconds, ended)
+        else:
+            member = rendezvous.call(f"localhost:{self.port}", host, count, seconds, ended)
+        self.members.append(member)
+        return member
+
+    def all_come(self, count):
+        return [future.result() for future in [self.come(host, count) for host in range(count)]]
+
+    def wait_for_last(self, count):
+        end = time.monotonic() + 20
+        while len(self.last) < count and time.monotonic() < end:
+            time.sleep(0.01)
+        return self.last
+
+
+@pytest.fixture
+def hosts():
+    made = Hosts()
+    yield made
+    for member in made.members:
+        vanish(member)
+        member._thread.join(20)
+    made.pool.shutdown()
+
+
+def refused(*futures):
+    lines = []
+    for future in futures:
+        with pytest.raises(ValueError, match=r"host 0|host \d|hosts|two are") as error:
+            future.result()
+        lines.append(str(error.value))
+    assert all(len(line.splitlines()) == 1 for line in lines)
+    return lines
+
+
+def dial(port):
+    """A connection to the first host, once it listens."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            return socket.create_connection(("localhost", port))
+        except ConnectionError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def vanish(member):
+    """As when its process is killed."""
+    member._ending.acquire(blocking=False)  # so it says nothing
+    for connection in member._connections:
+        with contextlib.suppress(OSError):  # it has closed them itself
+            connection.socket.shutdown(socket.SHUT_RDWR)
+
+
+# --- Coming together ----------------------------------------------------------------------------------------
+
+
+def test_missing_hosts_are_named_on_all_that_are_there(hosts):
+    lines = refused(hosts.come(0, 4, seconds=1), hosts.come(2, 4))
+    message = f"hosts 1 and 3 of 4 have not come within 1 s (here are 0 on {NAME}, 2 on {NAME}): see"
+    assert all(line.startswith(message) for line in lines)
+
+
+def test_a_first_host_that_does_not_answer_is_named(hosts):
+    (line,) = refused(hosts.come(1, 2, seconds=0.2))
+    assert line.startswith(f"host 0 at localhost:{hosts.port} has not answered within 0.2 s (")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ([(0, 3), (1, 3), (1, 3)], f"two are host 1, on {NAME} and on {NAME}: number them from 0 to 2"),
+        ([(0, 3), (1, 3), (2, 4)], f"host 2 ({NAME}) was told of 4 hosts, host 0 of 3: give all the same"),
+        ([(0, 3), (1, 3), (3, 3)], f"host 3 ({NAME}) is not one of 3: number them from 0 to 2"),
+    ],
+    ids=["the same number", "another count", "no such number"],
+)
+def test_hosts_that_do_not_fit_are_named_on_all(hosts, numbers, message):
+    assert all(line.startswith(message) for line in refused(*[hosts.come(*pair) for pair in numbers]))
+
+
+def test_who_comes_late_hears_what_is_wrong_too(hosts):
+    early = [hosts.come(0, 3), hosts.come(1, 4)]
+    time.sleep(1)
+    assert len(set(refused(*early, hosts.come(2, 3)))) == 1
+
+
+def test_a_port_in_use_is_named(hosts):
+    message = f"cannot listen at port {hosts.port} of this host"
+    with socket.create_server(("", hosts.port)), pytest.raises(OSError, match=message) as error:
+        hosts.come(0, 2).result()
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_hosts_may_come_in_any_order_and_strangers_are_ignored(hosts):
+    early, first = hosts.come(2, 3), hosts.come(0, 3)
+    with dial(hosts.port) as stranger:
+        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        stranger.recv(1)  # it is hung up on
+    for future in (first, early, hosts.come(1, 3)):
+        future.result().end()
+    assert hosts.last == {}
+
+
+def test_a_host_may_be_started_again_while_the_others_wait(hosts):
+    first = hosts.come(0, 3)
+    gone = dial(hosts.port)
+    gone.sendall(b'{"host": 1, "of": 3, "name": "old"}\n')
+    time.sleep(0.2)
+    gone.close()
+    for future in (first, hosts.come(1, 3), hosts.come(2, 3)):
+        future.result().end()
+
+
+def test_the_port_is_free_again_for_jax(hosts):
+    members = hosts.all_come(2)
+    socket.create_server(("", hosts.port)).close()
+    for member in members:
+        member.end()
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":80", "localhost:http", "localhost:70000"])
+def test_an_address_without_host_or_port_is_refused(address):
+    with pytest.raises(ValueError, match=f"'{address}' is not HOST:PORT"):
+        rendezvous.split_address(address)
+
+
+def test_an_address_may_be_of_either_family():
+    assert rendezvous.split_address("node1:80") == ("node1", 80)
+    assert rendezvous.split_address("[fe80::1]:80") == ("fe80::1", 80)
+
+
+# --- Watching over each other -------------------------------------------------------------------------------
+
+
+def test_a_host_that_is_gone_is_named_on_all_others(hosts):
+    members = hosts.all_come(3)
+    vanish(members[1])
+    last = hosts.wait_for_last(2)
+    assert last[0] == last[2]
+    assert last[0].startswith(f"host 1 ({NAME}) is gone: its process was killed, or its machine or network")
+    assert hosts.codes == {0: 75, 2: 75}
+
+
+def test_a_first_host_that_is_gone_is_named_on_all_others(hosts):
+    members = hosts.all_come(3)
+    vanish(members[0])
+    last = hosts.wait_for_last(2)
+    assert last[1] == last[2]
+    assert last[1].startswith(f"host 0 (localhost:{hosts.port}) is gone: its process was killed")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_why_a_host_ends_is_said_on_all_others(hosts, failing):
+    members = hosts.all_come(3)
+    failed = hosts.pool.submit(members[failing].fail, "no clip can be read")
+    if failing:
+        failed.result()
+        vanish(members[failing])
+    hosts.wait_for_last(2)
+    assert hosts.last == {
+        host: f"host {failing}: no clip can be read" for host in range(3) if host != failing
+    }
+
+
+def test_the_first_host_stays_until_the_others_have_heard(hosts):
+    members = hosts.all_come(2)
+    heard = threading.Event()
+    members[1]._ended = lambda *_: heard.wait(20)
+    leaving = hosts.pool.submit(members[0].fail, "enough")
+    time.sleep(0.2)
+    assert not leaving.done()
+    heard.set()
+    leaving.result(timeout=4)
+
+
+def test_of_two_failures_the_first_is_said(hosts):
+    """A collective that fails here because of what has failed there says nothing of its own."""
+    members = hosts.all_come(3)
+    vanish(members[1])
+    members[2].fail("Gloo AllGather failed", patience=20)
+    assert hosts.last[2].startswith(f"host 1 ({NAME}) is gone")
+
+
+def test_hosts_that_end_as_they_should_alarm_nobody(hosts):
+    members = hosts.all_come(3)
+    for member in members:
+        member.end()
+    for member in members:
+        vanish(member)
+        member._thread.join(20)
+    assert hosts.last == {}

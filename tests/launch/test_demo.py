@@ -1,0 +1,255 @@
+"""The demo: its criteria fail when they should, and its commands run once and go on where they stopped."""
+
+import json
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from hicmae_jax.studies import stages
+from hicmae_jax.studies.stages import Finished, Stage, StageError
+from launch.demo import __main__ as demo
+from launch.demo import criteria
+from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
+
+# --- Criteria -----------------------------------------------------------------------------------------------
+
+
+def scores(recall=0.25, low=0.17, clips=72, trained=(0.6, 0.8), early=0.9):
+    def at(recall, low):
+        of = {"recall": recall, "low": low, "high": recall + 0.1, "chance": 5 / clips}
+        return {"mean": {"recall@5": of}}
+
+    errors = {"trained": trained, "untrained": (0.8, 1.4), "zero prediction": (0.7, 1.0)}
+    return {
+        "clips": clips,
+        "reconstruction": {name: {"video": v, "audio": a, "total": v + a} for name, (v, a) in errors.items()},
+        "retrieval": {"trained": {"layer 2": at(early, early), "layer 10": at(recall, low)}},
+    }
+
+
+LOSSES = {5: 3.0, 10: 2.9, 15: 2.8, 20: 2.7}
+
+
+def resumed(said="going on    from step 10 of 20", again=LOSSES, checkpoint=10):
+    killed = {"step": 15, "checkpoint": checkpoint, "loss": {"15": LOSSES[15]}}
+    lines = [{"step": step, "loss/total": loss} for step, loss in again.items()]
+    lines.append({"step": 20, "held_out/total": 2.6})
+    return criteria.resumption(killed, ["size  mu", said], lines, log_every=5, total_steps=20)
+
+
+SHARES = {"model.pth": {"video": 0.04, "loss total": 0.001}}
+
+
+def failing(scores=scores(), resumed=resumed(), shares=SHARES):  # noqa: B008 - none is changed
+    return [of.name for of in criteria.criteria(scores, resumed, shares) if not of.holds]
+
+
+def test_a_demo_that_learned_and_went_on_holds():
+    assert failing() == []
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"recall": 0.13},  # less than twice chance
+        {"low": 5 / 72},  # the interval touches chance
+        {"low": 0.02},
+        {"clips": 63, "recall": 0.9, "low": 0.8},  # too few to judge by
+    ],
+)
+def test_retrieval_near_chance_fails_however_good_an_earlier_layer_is(of):
+    assert failing(scores=scores(**of)) == ["recall@5, layer 10"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "names"),
+    [
+        ((0.71, 0.8), ["masked video error"]),  # better than untrained only
+        ((0.7, 0.8), ["masked video error"]),
+        ((0.6, 1.2), ["masked audio error"]),
+        ((0.9, 1.5), ["masked video error", "masked audio error"]),
+        ((float("nan"), 0.8), ["masked video error"]),
+    ],
+)
+def test_reconstruction_no_better_than_nothing_fails(trained, names):
+    assert failing(scores=scores(trained=trained)) == names
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        {"said": "going on    from step 5 of 20"},  # an older checkpoint
+        {"said": "steps       20 of 32 clips"},  # it began again
+        {"said": "going on    from step 0 of 20", "checkpoint": 0},  # there was nothing to go on from
+        {"again": LOSSES | {15: 2.9}},  # other batches
+        {"again": {5: 3.0, 15: 2.8, 20: 2.7}},  # a step was lost
+        {"again": {5: 3.0, 10: 2.9, 15: float("nan"), 20: 2.7}},
+    ],
+)
+def test_going_on_at_another_step_or_with_other_losses_fails(of):
+    assert failing(resumed=resumed(**of)) == ["killed and resumed"]
+
+
+def test_a_step_that_is_logged_twice_fails():
+    lines = [{"step": step, "loss/total": LOSSES[step]} for step in (5, 10, 15, 15, 20)]
+    killed = {"step": 15, "checkpoint": 10, "loss": {"15": LOSSES[15]}}
+    said = ["going on    from step 10 of 20"]
+    assert failing(resumed=criteria.resumption(killed, said, lines, 5, 20)) == ["killed and resumed"]
+
+
+def test_weights_that_pytorch_reads_differently_fail():
+    printed = [
+        "wrote     a.pth",
+        "compared  with PyTorch; largest",
+        "  loss total   0.0010",
+        "  video  1.2000",
+    ]
+    shares = criteria.torch_shares(printed)
+    assert shares == {"loss total": 0.001, "video": 1.2}
+    assert failing(shares={"a.pth": shares}) == ["a.pth in PyTorch"]
+    assert failing(shares={"a.pth": {"video": float("nan")}}) == ["a.pth in PyTorch"]
+    with pytest.raises(ValueError, match="no comparison"):
+        criteria.torch_shares(printed[:1])
+
+
+def test_the_page_names_what_does_not_hold():
+    found = criteria.criteria(scores(low=0.01), resumed(), SHARES)
+    page = criteria.page(found, {"train": 61.4, "score": 9.0}, {"pictures": ["a.png", "b.png"]})
+    assert "1 min 01 s" in page
+    assert "in all" in page
+    assert "1 min 10 s" in page
+    assert [line.split()[:3] for line in page.splitlines() if " NO " in line] == [
+        ["recall@5,", "layer", "10"]
+    ]
+
+
+def test_the_summary_lists_every_setting_that_the_demo_changes():
+    changes = demo.changes()
+    assert changes["batch"]["recipe"] == 160
+    assert {"steps", "model.image_size"} <= changes.keys()
+    assert all(of["recipe"] != of["demo"] for of in changes.values())
+
+
+# --- Commands -----------------------------------------------------------------------------------------------
+
+
+def python(source, *arguments):
+    return (sys.executable, "-c", textwrap.dedent(source), *map(str, arguments))
+
+
+def test_a_stage_is_done_once_and_what_it_printed_is_kept(tmp_path, capfd):
+    stage = Stage("count", python("print('one'); print('two')"))
+    finished = Finished(tmp_path / "demo")
+    assert not finished.holds(stage)
+    finished.add(stage, stages.run(stage))
+    again = Finished(tmp_path / "demo")
+    assert again.holds(stage)
+    assert again["count"]["printed"] == ["one", "two"]
+    assert capfd.readouterr().out == "one\ntwo\n"
+    with pytest.raises(ValueError, match="begun with another command for 'count'"):
+        again.holds(Stage("count", python("print('three')")))
+
+
+def test_another_directory_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match="is not empty and not a demo's"):
+        Finished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "thesis.tex").rename(tmp_path / stages.DONE)
+    with pytest.raises(ValueError, match="is damaged"):
+        Finished(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "how"),
+    [
+        ("raise SystemExit(3)", 3, "exit code 3"),
+        ("import os; os.kill(os.getpid(), 9)", 137, "signal SIGKILL"),
+    ],
+)
+def test_a_failing_command_is_named_and_its_code_kept(source, code, how):
+    with pytest.raises(StageError, match=f"prepare shards: the command ended with {how}") as caught:
+        stages.run(Stage("prepare shards", python(source)))
+    assert caught.value.code == code
+
+
+def test_what_an_unfinished_attempt_left_is_removed(tmp_path):
+    write = python("import sys; open(sys.argv[1], 'x').write('whole')", tmp_path / "a")
+    (tmp_path / "a").write_text("half")
+    stages.run(Stage("write", write, makes=(tmp_path / "a",)))
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+# Logs a step every 0.01 s, and has a checkpoint at every tenth.
+TRAINING = """
+    import itertools, json, pathlib, sys, time
+    run, last = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    with (run / "metrics.jsonl").open("a") as log:
+        for step in range(1, last + 1):
+            if step % 10 == 0:
+                (run / "checkpoints" / str(step)).mkdir(parents=True)
+            print(json.dumps({"step": step, "loss/total": 1 / step}), file=log, flush=True)
+            time.sleep(0.01)
+"""
+
+
+def test_training_is_killed_within_the_range_and_its_state_noted(tmp_path):
+    train = python(TRAINING, tmp_path, 10_000)
+    killed = stages.run(Stage("train", train, kill_in=range(30, 60), run=tmp_path))["killed"]
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert killed["step"] == last >= 30
+    assert last < 10_000
+    assert killed["checkpoint"] == last // 10 * 10
+    again = range(killed["checkpoint"] + 1, last + 1)
+    assert killed["loss"] == {str(step): pytest.approx(1 / step) for step in again}
+
+
+def test_training_that_ends_or_fails_before_it_is_killed_is_an_error(tmp_path):
+    short = python(TRAINING, tmp_path, 2)
+    with pytest.raises(StageError, match="ended before it could be killed at step 6"):
+        stages.run(Stage("train", short, kill_in=range(6, 7), run=tmp_path))
+    with pytest.raises(StageError, match="exit code 7"):
+        stages.run(Stage("train", python("raise SystemExit(7)"), kill_in=range(6, 7), run=tmp_path))
+    with pytest.raises(StageError, match="is past step 1, the last to kill it at: delete it"):
+        stages.run(Stage("train", python(""), kill_in=range(1, 2), run=tmp_path))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_ends_its_command_and_goes_on_later(tmp_path, kind):
+    process = start_module("launch.demo", f"--root={tmp_path / 'demo'}")
+    # The first command, and its workers.
+    wait_until(lambda: len([w for one in descendants(process.pid) for w in workers(one)]) == os.cpu_count())
+    children = [child for one in descendants(process.pid) for child in (one, *descendants(one))]
+    if kind == signal.SIGINT:
+        os.killpg(process.pid, kind)  # as a terminal does: to all processes
+    else:
+        process.send_signal(kind)
+    _, err = process.communicate()
+    wait_until(lambda: not any(map(is_alive, children)))
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "demo: interrupted; run the same command again to go on"
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "demo" / stages.DONE).read_text()) == {}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("stray", "do not know what to do with 'stray'"), (f"--root={__file__}", "not empty and not a demo's")],
+)
+def test_a_wrong_command_line_is_one_clear_line(argument, message):
+    process = start_module("launch.demo", argument)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("demo: ")
+    assert message in err
+
+
+def test_make_demo_runs_it():
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert "\ndemo: .venv\n\t$(BIN)/python -m launch.demo --root=runs/demo\n" in makefile

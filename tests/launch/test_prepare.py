@@ -1,0 +1,156 @@
+"""The command line, in processes of its own, killed and interrupted."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+
+from launch import prepare
+from tests.support import corpus_fixtures
+from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
+
+CROP = "--crop=0,8,32,32"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("corpus")
+    corpus_fixtures.write_corpus(root, 16)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """The corpus prepared without interruption."""
+    output = tmp_path_factory.mktemp("whole")
+    assert run(corpus, output, "--workers=2")[0] == 0
+    return output
+
+
+def start(corpus, output, *arguments):
+    return start_module("launch.prepare", f"--input={corpus}", f"--output={output}", CROP, *arguments)
+
+
+def run(corpus, output, *arguments):
+    process = start(corpus, output, *arguments)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+def finished(output):
+    """Every file of a finished shard, by name: inode, time and content."""
+    shards = {path.stem for path in (output / "manifests").glob("*.json")}
+    files = [
+        path for path in output.rglob("*") if path.is_file() and any(f"{s}" in path.name for s in shards)
+    ]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def block(corpus, whole, copy):
+    """Copies a corpus, with a pipe in place of a clip of shard 6, so that preparation stops there.
+
+    Returns the pipe, and the clip's bytes.
+    """
+    shutil.copytree(corpus, copy)
+    name = (whole / "plan/00006.txt").read_text().split()[0]
+    pipe = corpus_fixtures.files_of(copy, name)[0]
+    video = pipe.read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    return pipe, video
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_stopped_half_way_and_run_again(corpus, whole, tmp_path, kind):
+    pipe, video = block(corpus, whole, tmp_path / "in")
+    process = start(tmp_path / "in", tmp_path / "out", "--workers=1")
+    wait_until(lambda: len(list((tmp_path / "out/manifests").glob("*.json"))) == 6)
+    children = descendants(process.pid)
+    assert workers(process.pid)
+    process.send_signal(kind)
+    if kind != signal.SIGKILL:
+        time.sleep(1)  # a generous time for the signal to be noticed before the worker goes on
+        pipe.write_bytes(video)
+    _, err = process.communicate()
+    wait_until(lambda: not any(map(is_alive, children)))
+    if kind == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 128 + kind
+        assert err.splitlines()[-1] == "prepare: interrupted; run the same command again to go on"
+        assert "Traceback" not in err
+    before = finished(tmp_path / "out")
+    assert len(before) == 6 * 4  # video, audio, list and manifest
+    assert not (tmp_path / "out/dataset.json").exists()
+
+    pipe.unlink()
+    pipe.write_bytes(video)
+    assert run(tmp_path / "in", tmp_path / "out", "--workers=2")[0] == 0
+    assert finished(tmp_path / "out").items() >= before.items()
+    assert corpus_fixtures.tree(tmp_path / "out") == corpus_fixtures.tree(whole)
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["to all", "to the first"])
+def test_a_signal_while_workers_start_is_one_line(corpus, whole, tmp_path, kind, send):
+    block(corpus, whole, tmp_path / "in")
+    process = start(tmp_path / "in", tmp_path / "out", "--workers=2")
+    wait_until(lambda: workers(process.pid))
+    send(process.pid, kind)  # a terminal and most clusters send it to all processes
+    _, err = process.communicate()
+    assert process.returncode == 128 + kind
+    lines = [line for line in err.splitlines() if "preparing:" not in line]
+    assert [line for line in lines if line] == ["prepare: interrupted; run the same command again to go on"]
+
+
+def test_summary_and_share_of_rejected_clips(tmp_path):
+    names = corpus_fixtures.write_corpus(tmp_path / "in", 5)
+    corpus_fixtures.files_of(tmp_path / "in", names[0])[0].write_bytes(b"no film")
+    code, out, err = run(tmp_path / "in", tmp_path / "out")
+    assert code == 2
+    assert "kept      4 clips" in out
+    assert "not_media         1" in out
+    assert err.splitlines()[-1].startswith("prepare: 20.0% of the clips are rejected")
+    code, again, err = run(tmp_path / "in", tmp_path / "out", "--max_rejected_share=0.2")
+    assert code == 0
+    assert [line for line in again.splitlines() if not line.startswith("rate")] == [
+        line for line in out.splitlines() if not line.startswith("rate")
+    ]
+
+
+def test_beam_from_the_command_line(corpus, whole, tmp_path):
+    code, out, err = run(corpus, tmp_path, "--runner=beam", "--beam_options=--direct_num_workers=1")
+    assert code == 0, err
+    assert "kept      16 clips" in out
+    assert corpus_fixtures.tree(tmp_path) == corpus_fixtures.tree(whole)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--crop=1,2,3"], "--crop=1,2,3 is not top,left,height,width"),
+        (["--crop=0,0,0,9"], "a crop needs"),
+        (["--split=train"], "train/mp4 is not a directory"),
+        (["--shard_mb=-1"], "shard_mb must be above 0"),
+        (["stray"], "do not know what to do with 'stray'"),
+        (["--crop=0,0,224,224"], "frame_too_small"),
+    ],
+)
+def test_a_wrong_command_line_is_one_clear_line(corpus, tmp_path, arguments, message):
+    code, out, err = run(corpus, tmp_path / "out", *arguments)
+    assert code == 1
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("prepare: ")
+    assert message in err
+    assert corpus_fixtures.tree(tmp_path) == {}
+
+
+def test_a_missing_beam_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "data_pipeline.beam_runner", raising=False)
+    with pytest.raises(RuntimeError, match=r"needs apache_beam: pip install 'hicmae_jax\[beam\]'"):
+        prepare.run_on_beam([], "")

@@ -1,0 +1,173 @@
+"""Typical mistakes in a command: one line that names the thing and the remedy, and nothing is written."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hicmae_jax.checkpoints.manager import Checkpoints
+from tests.support import shrunk_recipe, tiny_model
+
+SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return shrunk_recipe.write_clips(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture
+def place(data, tmp_path):
+    """A directory with a prepared set, raw clips, a set half prepared, a run of another model, and none."""
+    shutil.copytree(data, tmp_path / "prepared")
+    (tmp_path / "raw/dev/mp4/id00001/5r0dWxy17C8").mkdir(parents=True)
+    shutil.copytree(data, tmp_path / "unfinished")
+    (tmp_path / "unfinished/dataset.json").unlink()
+    (tmp_path / "unfinished/plan.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/todo.txt").write_text("buy milk")
+    return tmp_path
+
+
+def write_run(directory, run):
+    """A run's directory as its first checkpoint leaves it, with parameters of no meaning."""
+    with Checkpoints(directory) as checkpoints:
+        state = {"params": tiny_model.parameters(run.model, masks=run.masks)}
+        checkpoints.save(3, state, {"config": run.to_dict(), "versions": {}, "data": {"prepared": "made up"}})
+
+
+def files(root) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def assert_is_one_line(place, arguments, message, **environment):
+    """Run in `place`, and on two devices unless told otherwise."""
+    before, names = files(place), sorted(os.listdir(place))
+    environment = {
+        **os.environ,
+        # Every compilation would be a line more.
+        "JAX_LOG_COMPILES": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": os.getcwd(),
+        **environment,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "launch.pretrain", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=place,
+        timeout=SECONDS,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"pretrain: {message}\n")
+    assert files(place) == before
+    assert sorted(os.listdir(place)) == names
+
+
+RECIPE, RUN = "--config=configs/pretrain.py:B", "--run=run"
+# What is wrong: (settings changed in a command that is right, words besides, what is said of it).
+MISTAKES = {
+    "a setting by another name": (
+        {},
+        ["--config.learning_rate=3e-4"],
+        "there is no setting --config.learning_rate; the nearest is --config.optimizer.base_rate",
+    ),
+    "a value of another type": (
+        {"batch": "many"},
+        [],
+        "--config.batch=many: not a whole number or none",
+    ),
+    "a batch that does not divide over the devices": (
+        {"batch": 7, "loss.negatives": "global"},
+        [],
+        "batch 7 / accumulate 1, 7 clips, does not divide over 2 devices: choose a batch that is a multiple "
+        "of 2",
+    ),
+    "a batch that does not divide into groups": (
+        {"loss.negatives": "group:3"},
+        [],
+        "loss.negatives = 'group:3': batch / accumulate, 8 clips, is not a multiple of 3: change the groups "
+        "or the batch",
+    ),
+    "a batch that the data do not fill": (
+        {"batch": 64},
+        [],
+        "prepared: 20 clips are fewer than a batch of 64",
+    ),
+    "a directory that is not there": (
+        {"data.sets": "perpared"},
+        [],
+        "perpared/dataset.json is missing: no prepared set, for there is no such directory: check the path",
+    ),
+    "raw clips": (
+        {"data.sets": "raw"},
+        [],
+        "raw/dataset.json is missing: no prepared set but something else: prepare raw clips with "
+        "launch.prepare first",
+    ),
+    "a set that is not finished": (
+        {"data.sets": "unfinished"},
+        [],
+        "unfinished/dataset.json is missing: its preparation did not finish: run the same launch.prepare "
+        "again",
+    ),
+    "epochs and steps": (
+        {"epochs": 3},
+        [],
+        "epochs 3 and steps 6 are both given: give one of them, with its warm-up, and none for the other two",
+    ),
+    "a size that does not exist": (
+        {"size": "XL"},
+        [],
+        "size = 'XL': choose one of mu, T, S, B, L, H, g",
+    ),
+    "devices that fsdp does not divide": (
+        {"fsdp": 3},
+        [],
+        "fsdp = 3 does not divide the 2 devices: choose a divisor of 2",
+    ),
+    "devices that are not there": (
+        {},
+        ["--platform=gpu"],
+        "JAX finds no gpu devices here; choose another --platform",
+    ),
+    "a directory of something else": (
+        {},
+        ["--run=notes"],
+        "notes is not empty and not a run's (todo.txt, …): give a new directory",
+    ),
+    "a checkpoint of another model": (
+        {"model.encoder_dim": 32},
+        ["--run=other"],
+        "the checkpoint does not fit the config: model.encoder_dim is 16 in the checkpoint, 32 in the "
+        "config; set it back, or begin another run in another directory",
+    ),
+}
+
+
+@pytest.mark.slow  # half a minute in all, most of it imports
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_at_once_and_writes_nothing(place, mistake):
+    changes, words, message = MISTAKES[mistake]
+    if "--run=other" in words:
+        write_run(place / "other", shrunk_recipe.config())
+    changes = {name.replace(".", "__"): value for name, value in changes.items()}
+    command = shrunk_recipe.arguments("prepared", "run", **changes)
+    command[0] = f"--config={os.getcwd()}/configs/pretrain.py:B"
+    assert_is_one_line(place, command + words, message)  # of a flag given twice the last counts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([RUN], "--config is missing: name a file, such as --config=configs/pretrain.py:B"),
+        ([RUN, RECIPE], f"{RECIPE}: there is no file configs/pretrain.py; name one, such as {RECIPE}"),
+    ],
+    ids=["no configuration", "a configuration that is not there"],
+)
+def test_a_command_without_its_file_is_one_line(place, words, message):
+    assert_is_one_line(place, words, message)

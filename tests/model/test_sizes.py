@@ -1,0 +1,104 @@
+"""The size table and its costs."""
+
+import jax
+import numpy as np
+import pytest
+
+from hicmae_jax.model import flops as costs
+from hicmae_jax.model import sizes
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.hicmae import HiCMAE
+from launch import sizes as command
+from tests.support import tiny_model
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters", "forward", "training"),
+    [("B", 99.61, 28.7, 86.0), ("S", 50.58, None, 33.7), ("T", None, None, 16.8)],
+)
+def test_published_sizes(size, parameters, forward, training):
+    model, masks = sizes.model_config(size), MaskConfig()
+    count = costs.flops(model, masks)
+    if parameters:
+        assert round(costs.pretrain_parameters(model, masks) / 1e6, 2) == parameters
+    if forward:
+        assert round(sum(count.forward.values()) / 1e9, 1) == forward
+    assert round(sum(count.training.values()) / 1e9, 1) == training
+
+
+@pytest.mark.parametrize(("size", "millions"), [("T", 20.5), ("S", 45.7), ("B", 80.8)])
+def test_published_finetuning_sizes(size, millions):
+    count = costs.finetune_parameters(sizes.model_config(size), FinetuneConfig(outputs=11))
+    assert round(count / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(("size", "low", "high"), [("H", 0.45e9, 0.55e9), ("g", 1.35e9, 1.45e9)])
+def test_scaling_sizes(size, low, high):
+    model = sizes.model_config(size)
+    assert low < costs.pretrain_parameters(model, MaskConfig()) < high
+    assert model.encoder_dim % 128 == model.decoder_dim % 128 == 0
+
+
+def test_taps_move_with_depth():
+    assert sizes.taps(10) == (4, 7, 10)
+    assert sizes.taps(4) == (2, 3, 4)
+    assert sizes.taps(32) == (13, 22, 32)
+    assert sizes.model_config("B", encoder_depth=12).skip_layers == (5, 8, 12)
+    assert sizes.model_config("B", encoder_depth=12, skip_layers=(4, 8, 12)).skip_layers == (4, 8, 12)
+
+
+@pytest.mark.parametrize(
+    ("config", "masks"),
+    [
+        (tiny_model.model_config(), tiny_model.MASKS),
+        (tiny_model.model_config(skip_connections=False, fusion_depth=2), tiny_model.MASKS),
+        (tiny_model.model_config(), MaskConfig(video_ratio=0.75, video_decode_fraction=0.5, audio_ratio=0.5)),
+    ],
+)
+def test_the_count_is_what_the_traced_forward_pass_multiplies(config, masks):
+    """Sum 2 · M · N · K over the matrix products of the traced program."""
+    inputs = tiny_model.inputs(config, masks, batch=1)
+    model = HiCMAE(config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    traced = jax.make_jaxpr(model.apply)(shapes, *inputs)
+
+    def products(jaxpr):
+        total = 0
+        for equation in jaxpr.eqns:
+            if equation.primitive.name == "dot_general":
+                (contracted, _), _ = equation.params["dimension_numbers"]
+                left = equation.invars[0].aval.shape
+                inner = int(np.prod([left[i] for i in contracted]))
+                total += 2 * inner * int(np.prod(equation.outvars[0].aval.shape))
+            for value in equation.params.values():  # calls: jit, custom derivatives
+                if hasattr(value, "jaxpr"):
+                    total += products(value.jaxpr)
+        return total
+
+    assert products(traced.jaxpr) == sum(costs.flops(config, masks).forward.values())
+
+
+def test_remat_keeps_less():
+    masks = tiny_model.MASKS
+    kept = [
+        costs.activation_bytes(
+            tiny_model.model_config(remat_encoder=choice, remat_fusion=choice, remat_decoder=choice), masks
+        )
+        for choice in ("none", "dots", "full")
+    ]
+    assert kept[0] > kept[1] > kept[2] > 0
+
+
+def test_an_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="unknown model size 'XL': choose one of mu, T, S, B, L, H, g"):
+        sizes.model_config("XL")
+
+
+def test_the_command_prints_the_published_figures():
+    row = list(command.overview(["B"], remat="full"))[2]
+    assert row.split()[:2] == ["B", "512"]
+    assert "99.61" in row
+    assert " 86.0 " in row
+    parts = command.components("B").splitlines()
+    assert parts[-1].split()[:3] == ["all", "28.70", "85.97"]
+    assert len(parts) == 2 + len(costs.flops(sizes.model_config("B"), MaskConfig()).forward)

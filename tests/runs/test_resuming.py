@@ -1,0 +1,131 @@
+"""What may change when a run goes on, what may not, and what is said about it."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+from flax.traverse_util import flatten_dict
+
+from configs import pretrain
+from hicmae_jax.runs import resuming
+from hicmae_jax.settings import pretrain as run_config
+from tests.support import tiny_model
+
+CONFIG = {
+    "seed": 3,
+    "batch": 16,
+    "epochs": 100,
+    "optimizer": {"kind": "adamw", "base_rate": 1e-3},
+    "model": dataclasses.asdict(tiny_model.model_config()),
+    "data": {"sets": ("a", "b"), "weights": (), "stride": 4, "shuffle_window": 0, "threads": 2},
+}
+DATA = {"a": "0f0f", "b": "1e1e"}
+# As it comes back from a file: tuples are lists.
+RECORD = json.loads(json.dumps({"config": CONFIG, "data": DATA}))
+
+
+def changed(**settings):
+    """The config with other values, by dotted name (a double underscore is the dot)."""
+    config = copy.deepcopy(CONFIG)
+    for name, value in settings.items():
+        *sections, last = name.split("__")
+        place = config
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    return config
+
+
+def test_the_same_settings_go_on_without_a_word():
+    resuming.check_fits(RECORD, CONFIG)
+    resuming.check_same_batches(RECORD, CONFIG, DATA)
+    assert resuming.changes(RECORD, CONFIG) == []
+
+
+def test_every_differing_field_of_the_model_is_named():
+    config = changed(model__encoder_dim=64, model__skip_layers=(2, 3), model__scan_encoders=True, batch=8)
+    with pytest.raises(ValueError, match="the checkpoint does not fit the config: ") as refused:
+        resuming.check_fits(RECORD, config)
+    message = str(refused.value)
+    assert "model.encoder_dim is 32 in the checkpoint, 64 in the config" in message
+    assert "model.skip_layers is [1, 3] in the checkpoint, [2, 3] in the config" in message
+    assert "model.scan_encoders is False in the checkpoint, True in the config" in message
+    assert message.count("in the checkpoint") == 3
+
+
+def test_every_field_of_the_model_but_how_it_is_computed_must_stay():
+    for field in CONFIG["model"]:
+        config = changed(**{f"model__{field}": "other"})
+        if f"model.{field}" in resuming.EXECUTION:
+            resuming.check_fits(RECORD, config)
+        else:
+            with pytest.raises(ValueError, match=field):
+                resuming.check_fits(RECORD, config)
+
+
+def test_another_optimiser_does_not_go_on_with_the_moments_of_the_first():
+    config = changed(optimizer__kind="lamb", optimizer__base_rate=2e-3)
+    with pytest.raises(ValueError, match=r"optimizer\.kind is 'adamw' in the checkpoint, 'lamb'") as refused:
+        resuming.check_fits(RECORD, config)
+    assert "base_rate" not in str(refused.value)
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_is_adamws():
+    record = copy.deepcopy(RECORD)
+    del record["config"]["optimizer"]["kind"]
+    resuming.check_fits(record, CONFIG)
+    assert resuming.changes(record, CONFIG) == []
+    with pytest.raises(ValueError, match=r"optimizer\.kind is 'adamw' in the checkpoint, 'lamb'"):
+        resuming.check_fits(record, changed(optimizer__kind="lamb"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 4}, "seed is 3 in the checkpoint, 4 in the config"),
+        ({"batch": 8}, "batch is 16 in the checkpoint, 8 in the config"),
+        ({"data__stride": 8}, "data.stride is 4 in the checkpoint, 8 in the config"),
+        ({"data__weights": (1.0, 2.0)}, "data.weights is"),
+        ({"data__shuffle_window": 8}, "data.shuffle_window is 0"),
+    ],
+)
+def test_other_batches_are_refused_unless_asked_for(settings, message):
+    config = changed(**settings)
+    resuming.check_fits(RECORD, config)
+    with pytest.raises(ValueError, match=message) as refused:
+        resuming.check_same_batches(RECORD, config, DATA)
+    assert "--allow_changes" in str(refused.value)
+    resuming.check_same_batches(RECORD, config, DATA, allow=True)
+
+
+@pytest.mark.parametrize("data", [{"a": "0f0f", "b": "2222"}, {"b": "1e1e", "a": "0f0f"}, {"a": "0f0f"}])
+def test_other_data_or_another_order_of_them_is_refused(data):
+    now = ", ".join(data.values())
+    with pytest.raises(ValueError, match=f"the data are 0f0f, 1e1e in the checkpoint, {now} now"):
+        resuming.check_same_batches(RECORD, CONFIG, data)
+
+
+def test_data_may_move_to_another_directory():
+    config = changed(data__sets=("/mnt/a", "/mnt/b"))
+    resuming.check_same_batches(RECORD, config, {"/mnt/a": "0f0f", "/mnt/b": "1e1e"})
+
+
+def test_other_changes_are_listed():
+    config = changed(epochs=200, data__threads=8, model__dtype="bfloat16", run_name="b")
+    del config["data"]["shuffle_window"]
+    resuming.check_fits(RECORD, config)
+    assert sorted(resuming.changes(RECORD, config)) == [
+        "data.shuffle_window is 0 in the checkpoint, absent in the config",
+        "data.threads is 2 in the checkpoint, 8 in the config",
+        "epochs is 100 in the checkpoint, 200 in the config",
+        "model.dtype is 'float32' in the checkpoint, 'bfloat16' in the config",
+        "run_name is absent in the checkpoint, 'b' in the config",
+    ]
+
+
+def test_what_is_compared_is_called_so_in_the_config():
+    config = pretrain.get_config("mu")
+    config.data.sets = ("a",)
+    settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")
+    assert {*resuming.BATCHES, *resuming.EXECUTION, resuming.KIND} <= set(settings)

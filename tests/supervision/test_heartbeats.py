@@ -1,0 +1,158 @@
+"""What hosts tell each other: who holds up the rest is named, and nobody else."""
+
+import pytest
+
+from hicmae_jax.supervision.heartbeats import SILENT_AFTER, STOPPED, Heartbeats, duration
+from tests.support.fake_clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def hosts(tmp_path, clock):
+    found = [Heartbeats(tmp_path, process, 3, clock) for process in range(3)]
+    for host in found:
+        host.begin()
+    return found
+
+
+def asked_twice(hosts, clock, step, stage, *others):
+    """What the first host hears between two questions, in which the others write."""
+    hosts[0].held_up_by(step, stage)
+    for host, beat in zip(hosts[1:], others, strict=True):
+        host.write(*beat)
+    clock.go(2)
+    return hosts[0].held_up_by(step, stage)
+
+
+def test_a_host_that_waits_for_its_input_at_an_earlier_step_is_named(hosts, clock):
+    told = asked_twice(hosts, clock, 12, "device", (12, "device", 9.0), (10, "input", 12.4))
+    assert told == "host 2 has been waiting for input for 12 s, after step 10"
+
+
+def test_a_host_that_does_something_else_at_the_same_step_is_named(hosts, clock):
+    told = asked_twice(hosts, clock, 12, "device", (12, "checkpoint", 9.0), (12, "training", 12.0))
+    assert told == "host 1 has been saving a checkpoint for 9.0 s, after step 12"
+
+
+@pytest.mark.parametrize("stage", ["device", "checkpoint"])
+def test_hosts_that_wait_as_this_one_does_are_not_named(hosts, clock, stage):
+    assert asked_twice(hosts, clock, 12, stage, (12, stage, 9.0), (11, "device", 9.0)) == ""
+
+
+def test_a_host_further_on_is_not_named(hosts, clock):
+    assert asked_twice(hosts, clock, 12, "device", (13, "input", 9.0), (14, "log", 1.0)) == ""
+
+
+def test_what_a_host_did_before_this_one_was_held_up_names_nobody(hosts, clock):
+    hosts[1].write(11, "input", 0.1)
+    hosts[2].write(11, "input", 0.1)
+    assert hosts[0].held_up_by(12, "device") == ""
+    clock.go(8)
+    assert hosts[0].held_up_by(12, "device") == ""
+
+
+def test_a_host_that_writes_no_more_is_named(hosts, clock):
+    for _ in range(4):
+        hosts[1].write(12, "device", 1.0)
+        told = asked_twice(hosts, clock, 12, "device", (12, "device", 1.0), (11, "input", 0.1))
+    assert told == "host 2 has been waiting for input for 0.1 s, after step 11"
+    clock.go(SILENT_AFTER)
+    hosts[1].write(12, "device", 9.0)
+    told = hosts[0].held_up_by(12, "device")
+    assert told == "host 2 has not been heard of for 30 s, last waiting for input after step 11"
+
+
+def test_a_host_that_never_wrote_is_named(hosts, clock):
+    hosts[0].held_up_by(0, "device")
+    clock.go(45)
+    hosts[2].write(0, "device", 1.0)
+    assert hosts[0].held_up_by(0, "device") == "host 1 has not been heard of for 45 s"
+
+
+def test_being_silent_is_forgotten_when_the_run_goes_on(hosts, clock):
+    for host in hosts[1:]:
+        host.write(11, "input", 0.1)
+    hosts[0].held_up_by(12, "device")
+    hosts[0].forget()
+    clock.go(45)
+    assert hosts[0].held_up_by(50, "device") == ""
+
+
+def test_a_host_that_has_ended_with_an_error_is_named_at_once(hosts):
+    hosts[2].write(11, STOPPED, 0.0)
+    told = hosts[0].held_up_by(12, "device")
+    assert told == "host 2 has stopped after step 11 with an error: see its own output"
+
+
+def test_the_other_hosts_watch_the_first(hosts, clock):
+    hosts[1].held_up_by(12, "device")
+    hosts[0].write(11, "checkpoint", 60.0)
+    told = hosts[1].held_up_by(12, "device")
+    assert told == "host 0 has been saving a checkpoint for 60 s, after step 11"
+
+
+def test_files_of_an_earlier_run_confuse_nobody(tmp_path, clock):
+    for process, beat in enumerate([(500, "input"), (500, STOPPED), (500, "input"), (499, STOPPED)]):
+        Heartbeats(tmp_path, process, 4, clock).write(*beat, 0.0)
+    first, second = (Heartbeats(tmp_path, process, 2, clock) for process in range(2))
+    first.begin()
+    second.begin()
+    # The second host has not come so far as to write.
+    assert first.held_up_by(600, "device") == ""
+    clock.go(40)
+    assert first.held_up_by(600, "device") == "host 1 has not been heard of for 40 s"
+    second.write(600, "device", 1.0)
+    assert first.held_up_by(600, "device") == ""
+    assert sorted(path.name for path in (tmp_path / "hosts").iterdir()) == ["0.json", "1.json"]
+
+
+def test_nothing_is_left_when_all_have_ended(hosts, tmp_path):
+    for host in hosts:
+        host.write(12, "device", 1.0)
+    for host in hosts:
+        host.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_host_alone_writes_nothing(tmp_path):
+    alone = Heartbeats(tmp_path, 0, 1)
+    alone.begin()
+    alone.write(12, "input", 1.0)
+    alone.remove()
+    assert alone.held_up_by(12, "device") == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fails_hurts_nobody(tmp_path, clock):
+    (tmp_path / "hosts").write_text("a file where the directory should be")
+    host = Heartbeats(tmp_path, 0, 2, clock)
+    host.begin()
+    host.write(12, "input", 1.0)
+    assert host.held_up_by(12, "device") == ""
+    host.remove()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', '{"step": 1, "stage": "x", "seconds": 1}'])
+def test_a_damaged_file_names_nobody(hosts, clock, tmp_path, text):
+    hosts[1].write(11, "input", 9.0)
+    hosts[2].write(12, "device", 9.0)
+    hosts[0].held_up_by(12, "device")
+    (tmp_path / "hosts" / "1.json").write_text(text)
+    assert hosts[0].held_up_by(12, "device") == ""
+
+
+def test_durations_read_well():
+    seconds = [0.04, 9.94, 10, 119, 120, 1_800, 7_200]
+    assert [duration(value) for value in seconds] == [
+        "0.0 s",
+        "9.9 s",
+        "10 s",
+        "119 s",
+        "2 min",
+        "30 min",
+        "2.0 h",
+    ]

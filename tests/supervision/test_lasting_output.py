@@ -1,0 +1,34 @@
+"""Nobody reads any more what a run prints: it goes on."""
+
+import subprocess
+import sys
+
+from tests.support.processes import wait_until
+
+PRINTS = """
+import os, sys
+from tqdm import tqdm
+from launch import lasting_output
+lasting_output.install()
+print("begun", flush=True)
+sys.stdin.read(1)  # until nobody reads
+for _ in tqdm(range(10_000), mininterval=0):
+    print("x" * 100, flush=True)
+tqdm.write("y", file=sys.stderr)
+open(sys.argv[1], "w").write(str(sys.stdout.encoding))
+os._exit(7)
+"""
+
+
+def test_a_process_outlives_those_who_read_its_output(tmp_path):
+    command = [sys.executable, "-c", PRINTS, str(tmp_path / "end")]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert process.stdout.readline() == b"begun\n"
+    process.stdout.close()
+    process.stderr.close()
+    process.stdin.write(b"\n")
+    process.stdin.close()
+    wait_until(lambda: process.poll() is not None)
+    assert process.returncode == 7
+    assert (tmp_path / "end").read_text().lower() == "utf-8"

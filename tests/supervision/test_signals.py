@@ -1,0 +1,180 @@
+"""Signals to a process of its own: it ends in good order at the first, at once at the second."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from hicmae_jax.supervision.signals import Interruption, Stopped
+from tests.support.processes import wait_until
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+# What every program begins with.
+BEGIN = """
+    import ctypes, gc, os, signal, sys, threading, time
+    from hicmae_jax import interruption
+    from hicmae_jax.supervision.signals import SIGNALS, Interruption, Stopped
+
+    # A shell starts background jobs with the interrupt ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruption.GRACE_SECONDS = 0.5
+
+    def ready():
+        print("ready", flush=True)
+
+    libc = ctypes.CDLL(None)
+"""
+SAVES = """
+    with Interruption() as interruption:
+        interruption.defer()
+        ready()
+        while not interruption.requested:
+            time.sleep(0.01)
+        time.sleep(0.5)  # while it saves, another thread says so
+        print("saved for", interruption.requested)
+"""
+NOTHING_TO_SAVE = """
+    try:
+        with Interruption():
+            ready()
+            time.sleep(60)
+    except Stopped as stopped:
+        print(stopped)
+        sys.exit(interruption.EXIT_CODES[stopped.signal])
+"""
+STUCK = """
+    with Interruption():
+        # Another thread takes them, and this one sleeps on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Timer(0.3, ready).start()  # when this one is in there
+        libc.sleep(60)
+"""
+STUCK_DEFERRED = """
+    with Interruption() as interruption:
+        interruption.defer()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Timer(0.3, ready).start()
+        libc.sleep(60)
+"""
+IN_A_COLLECTION = """
+    def collected(phase, info):
+        if phase == "start":
+            ready()
+            time.sleep(60)
+
+    with Interruption() as interruption:
+        gc.callbacks.append(collected)
+        gc.collect()  # which drops what its callbacks raise
+        gc.callbacks.clear()
+        try:
+            interruption.defer()
+            print("never reached")
+        except Stopped as stopped:
+            print("seen later:", stopped.signal.name)
+"""
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def started(program):
+        command = [sys.executable, "-c", textwrap.dedent(BEGIN + program)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n", process.stderr.read()
+        return process
+
+    yield started
+    for process in processes:
+        with process:
+            process.kill()
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_run_that_trains_is_asked_to_end(start, kind):
+    process = start(SAVES)
+    process.send_signal(kind)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, f"saved for {int(kind)}\n")
+    assert err.strip() == "stopping: the step being made is saved first; a second signal leaves at once"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_run_with_nothing_to_save_ends(start, kind, code):
+    process = start(NOTHING_TO_SAVE)
+    process.send_signal(kind)
+    out, _ = process.communicate(timeout=30)
+    by = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[kind]
+    assert out == f"stopped by {by} with nothing new to save; run the same command again to go on\n"
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_run_with_nothing_to_save_that_does_not_end_is_ended(start, kind):
+    process = start(STUCK)
+    process.send_signal(kind)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + kind
+    assert err.strip() == "did not end within 0 s of a signal: left, with nothing to save"
+
+
+@pytest.mark.parametrize("kinds", [(one, other) for one in SIGNALS for other in SIGNALS])
+def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
+    process = start(STUCK_DEFERRED)
+    said = []
+    for kind in kinds:
+        process.send_signal(kind)
+        if not said:  # two of a kind at once are one
+            process.stderr.readline()
+            said.append(process.stderr.readline())
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + kinds[1]
+    assert err.strip() == "a second signal: left at once, nothing saved since the last checkpoint"
+
+
+def test_a_second_signal_ends_it_when_nobody_reads_what_it_says(start):
+    process = start(STUCK_DEFERRED)
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)  # two of a kind at once are one
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+
+def test_a_signal_within_a_collection_is_not_lost(start):
+    process = start(IN_A_COLLECTION)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert out == "seen later: SIGTERM\n"
+
+
+def test_the_handlers_before_come_back():
+    before = [signal.getsignal(kind) for kind in SIGNALS]
+    with Interruption():
+        assert [signal.getsignal(kind) for kind in SIGNALS] != before
+    assert [signal.getsignal(kind) for kind in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_stop_says_what_was_saved():
+    assert str(Stopped(signal.SIGTERM, 1234)) == (
+        "stopped by SIGTERM with step 1,234 saved; run the same command again to go on"
+    )
+
+
+def test_only_the_first_signal_counts(monkeypatch):
+    left = []
+    monkeypatch.setattr("hicmae_jax.supervision.signals.os._exit", left.append)
+    with Interruption() as interruption:
+        interruption.defer()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested == signal.SIGTERM
+        wait_until(lambda: left)
+    assert left == [128 + signal.SIGINT]

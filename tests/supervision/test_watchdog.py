@@ -1,0 +1,306 @@
+"""The watchdog: what it reports, of which stage and host, and what it leaves behind."""
+
+import re
+import threading
+
+import pytest
+
+from hicmae_jax.supervision.watchdog import QUIET, Watchdog
+from tests.support.fake_clock import FakeClock
+from tests.support.processes import wait_until
+
+
+class Run:
+    """A run's main thread, and the lines that its watchdog reports."""
+
+    def __init__(self, directory, clock, process=0, processes=1, **choices):
+        self.clock, self.lines = clock, []
+        self.watchdog = Watchdog(self.lines.append, directory, process, processes, clock=clock, **choices)
+        self.made = choices.get("step", 0)
+
+    def steps(self, count, seconds=0.5):
+        for _ in range(count):
+            self.clock.go(seconds)
+            self.end_step()
+
+    def end_step(self):
+        self.made += 1
+        self.watchdog.step(self.made)
+
+    def look(self, seconds=0.0):
+        """What is reported after so long, looking once a second."""
+        for _ in range(int(seconds)):
+            self.clock.go(1)
+            self.watchdog.look()
+        self.clock.go(seconds % 1)
+        self.watchdog.look()
+        told, self.lines[:] = list(self.lines), []
+        return told
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def run(tmp_path, clock):
+    return Run(tmp_path, clock, step=1_000)
+
+
+# --- Slow steps ---------------------------------------------------------------------------------------------
+
+
+def test_a_slow_step_is_reported_while_it_waits_and_when_it_is_over(run, clock):
+    run.steps(234)
+    with run.watchdog.stage("input"):
+        assert run.look(5) == []
+        assert run.look(1) == [
+            "step 1,235 has taken 6.0 s, 12 × the median, waiting for input: clips are read slowly: "
+            "see to the disk, then to config.data.threads and config.data.workers"
+        ]
+        assert run.look(30) == []
+    clock.go(4)
+    run.end_step()
+    assert run.look() == ["step 1,235 took 40 s, 80 × the median, 36 s of it waiting for input"]
+    assert run.look(0.5) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("device", ", waiting for the devices: a device is slow or stuck"),
+        ("log", ", writing the log"),
+        ("training", ", in the training loop"),
+    ],
+)
+def test_the_stage_that_waits_is_told(run, stage, told):
+    run.steps(20)
+    with run.watchdog.stage(stage):
+        assert run.look(6) == [f"step 1,021 has taken 6.0 s, 12 × the median{told}"]
+
+
+def test_a_slow_step_that_ends_before_anyone_looks_is_reported_too(run, clock):
+    run.steps(20, 0.1)
+    run.look()
+    with run.watchdog.stage("device"):
+        clock.go(1.1)
+    run.end_step()
+    assert run.look() == ["step 1,021 took 1.1 s, 11 × the median, 1.1 s of it waiting for the devices"]
+
+
+def test_less_than_a_second_is_never_slow(run, clock):
+    run.steps(20, 0.01)
+    run.look()
+    clock.go(0.9)
+    assert run.look() == []
+    run.end_step()
+    assert run.look() == []
+
+
+def test_nothing_is_slow_before_enough_steps_are_known(run):
+    run.steps(19)
+    assert run.look(60) == []
+
+
+def test_many_slow_steps_give_one_line_a_minute(run, clock):
+    run.steps(100, 0.1)
+    told = run.look()
+    for _ in range(60):
+        clock.go(2)
+        run.end_step()
+        told += run.look()
+    # By then so many steps were slow that this is what steps take.
+    assert told[0] == "step 1,101 took 2.0 s, 20 × the median, 2.0 s of it in the training loop"
+    assert told[1].endswith("; 29 more were slow since the last report")
+    assert len(told) == 2
+
+
+def test_a_step_that_waits_on_is_reported_soon_after_another(run, clock):
+    run.steps(20)
+    run.look()
+    clock.go(10)
+    run.end_step()
+    assert len(run.look()) == 1
+    told = run.look(QUIET + 1)
+    assert len(told) == 1
+    assert told[0].startswith("step 1,022 has taken 60 s, 120 × the median, in the training loop")
+
+
+# --- Pauses -------------------------------------------------------------------------------------------------
+
+
+def test_evaluating_saving_and_compiling_make_no_step_slow(run):
+    with run.watchdog.stage("compilation"):
+        assert run.look(300) == []
+    run.steps(20)
+    for pause in ("evaluation", "checkpoint"):
+        with run.watchdog.stage(pause):
+            assert run.look(300) == []
+        run.steps(1)
+        assert run.look() == []
+
+
+def test_saving_that_takes_much_longer_than_before_is_reported(run, clock):
+    for _ in range(3):
+        run.steps(5)
+        with run.watchdog.stage("checkpoint"):
+            clock.go(0.5)
+    with run.watchdog.stage("checkpoint"):
+        assert run.look(6) == [
+            "saving a checkpoint after step 1,015 has taken 6.0 s, 12 × the median: "
+            "the disk of the run is slow or stuck"
+        ]
+        clock.go(14)
+    assert run.look() == ["saving a checkpoint after step 1,015 took 20 s, 40 × the median"]
+
+
+def test_what_is_waited_for_within_a_pause_is_told(run, clock):
+    for _ in range(3):
+        with run.watchdog.stage("evaluation"):
+            clock.go(2)
+    with run.watchdog.stage("evaluation"), run.watchdog.stage("device"):
+        assert run.look(21) == [
+            "evaluating after step 1,000 has taken 21 s, 10 × the median, waiting for the devices: "
+            "a device is slow or stuck"
+        ]
+
+
+def test_the_end_of_a_run_that_hangs_is_announced_halfway(run):
+    with run.watchdog.stage("compilation"):
+        assert run.look(15 * 60) == []
+        assert run.look(1) == [
+            "compiling after step 1,000 has taken 15 min: the run ends after 30 min without a sign of life"
+        ]
+
+
+def test_it_is_announced_however_long_steps_have_taken_before(run):
+    run.steps(20, 200)
+    assert run.look(15 * 60) == []
+    (line,) = run.look(1)
+    assert line == (
+        "step 1,021 has taken 15 min, 5 × the median, in the training loop: "
+        "the run ends after 30 min without a sign of life"
+    )
+
+
+# --- Several hosts ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path, clock):
+    """Two hosts that have made 30 steps together."""
+    hosts = [Run(tmp_path, clock, process, 2) for process in range(2)]
+    for _ in range(30):
+        clock.go(0.5)
+        for host in hosts:
+            host.end_step()
+            host.watchdog.look()
+    return hosts
+
+
+def look_together(hosts, seconds):
+    told = [[] for _ in hosts]
+    for _ in range(seconds):
+        hosts[0].clock.go(1)
+        for host, lines in zip(hosts, told, strict=True):
+            lines += host.look()
+    return told
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_the_host_that_waits_for_its_input_is_named_by_the_other(two, culprit):
+    other = two[1 - culprit]
+    for _ in range(2):  # which it is ahead by
+        other.end_step()
+    with two[culprit].watchdog.stage("input"), other.watchdog.stage("device"):
+        told = look_together(two, 20)
+    (line,), (own,) = told[1 - culprit], told[culprit]
+    waits, _, named = line.rpartition(": ")
+    assert waits == "step 33 has taken 6.0 s, 12 × the median, waiting for the devices"
+    assert re.fullmatch(rf"host {culprit} has been waiting for input for \d\.0 s, after step 30", named)
+    assert own.startswith(
+        "step 31 has taken 6.0 s, 12 × the median, waiting for input: clips are read slowly"
+    )
+
+
+@pytest.mark.parametrize("culprit", [0, 1])
+def test_a_host_that_is_gone_is_named_when_that_is_known(two, culprit):
+    other = two[1 - culprit]
+    with other.watchdog.stage("device"):
+        first, second = look_together([other], 60)[0]
+    assert first == (
+        "step 31 has taken 6.0 s, 12 × the median, waiting for the devices: "
+        "a device is slow or stuck, or another host is"
+    )
+    # After step 21 it wrote last: heartbeats are ten seconds apart, or twenty of these steps.
+    assert second == (
+        "step 31 has taken 33 s, 66 × the median, waiting for the devices: "
+        f"host {culprit} has not been heard of for 30 s, last in the training loop after step 21"
+    )
+
+
+def test_who_waits_for_its_own_input_names_nobody_else(two):
+    with two[0].watchdog.stage("input"):
+        (line,) = look_together(two[:1], 60)[0]
+    assert "waiting for input: clips are read slowly" in line
+
+
+def test_a_host_that_fails_is_named_at_once(two, tmp_path, clock):
+    with pytest.raises(OSError, match="no clip"), two[1].watchdog:
+        raise OSError("no clip can be read")
+    with two[0].watchdog.stage("device"):
+        (line,) = look_together(two[:1], 20)[0]
+    assert line.endswith("host 1 has stopped after step 30 with an error: see its own output")
+
+
+def test_a_host_that_holds_up_nobody_is_not_named_when_the_devices_are_slow(two):
+    with two[0].watchdog.stage("device"), two[1].watchdog.stage("device"):
+        told = look_together(two, 60)
+    for (line,) in told:
+        assert line.endswith("waiting for the devices: a device is slow or stuck, or another host is")
+
+
+def test_hosts_are_slow_to_save_together(two, clock):
+    def save(host, count):
+        for _ in range(count):
+            with host.watchdog.stage("checkpoint"):
+                clock.go(0.5)
+
+    save(two[0], 3)
+    save(two[1], 3)
+    with two[0].watchdog.stage("checkpoint"), two[1].watchdog.stage("checkpoint"):
+        told = look_together(two, 10)
+    for (line,) in told:
+        assert line.endswith("the disk of the run is slow or stuck, or another host is")
+
+
+# --- Its threads --------------------------------------------------------------------------------------------
+
+
+def test_its_threads_end_with_the_run_and_leave_nothing(tmp_path, clock):
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts" / "7.json").write_text("of a run on more hosts")
+    with Run(tmp_path, clock, 0, 2, interval=0.001).watchdog:
+        wait_until((tmp_path / "hosts" / "0.json").exists)
+        assert {"watchdog", "deadline"} <= {thread.name for thread in threading.enumerate()}
+    assert not {"watchdog", "deadline"} & {thread.name for thread in threading.enumerate()}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_fails_stops_nothing_and_is_told_once(tmp_path, clock, capsys):
+    asked = []
+
+    def fail(line):
+        asked.append(line)
+        raise OSError("no space left")
+
+    with Watchdog(fail, tmp_path, clock=clock, interval=0.001) as watchdog:
+        for step in range(2):
+            clock.go(16 * 60)
+            wait_until(lambda told=2 * step + 1: len(asked) == told)
+            watchdog.step(step + 1)
+            wait_until(lambda told=2 * step + 2: len(asked) == told)
+            clock.go(QUIET)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "watchdog: OSError('no space left'); the run goes on, but slow steps may go unreported"

@@ -1,0 +1,62 @@
+"""A run's directory as training leaves it: a checkpoint of a tiny model with its record, and some metrics."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import pretrain
+from hicmae_jax.checkpoints.manager import Checkpoints
+from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings.pretrain import RunConfig
+from tests.support import tiny_model
+
+MODEL = tiny_model.model_config(audio_bins=128)
+
+
+def config(data: Path | str, **model: Any) -> RunConfig:
+    """A run of the tiny model, or of one that differs in some fields."""
+    settings = pretrain.get_config("mu,runlocal")
+    settings.data.sets = (str(data),)
+    settings.masks.video_ratio = settings.masks.audio_ratio = 0.5
+    for name, value in (dataclasses.asdict(MODEL) | model).items():
+        settings.model[name] = value
+    return run_config.from_config_dict(settings, "cpu")
+
+
+def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path:
+    """Write checkpoints whose parameters are drawn from the step's number, and a log of three lines."""
+    record = {"config": run.to_dict(), "versions": {}, "data": {}}
+    with Checkpoints(root) as checkpoints:
+        for step in steps:
+            state = {"params": parameters(run, step), "step": np.int32(step)}
+            checkpoints.save(step, state, record)
+    with MetricsLog(root) as log:
+        for step in range(3):
+            log.write(step, {"loss/total": 3.0 - step, "loss/video": 2.0 - step, "rate": 0.1})
+    return root
+
+
+def parameters(run: RunConfig, step: int) -> Any:
+    return tiny_model.parameters(run.model, seed=step, masks=run.masks)
+
+
+def lines_without_times(directory: Path) -> list[dict[str, Any]]:
+    """A run's log, as far as it is the same whenever the run is made."""
+    return [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in read_metrics(directory)
+    ]
+
+
+def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run ``python -m name``, on one device, compiled in a hurry: it computes little."""
+    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments], capture_output=True, text=True, env=os.environ | flags
+    )

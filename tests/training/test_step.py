@@ -1,0 +1,284 @@
+"""One update: the same on every mesh and in micro-batches, compiled once, in place."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hicmae_jax.model.initialise import initialiser, parameter_key
+from hicmae_jax.objective import losses
+from hicmae_jax.runs import pretrain
+from hicmae_jax.training import accumulation, sharding
+from hicmae_jax.training import state as train_state
+from hicmae_jax.training import step as train_step
+from tests.model.test_hicmae import assert_trees_close
+from tests.support import shrunk_recipe, tiny_model
+
+STEPS = 4
+
+
+def mesh_of(devices, fsdp):
+    return sharding.make_mesh(fsdp, jax.devices()[:devices])
+
+
+def host(tree):
+    return jax.tree.map(np.array, tree)  # copies: what a step is given is gone afterwards
+
+
+def assert_where_they_should_be(state, abstract):
+    """Every array, parameters and moments alike, lies on the devices as it was asked to."""
+
+    def check(path, leaf, wanted):
+        assert leaf.sharding == wanted.sharding, jax.tree_util.keystr(path)
+        expected = wanted.sharding.shard_shape(wanted.shape)
+        assert {shard.data.shape for shard in leaf.addressable_shards} == {expected}
+        assert len(leaf.addressable_shards) == wanted.sharding.mesh.size
+
+    jax.tree_util.tree_map_with_path(check, state, abstract)
+
+
+# --- The step itself, with a model of two matrices ----------------------------------------------------------
+
+ROWS = 32
+SCHEDULE = optax.linear_schedule(0.1, 0.2, 10)
+OPTIMIZER = optax.adamw(SCHEDULE, eps=1e-3)
+
+
+def two_matrices(key):
+    keys = jax.random.split(key)
+    return {
+        name: {"kernel": 0.3 * jax.random.normal(key, (24, 16)), "bias": jnp.zeros(16)}
+        for name, key in zip(("video", "audio"), keys)
+    }
+
+
+def terms(params, batch, step, group):
+    """Loss terms of the names that pre-training has."""
+    pairs = {
+        name: jnp.tanh(batch[name] @ params[name]["kernel"] + params[name]["bias"])
+        for name in ("video", "audio")
+    }
+    values = {name: jnp.square(pairs[name] - 0.5).mean() for name in pairs}
+    level = losses.info_nce(pairs["video"], pairs["audio"], 0.5, group)
+    values |= {"contrastive": level, "contrastive_levels": level[None]}
+    # The step's number counts, as it does for augmentation and masks.
+    values["total"] = (1 + 0.1 * step) * (values["video"] + values["audio"] + level)
+    return values["total"], values
+
+
+def rows(number):
+    rng = np.random.default_rng(number)
+    batch = {name: rng.standard_normal((ROWS, 24)).astype(np.float32) for name in ("video", "audio")}
+    return batch | {"replaced": (np.arange(ROWS) < 3).astype(np.int32)}
+
+
+def gradient_of(mesh, accumulate=1, group=4, of=terms):
+    """Terms and gradient, in micro-batches if there are to be any."""
+    of_group = functools.partial(of, group=group)
+    if accumulate == 1:
+        return accumulation.at_once(of_group)
+    return accumulation.averaged(of_group, accumulate, group or 1, mesh)
+
+
+def small(mesh, **choices):
+    """(state, its shapes, step function, number → batch)."""
+    abstract = train_state.abstract_state(two_matrices, OPTIMIZER, mesh, scanned=False)
+    state = train_state.create(two_matrices, OPTIMIZER, abstract, jax.random.key(3))
+    gradient = gradient_of(mesh, **choices)
+    step = train_step.make_train_step(gradient, OPTIMIZER, SCHEDULE, abstract, mesh)
+    where = sharding.batch_sharding(mesh)
+    return state, abstract, step, lambda number: jax.device_put(rows(number), where)
+
+
+def trained(*arguments, **choices):
+    state, _, step, batch = small(*arguments, **choices)
+    logged = []
+    for number in range(STEPS):
+        state, metrics = step(state, batch(number))
+        logged.append(host(metrics))
+    return host(state), logged
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """One device, no micro-batches."""
+    return trained(mesh_of(1, 1))
+
+
+def assert_same_training(actual, expected):
+    assert_trees_close(actual[0].params, expected[0].params, 1e-5)
+    for one, other in zip(actual[1], expected[1], strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (8, 2), (8, 8), (2, 2)], ids=str)
+def test_a_mesh_changes_nothing(reference, mesh):
+    assert_same_training(trained(mesh_of(*mesh)), reference)
+
+
+def test_a_step_is_the_optimisers_on_the_gradient_of_the_loss():
+    mesh = mesh_of(8, 2)
+    state, _, step, batch = small(mesh)
+    before = host(state)
+    after, metrics = step(state, batch(0))
+
+    params = jax.tree.map(jnp.asarray, before.params)
+    (_, values), gradient = jax.value_and_grad(terms, has_aux=True)(params, rows(0), 0, 4)
+    updates, _ = OPTIMIZER.update(gradient, OPTIMIZER.init(params), params)
+    assert_trees_close(host(after.params), host(optax.apply_updates(params, updates)), 1e-5)
+
+    def norm(tree):
+        return np.sqrt(sum(np.square(leaf, dtype=np.float64).sum() for leaf in jax.tree.leaves(tree)))
+
+    expected = {f"loss/{name}": values[name] for name in ("total", "video", "audio", "contrastive")}
+    expected |= {
+        "loss/contrastive_level_0": values["contrastive"],
+        "rate": 0.1,
+        "norm/gradient": norm(gradient),
+        "norm/parameters": norm(before.params),
+        "norm/update": norm(updates),
+        "replaced": 3,
+        "skipped": 0,
+        "skipped_in_row": 0,
+    }
+    assert metrics.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_steps_are_counted_and_stand_in_clips_summed():
+    state, logged = trained(mesh_of(8, 1))
+    assert (state.step, state.replaced) == (STEPS, 3 * STEPS)
+    assert [int(metrics["replaced"]) for metrics in logged] == [3, 6, 9, 12]
+    np.testing.assert_allclose([metrics["rate"] for metrics in logged], [0.1, 0.11, 0.12, 0.13], rtol=1e-6)
+
+
+def without_a_gradient(params, batch, step, group):
+    """The same terms, of whose sum step 1 has no derivative although it is the same number."""
+    total, values = terms(params, batch, step, group)
+    nothing = jnp.sum(params["video"]["kernel"]) * 0
+    return total + jnp.sqrt(nothing + (step != 1)) - (step != 1), values
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("bad", ["one clip", "gradient"])
+def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
+    """On every device, although the clip lies on one."""
+    mesh = mesh_of(8, 2)
+    loss = terms if bad == "one clip" else without_a_gradient
+    state, _, step, _ = small(mesh, accumulate=accumulate, of=loss)
+    states, logged = [], []
+    for number in range(3):
+        given = rows(number)
+        if bad == "one clip" and number == 1:
+            given["audio"][13, 5] = np.nan
+        state, metrics = step(state, jax.device_put(given, sharding.batch_sharding(mesh)))
+        states.append(host(state))
+        logged.append(host(metrics))
+    first, skipped, last = states
+    jax.tree.map(np.testing.assert_array_equal, skipped.params, first.params)
+    jax.tree.map(np.testing.assert_array_equal, skipped.opt_state[0], first.opt_state[0])
+    assert np.isfinite(logged[1]["loss/total"]) == (bad == "gradient")
+    assert not np.isfinite(logged[1]["norm/gradient"])
+    assert logged[1]["norm/update"] == 0
+    assert [(int(state.skipped), int(state.skipped_in_row)) for state in states] == [(0, 0), (1, 1), (1, 0)]
+    # Steps and rates go on, and the next update is the one that it would be without the batch in between.
+    assert [int(state.step) for state in states] == [1, 2, 3]
+    np.testing.assert_allclose([metrics["rate"] for metrics in logged], [0.1, 0.11, 0.12], rtol=1e-6)
+    params = jax.tree.map(jnp.asarray, first.params)
+    _, gradient = jax.value_and_grad(terms, has_aux=True)(params, rows(2), 2, 4)
+    updates, _ = OPTIMIZER.update(gradient, skipped.opt_state, params)
+    assert_trees_close(last.params, host(optax.apply_updates(params, updates)), 1e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_many_steps_are_compiled_once_and_made_in_place(accumulate):
+    state, abstract, step, batch = small(mesh_of(8, 4), accumulate=accumulate)
+    for number in range(20):
+        before = state
+        state, metrics = step(before, batch(number))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
+    assert step._cache_size() == 1
+    assert_where_they_should_be(state, abstract)
+    assert all(value.is_fully_replicated for value in metrics.values())
+
+
+# --- HiCMAE: a compilation of some twenty seconds for each mesh ---------------------------------------------
+
+
+def clips(batch):
+    """What the data pipeline sends: noise of 16 × 16 pixels and more than a third of a second of it."""
+    rng = np.random.default_rng(0)
+    return {
+        "frames": rng.integers(0, 256, (batch, 4, 16, 16, 3), np.uint8),
+        "audio": rng.integers(-9_000, 9_000, (batch, 6_000), np.int16),
+        "samples": np.full(batch, 6_000, np.int32),
+        "example": np.arange(batch, dtype=np.int32),
+        "replaced": np.zeros(batch, np.int32),
+    }
+
+
+def test_hicmaes_step_holds_no_array_of_a_device():
+    """Compiling would fetch it, which the loop forbids and a CPU, whose memory is the host's, lets pass."""
+    config = shrunk_recipe.config(batch=16, seed=2**32 - 1)
+    optimizer_config = config.optimizer_config(steps_per_epoch=1)
+    mesh = mesh_of(8, 1)
+    optimizer, abstract = pretrain.abstract_run(config, optimizer_config, mesh)
+    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
+    held = step.trace(abstract, clips(config.batch)).jaxpr.consts
+    assert held, "filters and positions are constants"
+    assert not [value for value in held if isinstance(value, jax.Array)]
+
+
+@functools.cache
+def hicmae(devices=8, fsdp=1, accumulate=1):
+    """Of the shrunk recipe: parameters as drawn, the state after steps from others, each step's metrics."""
+    # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
+    config = shrunk_recipe.config(batch=16, fsdp=fsdp, accumulate=accumulate, optimizer__epsilon=1e-3)
+    optimizer_config = config.optimizer_config(steps_per_epoch=1)
+    mesh = mesh_of(devices, fsdp)
+    optimizer, abstract = pretrain.abstract_run(config, optimizer_config, mesh)
+    initialise = initialiser(config.model, config.masks)
+    state = train_state.create(initialise, optimizer, abstract, parameter_key(config.seed))
+    assert_where_they_should_be(state, abstract)
+    drawn, logged = host(state.params), []
+    # Biases of zero would become nothing but their gradients, of which some are mostly rounding.
+    begun = host(tiny_model.random_like(drawn))
+    where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
+    state = state.replace(params=jax.device_put(begun, where))
+    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
+    batch = jax.device_put(clips(config.batch), sharding.batch_sharding(mesh))
+    for _ in range(STEPS):
+        state, metrics = step(state, batch)
+        logged.append(host(metrics))
+    assert_where_they_should_be(state, abstract)
+    assert step._cache_size() == 1
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), begun, host(state.params))
+    assert min(jax.tree.leaves(moved)) > 1e-5, "a parameter has not been trained"
+    return drawn, host(state), logged
+
+
+@pytest.mark.slow
+def test_hicmae_trains_the_same_with_its_state_split():
+    whole, split = hicmae(), hicmae(fsdp=4)
+    jax.tree.map(np.testing.assert_array_equal, split[0], whole[0])  # drawn alike on any mesh
+    assert_same_training(split[1:], whole[1:])
+    assert_trees_close(split[1].opt_state[0].mu, whole[1].opt_state[0].mu, 1e-5)
+    assert_trees_close(split[1].opt_state[0].nu, whole[1].opt_state[0].nu, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [{"devices": 1}, {"devices": 1, "accumulate": 4}, {"fsdp": 8, "accumulate": 2}],
+    ids=str,
+)
+def test_hicmae_trains_the_same_on_one_device_and_in_micro_batches(choices):
+    reference, other = hicmae(), hicmae(**choices)
+    jax.tree.map(np.testing.assert_array_equal, other[0], reference[0])
+    assert_same_training(other[1:], reference[1:])

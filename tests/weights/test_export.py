@@ -1,0 +1,117 @@
+"""Weights leave under the published names, whatever layout trained them, and PyTorch is asked to agree."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from etils import epath
+
+from hicmae_jax.weights import files as weight_files
+from hicmae_jax.weights import parity, torch_model, torch_names
+from launch.export import export
+from tests.support import run_fixtures
+from tests.support.golden_torch import config_of
+from tests.support.run_fixtures import run_module
+
+# Another size of picture, clip and spectrogram than the default, scanned encoders and another wiring.
+CHOICES = {
+    "scan_encoders": True,
+    "image_size": 48,
+    "frames": 6,
+    "audio_frames": 48,
+    "fusion_flow": "raw-input",
+}
+
+
+@pytest.fixture(scope="module")
+def config():
+    return run_fixtures.config("unused", **CHOICES)
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    return run_fixtures.write_run(tmp_path_factory.mktemp("run"), config, steps=(3, 5))
+
+
+def command(*arguments):
+    return run_module("launch.export", *arguments)
+
+
+def test_an_exported_run_gives_the_same_numbers_in_pytorch(run, config, tmp_path):
+    done = command(f"--run={run}", f"--output={tmp_path / 'weights.safetensors'}", "--check")
+    assert done.returncode == 0, done.stderr
+    shares = [float(line.split()[-1]) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert len(shares) == 7
+    assert 0 < max(shares) <= 1
+    state = weight_files.read(tmp_path / "weights.safetensors")
+    expected = torch_names.state_dict(run_fixtures.parameters(config, step=5))
+    assert state.keys() == torch_model.PretrainModel(config_of(config.model)).state_dict().keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+def test_another_step_as_a_pth_file(run, config, tmp_path, capsys):
+    assert export(str(run), 3, epath.Path(tmp_path / "weights.pth"), check=False) == 0
+    assert "weights.pth" in capsys.readouterr().out
+    state = torch.load(tmp_path / "weights.pth", weights_only=True)["model"]
+    for name, value in torch_names.state_dict(run_fixtures.parameters(config, step=3)).items():
+        np.testing.assert_array_equal(state[name], value, err_msg=name)
+
+
+def test_a_spoilt_weight_is_a_disagreement(config):
+    model, loss = config.model, config.loss
+    params = run_fixtures.parameters(config, step=3)
+    state = torch_names.state_dict(params)
+    spoilt = state | {"encoder_audio.norm.weight": state["encoder_audio.norm.weight"] * np.float32(1.01)}
+    clips = parity.random_clips(model, config.masks)
+    here = parity.compute_here(params, clips, model, loss)
+    agreed, disagreed = (
+        parity.disagreements(here, parity.compute_there(weights, clips, model, loss))
+        for weights in (state, spoilt)
+    )
+    assert max(agreed.values()) <= 1
+    assert disagreed["audio"] > 1
+
+
+def test_values_that_are_not_finite_never_agree():
+    one, nan = np.array([1.0, 2.0]), np.array([np.nan, 2.0])
+    assert parity.disagreements({"x": one}, {"x": one}) == {"x": 0}
+    assert parity.disagreements({"x": nan}, {"x": nan}) == {"x": np.inf}
+    assert parity.disagreements({"x": one}, {"x": nan}) == {"x": np.inf}
+
+
+def test_a_disagreement_is_not_a_success(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parity, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
+    assert export(str(run), 3, epath.Path(tmp_path / "weights.safetensors"), check=True) == 2
+    assert "PyTorch disagrees about" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line_and_nothing_is_overwritten(run, tmp_path):
+    output = tmp_path / "weights.safetensors"
+    output.write_text("kept")
+    done = command(f"--run={run}", f"--output={output}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == f"export: --output={output} exists: delete it or give another name"
+    assert output.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "message"),
+    [
+        (4, "a.pth", "holds no checkpoint of step 4; it holds those of 3, 5"),
+        (None, "a.bin", r"does not end in \.safetensors, \.pth, \.pt"),
+        (None, "none/a.pth", "there is no directory"),
+    ],
+)
+def test_impossible_exports_are_refused(run, tmp_path, step, name, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        export(str(run), step, epath.Path(tmp_path / name), check=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "check"), [("a.pth", False), ("a.safetensors", True)])
+def test_a_missing_pytorch_is_named_before_anything_is_read(tmp_path, monkeypatch, name, check):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"need PyTorch: pip install 'hicmae_jax\[torch\]'"):
+        export("no run", None, epath.Path(tmp_path / name), check)
