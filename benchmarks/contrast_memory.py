@@ -5,9 +5,9 @@
     python -m benchmarks.contrast_memory [--topology=v5e:16x16] [--batch=32768] [--group=40] [--chunk=2048]
 
 The loss alone, with its gradient in the features, of three levels of 512: as XLA splits the plain form, and
-as `hicmae_jax.objective.contrastive` does. A line each: MiB of temporaries in a
-chip's memory (what fits on the chip itself needs none), MiB in use at most, and messages by kind, how many and the MiB that they leave on a chip;
-those in the loop over levels count for each.
+as `hicmae_jax.objective.contrastive` does. A line each: MiB of temporaries in a chip's memory (what fits on
+the chip itself needs none), MiB in use at most, and messages by kind, how many and the MiB that they leave
+on a chip; those in the loop over levels count for each.
 """
 
 import collections

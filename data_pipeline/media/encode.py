@@ -12,8 +12,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-# x264's assembler for macroblock-tree rate control reads memory that it has not set: one clip, encoded again,
-# gives other bytes (x264 core 165 in av 18.1; tests/data_pipeline/media/test_encode.py shows it if this is taken out).
+# x264's macroblock-tree rate control reads memory that it has not set, so that a clip encoded twice gives
+# different bytes (x264 core 165 in av 18.1). Without this option a test in tests/data_pipeline/media fails.
 X264_DETERMINISTIC = {"mbtree": "0"}
 AAC_BIT_RATE = 64_000  # bits a second, mono; transparent enough at 16 kHz
 

@@ -38,7 +38,7 @@ def versions() -> dict[str, Any]:
     }
 
 
-def _source(root: Path = Path(__file__).parents[1]) -> str:
+def _source(root: Path = Path(__file__).parents[2]) -> str:
     """Hash of the names and contents of all files that a run is computed with."""
     files = sorted(path for package in CODE for path in (root / package).rglob("*.py"))
     contents = [(str(path.relative_to(root)), path.read_text()) for path in files]

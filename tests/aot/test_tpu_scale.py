@@ -1,16 +1,16 @@
 """The tables of docs/scale.md: their lines are computed from figures as stated there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from benchmarks import tpu_scale
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.chips import CHIPS
+from tests.support.paths import ROOT
 
 CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
-DOCS = (Path(__file__).parents[1] / "docs/scale.md").read_text()
+DOCS = (ROOT / "docs/scale.md").read_text()
 
 
 def figures(*messages):

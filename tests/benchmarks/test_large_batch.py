@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,9 @@ import pytest
 from benchmarks import large_batch
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import optimizer as optim
+from tests.support.paths import ROOT
 
-DOCS = (Path(__file__).parents[1] / "docs" / "large_batch.md").read_text()
+DOCS = (ROOT / "docs" / "large_batch.md").read_text()
 CLIPS = 1_091_581
 """Of VoxCeleb2."""
 

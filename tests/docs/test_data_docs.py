@@ -2,14 +2,13 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import jax
 import numpy as np
 
+from tests.support.paths import ROOT
 from tests.support.set_fixtures import write_set
 
-ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "data.md").read_text()
 
 

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +18,9 @@ from hicmae_jax.runs import pretrain, resuming
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
+from tests.support.paths import ROOT
 from tests.support.set_fixtures import write_set
 
-ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "operations.md").read_text()
 MESSAGES = DOCS.split("## What each message means")[1].split("## Tried by the chaos test")[0]
 OTHERS_FLAGS = {"signal", "requeue", "shm", "times", "markdown"}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,8 @@ from hicmae_jax.model.config import FLOWS, FinetuneConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import sizes
 from tests.support import set_fixtures
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 MODEL = (ROOT / "docs" / "model.md").read_text()
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from absl.testing import flagsaver
 
 from tests import check_golden
 from tests.support import golden_cases, golden_jax, golden_torch
-
-GOLDENS = Path(__file__).parent / "goldens"
+from tests.support.paths import GOLDENS
 
 
 def assert_all_within(lines):

@@ -13,11 +13,11 @@ import pytest
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.runs import pretrain
 from hicmae_jax.training import sharding
-from tests.model.test_hicmae import assert_trees_close
 from tests.support import shrunk_recipe
 from tests.support.processes import start_module, wait_until
 from tests.support.run_fixtures import lines_without_times
 from tests.support.several_hosts import environment
+from tests.support.trees import assert_trees_close
 
 pytestmark = pytest.mark.slow
 

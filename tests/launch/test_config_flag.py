@@ -1,16 +1,13 @@
 """The command line's configuration: changes arrive, mistakes are one line."""
 
-from pathlib import Path
-
 import pytest
 from absl import flags
 
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import config_flag
+from tests.support.paths import ROOT
 from tests.support.processes import start_module
-
-ROOT = Path(__file__).parents[1]
 
 FILE = """
 from ml_collections import ConfigDict, config_dict

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from hicmae_jax.studies import stages
 from hicmae_jax.studies.stages import Finished, Stage, StageError
 from launch.demo import __main__ as demo
 from launch.demo import criteria
+from tests.support.paths import ROOT
 from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
 
 # --- Criteria -----------------------------------------------------------------------------------------------
@@ -251,5 +251,5 @@ def test_a_wrong_command_line_is_one_clear_line(argument, message):
 
 
 def test_make_demo_runs_it():
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     assert "\ndemo: .venv\n\t$(BIN)/python -m launch.demo --root=runs/demo\n" in makefile

@@ -10,8 +10,8 @@ from hicmae_jax.model import layers, tokens
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.weights.torch_names import stack_layers
-from tests.model.test_hicmae import assert_trees_close
 from tests.support import reference_objective, tiny_model
+from tests.support.trees import assert_trees_close
 
 CONFIG = tiny_model.model_config()
 

@@ -1,7 +1,6 @@
 """The pre-training model: exact savings, every switch, precision, execution choices."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,8 @@ from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.weights.torch_names import stack_layers
 from tests.support import golden_cases, golden_jax, reference_objective, tiny_model
+from tests.support.paths import GOLDENS
+from tests.support.trees import assert_trees_close
 
 SWITCHES = {
     "published": ({}, {}, {}),
@@ -39,15 +40,6 @@ def value_and_grad(model, objective, params, inputs):
     function = jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True)
     (total, terms), gradient = function(HiCMAE(model), params, *inputs, objective)
     return total, terms, gradient
-
-
-def assert_trees_close(actual, expected, tolerance):
-    """Compare leaf by leaf, relative to each leaf's largest value."""
-    actual, expected = flatten_dict(actual, sep="/"), flatten_dict(expected, sep="/")
-    assert actual.keys() == expected.keys()
-    for path in actual:
-        scale = np.abs(expected[path]).max() + 1e-7
-        np.testing.assert_allclose(actual[path] / scale, expected[path] / scale, atol=tolerance, err_msg=path)
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -117,7 +109,7 @@ def test_scanned_encoders_equal_unrolled_ones(remat):
 
 def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
     """On the micro golden: its float32 numbers are the published implementation's."""
-    golden = golden_cases.load(Path(__file__).parent / "goldens" / "pretrain_micro.npz")
+    golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
     config = dataclasses.replace(golden.model_config(), dtype="bfloat16", scan_encoders=True)
     inputs = golden_jax.pretrain_inputs(golden)
     shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs)["params"]

@@ -13,8 +13,8 @@ from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
-from tests.model.test_hicmae import assert_trees_close
 from tests.support import tiny_model
+from tests.support.trees import assert_trees_close
 
 BATCH = 4
 

@@ -13,7 +13,7 @@ from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import PretrainOutput
 from hicmae_jax.objective import losses, targets
 from hicmae_jax.objective import pretrain as objective
-from tests.model.test_hicmae import assert_trees_close
+from tests.support.trees import assert_trees_close
 
 RNG = np.random.default_rng(0)
 

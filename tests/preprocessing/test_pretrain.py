@@ -1,7 +1,6 @@
 import dataclasses
 import re
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +12,11 @@ from data_pipeline.media import log_mel as host_log_mel
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.preprocessing import pretrain as preprocess
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
-from tests.data_pipeline.media.test_log_mel import FLOOR, assert_close_to_golden, golden_waveform
-from tests.data_pipeline.media.test_log_mel import GOLDENS as LOG_MEL_GOLDENS
+from tests.data_pipeline.media.test_log_mel import FLOOR, LOG_MEL, assert_close_to_golden, golden_waveform
 from tests.goldens import recipe
+from tests.support.paths import GOLDENS
 
-CROP_GOLDEN = np.load(Path(__file__).parent / "goldens" / "crop_resize.npz")
+CROP_GOLDEN = np.load(GOLDENS / "crop_resize.npz")
 SMALL = PreprocessConfig(model=ModelConfig(image_size=32, frames=2, audio_frames=64))
 SAMPLES = np.array([10_400, 10_400, 7_000, 1_025])
 
@@ -44,12 +43,12 @@ run = partial(jax.jit(preprocess_batch, static_argnames="config"), seed_key=jax.
 # --- Sound --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list(LOG_MEL_GOLDENS))
+@pytest.mark.parametrize("name", list(LOG_MEL))
 def test_published_log_mel(name):
     waveform = golden_waveform(name)
     padded = np.pad(waveform, (0, 41_600 - len(waveform)))
     features = device_log_mel(padded[None], np.array([len(waveform)]))[0]
-    assert_close_to_golden(np.asarray(features), LOG_MEL_GOLDENS[name])
+    assert_close_to_golden(np.asarray(features), LOG_MEL[name])
 
 
 def test_log_mel_agrees_with_the_host_for_every_length():

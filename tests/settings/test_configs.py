@@ -1,7 +1,6 @@
 """The configuration files: each is a valid run, and the recipe is the published one."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,7 @@ from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.optimizer import OptimizerConfig
 from hicmae_jax.training.schedules import warmup_cosine
-
-ROOT = Path(__file__).parents[1]
+from tests.support.paths import ROOT
 
 
 def resolved(config, platform="cpu"):

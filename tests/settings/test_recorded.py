@@ -5,7 +5,6 @@ the settings of `recorded_config.SINCE`.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,9 @@ from hicmae_jax.runs import resuming
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import recorded as recorded_config
 from hicmae_jax.settings import schema
+from tests.support.paths import GOLDENS
 
-FIRST = json.loads((Path(__file__).parent / "goldens" / "recorded_config.json").read_text())
+FIRST = json.loads((GOLDENS / "recorded_config.json").read_text())
 
 
 def of_today(platform="gpu"):

@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -29,8 +28,9 @@ from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import path_rules, sharding
 from hicmae_jax.training.sharding import DATA, FSDP
 from tests.support import tpu_compiler
+from tests.support.paths import GOLDENS
 
-GOLDEN = Path(__file__).parent / "goldens" / "sharding_B.txt"
+GOLDEN = GOLDENS / "sharding_B.txt"
 
 
 def abstract_mesh(fsdp, data=1):

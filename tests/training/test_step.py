@@ -14,8 +14,8 @@ from hicmae_jax.runs import pretrain
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training import step as train_step
-from tests.model.test_hicmae import assert_trees_close
 from tests.support import shrunk_recipe, tiny_model
+from tests.support.trees import assert_trees_close
 
 STEPS = 4
 

@@ -1,13 +1,12 @@
-from pathlib import Path
-
 import kaldi_native_fbank
 import numpy as np
 import pytest
 
 from data_pipeline.media import log_mel
 from tests.goldens import recipe
+from tests.support.paths import GOLDENS
 
-GOLDENS = np.load(Path(__file__).parent / "goldens" / "log_mel.npz")
+LOG_MEL = np.load(GOLDENS / "log_mel.npz")
 FLOOR = (np.log(log_mel.ENERGY_FLOOR) - log_mel.MEAN) / (2 * log_mel.STANDARD_DEVIATION)
 
 
@@ -40,9 +39,9 @@ def assert_close_to_golden(features: np.ndarray, golden: np.ndarray):
     assert (np.abs(features - golden) <= tolerance).all()
 
 
-@pytest.mark.parametrize("name", list(GOLDENS))
+@pytest.mark.parametrize("name", list(LOG_MEL))
 def test_published_features(name):
-    assert_close_to_golden(log_mel.log_mel(golden_waveform(name)), GOLDENS[name])
+    assert_close_to_golden(log_mel.log_mel(golden_waveform(name)), LOG_MEL[name])
 
 
 @pytest.mark.parametrize("samples", [400, 559, 560, 1_025, 20_000, 41_599, 41_600])
