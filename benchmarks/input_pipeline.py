@@ -37,7 +37,7 @@ from data_pipeline.preparation.builder import prepare
 from data_pipeline.preparation.plan import Options
 from data_pipeline.preparation.shard_writer import write_shard
 from data_pipeline.reading.pipeline import BatchStream, Pipeline, PipelineConfig
-from data_pipeline.reading.sources import ClipRequest
+from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.synthetic import write_voxceleb2
 
 SECONDS = 8.0

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_pipeline.reading.sources import ClipRequest, hash_of
+from data_pipeline.reading.requests import ClipRequest, hash_of
 
 POSITIONS = 2**48
 """An endless stream, as far as Grain is concerned: at 100,000 clips a second it lasts 89 years."""

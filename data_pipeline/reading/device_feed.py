@@ -11,17 +11,6 @@ import jax
 import numpy as np
 
 
-def host_rows(batch: int, host: int, hosts: int) -> range:
-    """Rows of the global batch that host number `host` of `hosts` reads: a contiguous share.
-
-    Raises:
-        ValueError: the hosts do not divide the batch.
-    """
-    if batch % hosts:
-        raise ValueError(f"a batch of {batch} clips does not divide over {hosts} hosts")
-    return range(host * batch // hosts, (host + 1) * batch // hosts)
-
-
 def sharding_rows(sharding: jax.sharding.Sharding, batch: int) -> list[int]:
     """Rows of the global batch that this process's devices hold, ascending.
 

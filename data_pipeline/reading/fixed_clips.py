@@ -12,7 +12,8 @@ from absl import logging
 from etils import epath
 
 from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.reading.sources import ClipRequest, ClipSource
+from data_pipeline.reading.requests import ClipRequest
+from data_pipeline.reading.sources import ClipSource
 
 MIDDLE = 0.5
 """Draw of the start frame that puts the sample in the middle of the clip."""

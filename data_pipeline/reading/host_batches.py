@@ -7,7 +7,8 @@ import grain
 import numpy as np
 
 from data_pipeline.reading.recycled_arrays import RecycledArrays
-from data_pipeline.reading.sources import ClipRequest, ClipSource
+from data_pipeline.reading.requests import ClipRequest
+from data_pipeline.reading.sources import ClipSource
 
 
 class HostBatches:

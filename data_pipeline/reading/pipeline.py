@@ -24,7 +24,8 @@ from absl import logging
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.host_batches import HostBatches
-from data_pipeline.reading.sources import NO_CLIP, ClipRequest, ClipSource, hash_of
+from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
+from data_pipeline.reading.sources import ClipSource
 from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_memory, shared_batches
 
 
@@ -87,7 +88,7 @@ class Pipeline:
 
     Args:
         config: what to read and how.
-        rows: rows of the global batch to read here, from `host_rows` or `sharding_rows`; all if None.
+        rows: rows of the global batch to read here, as `sharding_rows` names them; None for all.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.

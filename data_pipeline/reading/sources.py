@@ -7,9 +7,7 @@ and at every restart. The reader only says which clip it took; naming the broken
 to the process that trains (`ClipSource.diagnose`).
 """
 
-import hashlib
 import resource
-import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,34 +20,15 @@ from data_pipeline.common import atomic_files
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import PreparedSet, read_prepared_set
+from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 
-NO_CLIP = -1
-"""Example id of a row that no clip could be found for."""
 _ATTEMPTS = 32
 _PROBES = 256
 _SPARE_FILES = 256
 
 
-class ClipRequest(NamedTuple):
-    """What to read, decided before anything is read.
-
-    Attributes:
-        example: number of the clip, counted over all sets of the source.
-        draw: uniform in [0, 1), decides the start frame.
-    """
-
-    example: int
-    draw: float
-
-
 class UnusableSampleError(ValueError):
     """The clip can be read but cannot be trained on; the message says why."""
-
-
-def hash_of(*numbers: int) -> int:
-    """64 well-mixed bits of some integers, the same on every machine and in every version."""
-    packed = struct.pack(f"<{len(numbers)}q", *numbers)
-    return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little")
 
 
 class _WholeFile(NamedTuple):

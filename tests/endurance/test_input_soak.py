@@ -9,8 +9,8 @@ import pytest
 
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.worker_batches import shared_batches
-from tests.data_pipeline.reading.test_sources import flip_bytes, shard, truncate
 from tests.support.set_fixtures import write_set
+from tests.support.shard_damage import flip_bytes, shard, truncate
 
 BATCHES = 2_000
 EVERY = 50

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipeline.reading.device_feed import host_rows, sharding_rows, to_device
+from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from tests.support.set_fixtures import write_set
 
@@ -21,12 +21,6 @@ def sharding(devices=None, axes=(4, 2)) -> jax.sharding.NamedSharding:
 def batches(count: int, rows: int = 16):
     for step in range(count):
         yield {"frames": np.full((rows, 2, 3), step, np.uint8), "example": np.arange(rows, dtype=np.int32)}
-
-
-def test_hosts_share_the_rows():
-    assert [list(host_rows(6, host, 3)) for host in range(3)] == [[0, 1], [2, 3], [4, 5]]
-    with pytest.raises(ValueError, match="a batch of 7 clips does not divide over 2 hosts"):
-        host_rows(7, 0, 2)
 
 
 def test_a_sharding_names_its_rows():

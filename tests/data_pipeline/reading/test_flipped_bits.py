@@ -9,9 +9,10 @@ import pytest
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
-from data_pipeline.reading.sources import ClipRequest, ClipSource
-from tests.data_pipeline.reading.test_sources import shard
+from data_pipeline.reading.requests import ClipRequest
+from data_pipeline.reading.sources import ClipSource
 from tests.support.set_fixtures import write_set
+from tests.support.shard_damage import shard
 
 CLIPS, IN_SHARD = 6, 3
 DRAWS = (0.0, 0.3, 0.55, 0.8)

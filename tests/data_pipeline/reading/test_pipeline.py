@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.reading import worker_batches
-from data_pipeline.reading.device_feed import host_rows
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.sources import ClipSet
-from tests.data_pipeline.reading.test_sources import flip_bytes, shard, truncate
 from tests.support.set_fixtures import write_set
+from tests.support.shard_damage import flip_bytes, shard, truncate
 
 FRAMES = [70, 100, 64, 61, 80, 90, 120, 75, 66, 30, 71, 130, 99, 64, 85, 90, 77, 64, 101, 68]
 BATCH = 8
@@ -51,6 +50,11 @@ def assert_same(batches, expected):
             np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
 
 
+def host_rows(host: int, hosts: int) -> range:
+    """A contiguous share of the rows."""
+    return range(host * BATCH // hosts, (host + 1) * BATCH // hosts)
+
+
 def join(hosts: list[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]]:
     return [
         {name: np.concatenate([batch[name] for batch in step]) for name in step[0]} for step in zip(*hosts)
@@ -75,7 +79,7 @@ def test_a_batch_is_what_the_module_says(root):
 @pytest.mark.parametrize("window", [0, 2])
 def test_hosts_together_read_the_global_batch(root, hosts, window):
     settings = config(root, shuffle_window=window)
-    parts = [read(settings, 4, rows=host_rows(BATCH, host, hosts)) for host in range(hosts)]
+    parts = [read(settings, 4, rows=host_rows(host, hosts)) for host in range(hosts)]
     assert_same(join(parts), read(settings, 4))
 
 
@@ -115,7 +119,7 @@ def test_sets_are_mixed_by_weight_on_any_host(root, tmp_path):
     batches = read(settings, 25)
     from_small = np.concatenate([batch["example"] for batch in batches]) >= len(FRAMES)
     assert from_small.mean() == 0.75
-    parts = [read(settings, 2, first_step=10, rows=host_rows(BATCH, host, 2)) for host in range(2)]
+    parts = [read(settings, 2, first_step=10, rows=host_rows(host, 2)) for host in range(2)]
     assert_same(join(parts), batches[10:12])
     # Without weights a set counts by its clips: 8 of 28.
     plain = np.concatenate([batch["example"] for batch in read(config(root, small, batch=28), 4)])
@@ -145,7 +149,7 @@ def test_training_goes_on_over_broken_shards(broken, caplog):
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_broken_shards_are_replaced_alike_on_any_number_of_hosts(broken, hosts):
-    parts = [read(config(broken), 5, rows=host_rows(BATCH, host, hosts)) for host in range(hosts)]
+    parts = [read(config(broken), 5, rows=host_rows(host, hosts)) for host in range(hosts)]
     whole = read(config(broken), 5)
     assert any(batch["replaced"].any() for batch in whole)
     assert_same(join(parts), whole)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading import sources
-from data_pipeline.reading.sources import NO_CLIP, ClipRequest, ClipSource
+from data_pipeline.reading.requests import NO_CLIP, ClipRequest
+from data_pipeline.reading.sources import ClipSource
 from tests.support.set_fixtures import write_set
+from tests.support.shard_damage import flip_bytes, shard, truncate
 
 FRAMES = [70, 100, 64, 61, 80, 90, 120, 75, 66, 30]
 SAMPLING = ClipSampling()
@@ -26,28 +28,13 @@ def copy(healthy, tmp_path):
     return shutil.copytree(healthy, tmp_path / "set")
 
 
-def shard(root, kind: str, index: int):
-    return sorted(root.glob(f"{kind}/*/*array_record*"))[index]
-
-
-def flip_bytes(path, start: float, end: float):
-    data = bytearray(path.read_bytes())
-    place = slice(int(start * len(data)), int(end * len(data)))
-    data[place] = bytes(byte ^ 0x5A for byte in data[place])
-    path.write_bytes(data)
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 def read_all(source: ClipSource, draw: float = 0.5) -> list[tuple[int, int]]:
     frames, audio = source.empty_sample()
     return [source.read(ClipRequest(example, draw), frames, audio) for example in range(len(source))]
 
 
 def assert_is_sample(example: int, draw: float, frames: np.ndarray, audio: np.ndarray, samples: int):
-    """What was read is what `small_sets` wrote for that clip."""
+    """What was read is what `set_fixtures.write_set` wrote for that clip."""
     n_frames = FRAMES[example]
     start = SAMPLING.start(draw, n_frames)
     indices = SAMPLING.frame_indices(start, n_frames)
