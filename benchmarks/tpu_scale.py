@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from absl import app, flags
 
-from hicmae_jax.training.chips import CHIPS, Chip
+from hicmae_jax.training.chips import CHIPS, GIB, Chip
 
 _ROOT = flags.DEFINE_string("root", "runs/tpu_scale", "directory of the compiled steps' figures")
 _ONLY = flags.DEFINE_bool("only_tables", False, "compile nothing: tables of what is there")
 
-MB, GIB = 1e6, 2**30
+MB = 1e6
 HOST_CHIPS = {"v5e": 8, "v5p": 4, "v6e": 8}
 SAMPLES_A_CORE = 603  # `python -m benchmarks.input_pipeline`, docs/data.md
 MB_A_SAMPLE = 0.7  # read from storage, likewise

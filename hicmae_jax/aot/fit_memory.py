@@ -1,4 +1,4 @@
-"""The smallest change to a run's configuration that makes its step fit into a chip's memory."""
+"""Find the smallest change of a run's settings with which its step fits into a chip's memory."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -12,21 +12,24 @@ from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import sharding
 
 MARGIN = 0.8
-"""Estimates of what a change saves are believed when they reach so much of what is missing."""
+"""A change is tried if, by an estimate, it saves at least this share of the missing memory."""
 
 
 def changes(
     config: RunConfig, devices: Sequence[jax.Device], missing: float
 ) -> Iterator[tuple[str, RunConfig]]:
-    """Changes that may save enough, the smallest first: options of the command line, and what they make.
+    """Changes that may save enough memory, the smallest first.
 
-    Recomputing costs time alone. Splitting the state costs messages, micro-batches cost efficiency. A smaller
-    batch is another experiment.
+    Recomputing costs only time. Splitting the state over more chips costs messages; micro-batches cost
+    efficiency. A smaller batch makes another experiment, so it comes last.
 
     Args:
-        config: that does not fit.
-        devices: that it is compiled for.
-        missing: bytes a chip.
+        config: of the step that does not fit.
+        devices: that the step is compiled for.
+        missing: bytes a chip that the step needs beyond what there is.
+
+    Yields:
+        Options of the command line, and the configuration that they give.
     """
     clips = config.batch / len(devices) / config.accumulate
     recomputing = config
@@ -70,12 +73,16 @@ def changes(
 def first_that_fits(
     config: RunConfig, devices: Sequence[jax.Device], error: DoesNotFitError
 ) -> Iterator[tuple[str, Step | DoesNotFitError]]:
-    """Compile change after change until one fits, which is the last that is given.
+    """Compile one change after the other until a step fits.
 
     Args:
-        config: that does not fit.
-        devices: that it was compiled for.
-        error: that it gave.
+        config: of the step that does not fit.
+        devices: that the step was compiled for.
+        error: that the step has raised.
+
+    Yields:
+        Options of the command line, and what compiling with them gave. The first step that fits is the last
+        result; there is none if no change suffices.
     """
     for options, changed in changes(config, devices, error.needed - error.available):
         try:
@@ -93,7 +100,7 @@ def _with_model(config: RunConfig, **fields: str) -> RunConfig:
 
 
 def _state_bytes(config: RunConfig, devices: Sequence[jax.Device]) -> int:
-    """Bytes of parameters, moments and a gradient, of which each device has a share of 1 / fsdp."""
+    """Bytes of parameters, gradient and moments over all devices; each device keeps 1 / fsdp of them."""
     mesh = sharding.make_mesh(config.fsdp, devices)
     _, abstract = pretrain.abstract_run(config, config.optimizer_config(STEPS_PER_EPOCH), mesh)
     trees = (abstract.params, abstract.params, abstract.opt_state)

@@ -11,15 +11,15 @@ import pytest
 from jax.experimental import topologies
 
 from configs import pretrain as recipe
-from hicmae_jax.aot import compile as ahead_of_time
+from hicmae_jax.aot import compile as aot_compile
 from hicmae_jax.aot import fit_memory, topology
+from hicmae_jax.aot.report import report
 from hicmae_jax.model import flops as costs
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.training.chips import GIB
 from launch import aot
 from tests.support import tpu_compiler
-
-GIB = 2**30
 
 
 def given(**changes):
@@ -58,7 +58,7 @@ def installed(monkeypatch, is_installed):
         return is_installed or None if name == "libtpu" else found(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
-    monkeypatch.setattr(topology, "_ALONE", {})
+    monkeypatch.setattr(topology, "_ENVIRONMENT", {})
 
 
 def test_without_the_compiler_it_says_what_to_install(monkeypatch, capsys):
@@ -118,7 +118,7 @@ def compile_refused(monkeypatch, devices, message):
     monkeypatch.setattr(pretrain, "abstract_run", lambda *args: (None, None))
     monkeypatch.setattr(pretrain, "make_step", lambda *args: Refusing(message))
     config = run_config.from_config_dict(given(**{"data.sets": ("any",)}), "tpu")
-    ahead_of_time.compile_step(config, devices)
+    aot_compile.compile_step(config, devices)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_compiler_out_of_memory_says_how_much_is_missing(
 ):
     start = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
     start = "RESOURCE_EXHAUSTED: " if message.startswith("Ran out") else start
-    with pytest.raises(ahead_of_time.DoesNotFitError) as refused:
+    with pytest.raises(aot_compile.DoesNotFitError) as refused:
         compile_refused(monkeypatch, four_devices, start + message)
     assert (refused.value.needed, refused.value.available) == (needed, available)
 
@@ -215,13 +215,13 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
     def compile_step(config, devices):
         tried.append(config)
         if config.fsdp == 1:
-            raise ahead_of_time.DoesNotFitError((20 - len(tried)) * GIB, 15.75 * GIB)
+            raise aot_compile.DoesNotFitError((20 - len(tried)) * GIB, 15.75 * GIB)
         return "a step"
 
-    error = ahead_of_time.DoesNotFitError(16.2 * GIB, 15.75 * GIB)
+    error = aot_compile.DoesNotFitError(16.2 * GIB, 15.75 * GIB)
     monkeypatch.setattr(fit_memory, "compile_step", compile_step)
     monkeypatch.setattr(aot, "FLAGS", types.SimpleNamespace(search=True))
-    assert aot._search(plain(), four_devices, error, fit_memory) == 1
+    assert aot._suggest(plain(), four_devices, error) == 1
     output = capsys.readouterr()
     assert output.out.splitlines() == [
         "does not fit: 16.20 of 15.75 GiB a chip",
@@ -236,12 +236,12 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
 
 
 def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estimates, four_devices):
-    error = ahead_of_time.DoesNotFitError(20 * GIB, 15.75 * GIB)
+    error = aot_compile.DoesNotFitError(20 * GIB, 15.75 * GIB)
 
     def compile_step(config, devices):
         raise error
 
-    monkeypatch.setattr(ahead_of_time, "compile_step", compile_step)
+    monkeypatch.setattr(aot_compile, "compile_step", compile_step)
     assert run(monkeypatch, given(**{"data.sets": ("any",)}), search=False) == 1
     assert refusal(capsys) == (
         "aot: does not fit: 20.00 of 15.75 GiB a chip; try --config.fsdp=2, by an estimate of what that saves"
@@ -283,7 +283,7 @@ FIGURES = {
             "total": 3e7,
         }
     ],
-    "places": {"video encoder": 67.6e6},
+    "hbm_bytes_per_clip_by_part": {"video encoder": 67.6e6},
     "largest": [{"name": "copy.9", "times": 10, "hbm_bytes_per_clip": 9.83e6, "origin": "HiCMAE/transpose"}],
     "unknown_loops": [],
     "cost_analysis": {"flops": 4.62e12},
@@ -291,7 +291,7 @@ FIGURES = {
 
 
 def test_the_report_has_the_figures():
-    text = "\n".join(aot.report(FIGURES))
+    text = "\n".join(report(FIGURES))
     assert "5.25 GiB a chip: arguments 1.00, temporaries 4.00, program 0.25" in text
     assert "564 MB a clip of main memory (604 with the padding of tiles), 774 with on-chip memory" in text
     assert "93.69 GFLOP a clip, of which the model needs 85.97" in text
@@ -301,7 +301,7 @@ def test_the_report_has_the_figures():
     assert "    9.83   10 × copy.9" in text
     assert "flops 4.62e+12" in text
     assert "roofline" not in text
-    assert "turns are not known" not in text
+    assert "how often they run" not in text
 
 
 def test_the_report_says_what_it_does_not_know_and_what_bounds():
@@ -313,13 +313,13 @@ def test_the_report_says_what_it_does_not_know_and_what_bounds():
         "model_flop_utilisation": 0.857,
     }
     text = "\n".join(
-        aot.report(
+        report(
             FIGURES
             | {"unknown_loops": ["while.3"], "roofline": bound}
             | {"hbm_per_chip": FIGURES["hbm_per_chip"] | {"share": 0.06}}
         )
     )
-    assert "counted     once, for their turns are not known: while.3" in text
+    assert "loops       counted once, because the program does not say how often they run: while.3" in text
     assert "bound by memory: 14.0 ms for memory, 13.1 ms for arithmetic; at most 4,575 clips/s" in text
     assert "utilisation 86%" in text
     assert "GiB a chip, 6% of the chip's" in text

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import tpu_scale
 from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.training.chips import CHIPS
+from hicmae_jax.training.chips import CHIPS, GIB
 from tests.support.paths import ROOT
 
 CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
@@ -26,7 +26,7 @@ def figures(*messages):
         "hbm_padded_bytes_per_clip": 1440e6,
         "flops_per_clip": 94e9,
         "analytic_flops_per_clip": 86e9,
-        "hbm_per_chip": {"total": 5.25 * 2**30, "share": 1 / 3},
+        "hbm_per_chip": {"total": 5.25 * GIB, "share": 1 / 3},
         "roofline": {"memory_seconds": 0.03, "arithmetic_seconds": 0.02, "bound": "memory"},
         "collectives": [
             {"kind": kind, "total": total, "asynchronous": beside} for kind, total, beside in messages

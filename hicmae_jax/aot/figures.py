@@ -1,0 +1,159 @@
+"""Figures of a compiled step: memory, traffic, arithmetic, messages, and the speed they allow at most."""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from hicmae_jax.aot.compile import Step
+from hicmae_jax.aot.hlo.collectives import collectives
+from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
+from hicmae_jax.model import flops as costs
+from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.training import chips
+
+
+def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
+    """Figures of a compiled step, ready for JSON.
+
+    Bytes and operations are counted by walking the program (see `hlo.traffic`). `cost_analysis` is the
+    compiler's own count: it counts the body of a loop once and a hand-written kernel as nothing.
+
+    Args:
+        step: from `compile_step`.
+        config: from which the step was compiled.
+        largest: how many of the instructions that move most bytes to list.
+    """
+    devices = step.mesh.devices.ravel()
+    clips = config.batch // len(devices)
+    walk = Walk(parse(step.compiled.as_text()))
+    executed = list(walk)
+    moved = sum((each.moved * each.times for each in executed), start=Moved())
+    flops = sum(each.flops * each.times for each in executed)
+    analytic = sum(costs.flops(config.model, config.masks).training.values())
+    cost_analysis = step.compiled.cost_analysis() or {}
+    messages = collectives(executed)
+    return {
+        "compile_seconds": round(step.seconds, 1),
+        "chips": len(devices),
+        "chip": devices[0].device_kind,
+        "mesh": dict(step.mesh.shape),
+        "clips_per_chip": clips,
+        "hbm_bytes_per_clip": moved.main / clips,
+        "hbm_padded_bytes_per_clip": moved.padded / clips,
+        "all_bytes_per_clip": (moved.main + moved.chip) / clips,
+        "flops_per_clip": flops / clips,
+        "analytic_flops_per_clip": analytic,
+        "temp_bytes_per_clip": step.compiled.memory_analysis().temp_size_in_bytes / clips,
+        "hbm_per_chip": memory(step),
+        "roofline": roofline(devices[0], flops, moved, clips, analytic),
+        "collectives": [dataclasses.asdict(message) | {"total": message.total} for message in messages],
+        "hbm_bytes_per_clip_by_part": _bytes_by_part(executed, clips),
+        "largest": _largest(executed, clips, largest),
+        "unknown_loops": walk.unknown_loops,
+        "cost_analysis": {
+            name: cost_analysis[name] for name in ("flops", "bytes accessed") if name in cost_analysis
+        },
+    }
+
+
+def memory(step: Step) -> dict[str, float]:
+    """Bytes of a chip's memory that a step needs.
+
+    Returns:
+        `arguments`, `temporaries`, `program`, their `total`, and `share`, the total as a share of the chip's
+        memory where that is known.
+    """
+    analysis = step.compiled.memory_analysis()
+    # Results are written over the donated arguments; only what goes beyond them needs memory of its own.
+    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    total = (
+        analysis.argument_size_in_bytes
+        + new
+        + analysis.temp_size_in_bytes
+        + analysis.generated_code_size_in_bytes
+    )
+    chip = chips.chip(step.mesh.devices.ravel()[0])
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "temporaries": analysis.temp_size_in_bytes,
+        "program": analysis.generated_code_size_in_bytes,
+        "total": total,
+    } | ({"share": total / chip.memory} if chip and chip.memory else {})
+
+
+def roofline(device: jax.Device, flops: int, moved: Moved, clips: int, analytic: int) -> dict[str, Any]:
+    """The least time of a step by arithmetic and by memory, and which of the two bounds it.
+
+    Args:
+        device: a chip of the mesh.
+        flops: operations a chip, a step.
+        moved: bytes a chip, a step; the padding of tiles counts, since it moves too.
+        clips: a chip, a step.
+        analytic: operations that the model needs for a clip, from which the utilisation at the bound follows.
+
+    Returns:
+        An empty dictionary where the chip's bandwidth is not known.
+    """
+    chip = chips.chip(device)
+    if not chip or not chip.bandwidth:
+        return {}
+    seconds = {"arithmetic": flops / chip.flops, "memory": moved.padded / chip.bandwidth}
+    bound = max(seconds, key=lambda name: seconds[name])
+    return {f"{name}_seconds": value for name, value in seconds.items()} | {
+        "bound": bound,
+        "clips_per_second_per_chip": clips / seconds[bound],
+        "model_flop_utilisation": analytic * clips / seconds[bound] / chip.flops,
+    }
+
+
+_WRAPPERS = re.compile(r"jit\([^)]*\)/|(?:transpose|jvp|vmap)\(|\)")
+# Part of the model → pattern of an instruction's origin. The first pattern that matches decides.
+_PARTS: Mapping[str, str] = {
+    "audio decoder attention": r"decoder_audio/.*attn",
+    "audio decoder": r"decoder_audio",
+    "video decoder attention": r"decoder/.*attn",
+    "video decoder MLP": r"decoder/.*mlp",
+    "video decoder": r"decoder|_decode",
+    "fusion encoder": r"encoder_fusion",
+    "audio encoder": r"encoder_audio",
+    "video encoder": r"encoder",
+    "contrast": r"contrastive|info_nce",
+}
+
+
+def _part_of(origin: str) -> str:
+    """The part of the model that an instruction belongs to, by its origin in the source."""
+    part = next((name for name, pattern in _PARTS.items() if re.search(pattern, origin)), None)
+    return part or ("all else" if origin else "prefetches")
+
+
+def _bytes_by_part(executed: Sequence[Executed], clips: int) -> dict[str, float]:
+    """Bytes of main memory a clip by part of the model, the largest first.
+
+    `prefetches` are instructions that the compiler added. `all else` is preprocessing, targets and update.
+    """
+    total: dict[str, int] = collections.Counter()
+    for each in executed:
+        total[_part_of(each.instruction.origin)] += each.moved.main * each.times
+    return {name: value / clips for name, value in sorted(total.items(), key=lambda item: -item[1])}
+
+
+def _largest(executed: Sequence[Executed], clips: int, count: int) -> list[dict[str, Any]]:
+    """The instructions that move most bytes of main memory, the largest first."""
+    ordered = sorted(executed, key=lambda each: -each.moved.main * each.times)[:count]
+    return [
+        {
+            "name": each.instruction.name,
+            "opcode": each.instruction.opcode,
+            "times": each.times,
+            "hbm_bytes_per_clip": each.moved.main * each.times / clips,
+            "result": each.instruction.type[:200],
+            "origin": _WRAPPERS.sub("", each.instruction.origin),
+        }
+        for each in ordered
+    ]
