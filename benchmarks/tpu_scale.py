@@ -62,7 +62,7 @@ CASES = (
 def compile_case(case: Case, path: Path) -> None:
     """Compile one step in a process of its own, and write its figures."""
     command = [
-        *(sys.executable, "-m", "launch.aot", f"--config=configs/pretrain.py:{case.size}"),
+        *(sys.executable, "-m", "launch.aot", f"--config=pretrain:{case.size}"),
         *(f"--config.batch={case.batch}", "--config.loss.negatives=global", f"--topology={case.topology}"),
         *(*case.options, f"--json={path}"),
     ]

@@ -1,4 +1,4 @@
-"""Pre-training as published: `--config=configs/pretrain.py:B`.
+"""Pre-training as published: `--config=pretrain:B`.
 
 The argument is `<size>[,runlocal]`: a size of `python -m launch.sizes`, and `runlocal` to try the recipe on a
 laptop. Any setting below can be changed on the command line, `--config.loss.negatives=global`, or in a

@@ -1,6 +1,6 @@
 """Compile a run's train step for TPUs that this machine does not have, and print what it costs on them.
 
-    python -m launch.aot --config=configs/pretrain.py:B --config.batch=256 --config.loss.negatives=global \
+    python -m launch.aot --config=pretrain:B --config.batch=256 --config.loss.negatives=global \
         --topology=v5p:2x2x1 [--json=b.json] [--text=b.hlo]
 
 The TPU compiler, which `pip install 'hicmae_jax[tpu]'` installs, needs no TPU. Compiling takes minutes of one

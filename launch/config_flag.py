@@ -1,35 +1,32 @@
-"""The command line's configuration: `--config=configs/pretrain.py:B --config.batch=64`, for any launcher.
+"""The flag `--config` of commands that take a recipe: `--config=pretrain:B --config.batch=64`.
 
-A launcher ends in `config_flag.run(main)`, and within `main` `FLAGS.config` is the configuration with the
-changes made. Whatever is wrong with the command line or the file is one line on stderr, and exit code 1,
-before `main` begins.
+A command ends in `config_flag.run(main)`. In `main`, `FLAGS.config` is the recipe's configuration with the
+changes of the command line. A mistake in the command line or in the recipe ends the command before `main`
+begins, with one line on stderr and exit code 1.
 
-The file is loaded here and its settings declared as flags by `ml_collections`, whose own way to load a file
-is deprecated in Python and says little of what is wrong.
+`settings.recipes` loads the recipe, and `ml_collections` declares a flag for each setting that is changed.
+Its own flag for configuration files is not used: Python has deprecated how it loads a file, and its messages
+do not say what is wrong.
 """
 
-import importlib.machinery
-import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from hicmae_jax.settings import schema
+from hicmae_jax.settings import recipes, schema
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
-_EXAMPLE = "such as --config=configs/pretrain.py:B"
-_MISSING = f"--config is missing: name a file, {_EXAMPLE}"
+_MISSING = "--config is missing: name a recipe or a file, such as --config=pretrain:B"
 _UNSET = re.compile(r"(?P<flag>--\w+)=None: Flag (?P=flag) must have a value other than None\.")
 _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 
 
 class _WholeNumberOrNone(flags.IntegerParser):
-    """`none` unsets a setting, such as epochs in favour of steps."""
+    """Accepts `none` too, which unsets a setting: epochs, for example, where steps are given."""
 
     def parse(self, argument: str | int) -> int | None:
         if argument in ("none", "None"):
@@ -41,7 +38,7 @@ class _WholeNumberOrNone(flags.IntegerParser):
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
-    """Run a launcher's `main` once the command line is understood; never returns."""
+    """Parse the command line and run a command's `main`; never returns."""
 
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
@@ -58,18 +55,18 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
 
     Args:
         argv: with the program's name first.
-        flag_values: where the launcher's other flags are declared.
+        flag_values: where the command's other flags are declared.
 
     Returns:
         The program's name.
 
     Raises:
-        ValueError: one line that says what is wrong where.
+        ValueError: one line that says what is wrong, and where.
     """
     try:
         given, argv = _take_file(flag_values.read_flags_from_files(argv, force_gnu=False))
         if given is not None:
-            _declare(load(given), argv, flag_values)
+            _declare(_load(given), argv, flag_values)
         elif any(map(_CHANGE.fullmatch, argv)):
             raise ValueError(_MISSING)
         rest = flag_values(argv)  # answers --help, with or without a file
@@ -116,30 +113,8 @@ def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues)
     config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
 
 
-def load(given: str) -> ConfigDict:
-    """Load a configuration.
-
-    Args:
-        given: `FILE`, or `FILE:ARGUMENT` for a file whose `get_config` takes one.
-
-    Raises:
-        ValueError: one line: the file cannot be read or run, or makes no configuration.
-    """
-    path, *argument = given.split(":", 1)
-    if not Path(path).is_file():
-        raise ValueError(f"--config={given}: there is no file {path}; name one, {_EXAMPLE}")
-    loader = importlib.machinery.SourceFileLoader("configuration", path)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+def _load(given: str) -> ConfigDict:
     try:
-        loader.exec_module(module)
-        config = module.get_config(*argument)
-    except SyntaxError as error:
-        raise ValueError(f"--config={given}: {error.filename}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # whatever a configuration file may do
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        where = f"line {lines[-1].lineno}: " if lines else ""
-        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"--config={given}: {where}{' '.join(what.split())}") from None
-    if not isinstance(config, ConfigDict):
-        raise ValueError(f"--config={given}: get_config made a {type(config).__name__}, not a ConfigDict")
-    return config
+        return recipes.load(given)
+    except ValueError as error:
+        raise ValueError(f"--config={error}") from None

@@ -1,6 +1,6 @@
 """Pre-train HiCMAE, or go on with a run.
 
-    python -m launch.pretrain --config=configs/pretrain.py:B --config.data.sets=prepared/dev --run=runs/b
+    python -m launch.pretrain --config=pretrain:B --config.data.sets=prepared/dev --run=runs/b
 
 The same command goes on where the run has stopped. `configs/pretrain.py` lists every setting; each can be
 changed here, as `--config.batch=1024`. On several hosts give it to each. `docs/operations.md` has more of

@@ -19,14 +19,13 @@ from typing import Any
 from absl import app, flags
 
 from hicmae_jax.logs import metrics
-from hicmae_jax.settings import schema
+from hicmae_jax.settings import recipes, schema
 from hicmae_jax.studies.stages import Finished, Stage, StageError, run
-from launch import config_flag
 from launch.demo import criteria
 
 FLAGS = flags.FLAGS
 
-CONFIG, RECIPE = "configs/demo.py", "configs/pretrain.py:mu"
+CONFIG, RECIPE = "demo", "pretrain:mu"
 # One clip of each: few clips teach more if no two are alike. Training never sees the held-out speakers.
 SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 564, 96, 1
 SECONDS = "3,3.5"  # a sample is 2.6 s of a clip
@@ -48,7 +47,7 @@ def main(argv: list[str]) -> int:
     try:
         if argv[1:]:
             raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        config = config_flag.load(CONFIG)
+        config = recipes.load(CONFIG)
         finished = Finished(root)
         plan = stages(root, config.steps)
         for number, stage in enumerate(plan, start=1):
@@ -172,7 +171,7 @@ def report(root: Path, plan: list[Stage], finished: Finished, log_every: int, st
 
 def changes() -> Mapping[str, Mapping[str, Any]]:
     """What the demo's configuration changes of the recipe: setting → both values."""
-    recipe, demo = (schema.flatten(config_flag.load(of).to_dict()) for of in (RECIPE, CONFIG))
+    recipe, demo = (schema.flatten(recipes.load(of).to_dict()) for of in (RECIPE, CONFIG))
     return {
         name: {"recipe": recipe[name], "demo": value} for name, value in demo.items() if value != recipe[name]
     }

@@ -334,7 +334,7 @@ def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
     def compiled(name, *changes):
         file = tmp_path / f"{name}.json"
         command = [
-            *(sys.executable, "-m", "launch.aot", "--config=configs/pretrain.py:mu", "--config.batch=32"),
+            *(sys.executable, "-m", "launch.aot", "--config=pretrain:mu", "--config.batch=32"),
             *("--config.loss.negatives=global", "--topology=v5e:2x2", f"--json={file}", *changes),
         ]
         done = subprocess.run(command, capture_output=True, text=True, env=tpu_compiler.environment())

@@ -6,7 +6,6 @@ from absl import flags
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import config_flag
-from tests.support.paths import ROOT
 from tests.support.processes import start_module
 
 FILE = """
@@ -42,7 +41,7 @@ def parsed(tmp_path, monkeypatch):
     return parse
 
 
-def test_a_file_its_argument_and_changes(parsed):
+def test_a_recipe_its_argument_and_changes(parsed):
     assert parsed("--config=recipe.py")["size"] == "B"
     config = parsed(
         "--config=recipe.py:S",
@@ -71,15 +70,15 @@ def test_none_unsets_a_whole_number(parsed):
     assert (config["epochs"], config["steps"]) == (None, 5)
 
 
-def test_words_may_be_apart_or_in_a_file_of_flags(parsed, tmp_path):
+def test_a_value_may_follow_a_space_or_stand_in_a_file_of_flags(parsed, tmp_path):
     assert parsed("--config", "recipe.py:S", "--config.epochs", "7")["epochs"] == 7
     (tmp_path / "run.flags").write_text("--config=recipe.py:S\n--config.epochs=8\n")
     assert parsed("--flagfile=run.flags")["epochs"] == 8
 
 
-def test_what_a_file_has_unset_can_be_set_again():
+def test_a_setting_that_the_recipe_unsets_can_be_set_again():
     flag_values = flags.FlagValues()
-    words = [f"--config={ROOT / 'configs' / 'pretrain.py'}:S,runlocal", "--config.epochs=3"]
+    words = ["--config=pretrain:S,runlocal", "--config.epochs=3"]
     words += ["--config.warmup_epochs=1", "--config.steps=none", "--config.warmup_steps=none"]
     config_flag.parse(["program", *words], flag_values)
     assert (flag_values.config.epochs, flag_values.config.warmup_epochs) == (3, 1)
@@ -89,7 +88,7 @@ def test_what_a_file_has_unset_can_be_set_again():
 def test_the_recipe_with_changes_of_every_type_is_a_run():
     flag_values = flags.FlagValues()
     words = [
-        f"--config={ROOT / 'configs' / 'pretrain.py'}:S",
+        "--config=pretrain:S",
         "--config.data.sets=data/dev",
         "--config.epochs=none",
         "--config.warmup_epochs=none",
@@ -112,7 +111,7 @@ def test_the_recipe_with_changes_of_every_type_is_a_run():
     assert (run.data.data, run.data.threads) == (("data/dev",), 1)
 
 
-def test_a_change_may_come_before_its_file(parsed):
+def test_a_change_may_come_before_the_recipe(parsed):
     assert parsed("--config.epochs=9", "--workdir=x", "--config=recipe.py")["epochs"] == 9
 
 
@@ -158,7 +157,7 @@ def test_a_wrong_word_is_one_line(parsed, words, line):
     assert "\n" not in str(raised.value)
 
 
-def test_a_flag_that_must_be_given_says_what_it_is_for(parsed, tmp_path):
+def test_a_missing_flag_is_one_line_with_its_help(parsed, tmp_path):
     flag_values = flags.FlagValues()
     flags.DEFINE_string("run", None, "Directory of the run.", flag_values=flag_values, required=True)
     with pytest.raises(ValueError, match=r"^--run is missing: Directory of the run\.$"):
@@ -166,21 +165,22 @@ def test_a_flag_that_must_be_given_says_what_it_is_for(parsed, tmp_path):
 
 
 @pytest.mark.parametrize("words", [(), ("--workdir=x",), ("--config.epochs=3",)])
-def test_a_missing_file_name_is_said_with_an_example(parsed, words):
-    with pytest.raises(
-        ValueError, match=r"^--config is missing: name a file, such as --config=configs/pretrain.py:B$"
-    ):
+def test_a_missing_recipe_is_one_line_with_an_example(parsed, words):
+    line = r"^--config is missing: name a recipe or a file, such as --config=pretrain:B$"
+    with pytest.raises(ValueError, match=line):
         parsed(*words)
 
 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("--config", "--config is missing: name a file"),
-        ("--config --workdir=x", "--config is missing: name a file"),
-        ("--config=", "--config is missing: name a file"),
-        ("--config=nowhere.py:B", "--config=nowhere.py:B: there is no file nowhere.py; name one, such as"),
-        ("--config=.", "--config=.: there is no file .; name one, such as --config=configs/pretrain.py:B"),
+        ("--config", "--config is missing: name a recipe or a file"),
+        ("--config --workdir=x", "--config is missing: name a recipe or a file"),
+        ("--config=", "--config is missing: name a recipe or a file"),
+        ("--config=nowhere.py:B", "--config=nowhere.py:B: there is no file nowhere.py; the recipes are "),
+        ("--config=.", "--config=.: there is no file .; the recipes are demo, pretrain"),
+        ("--config=pretrian:B", "--config=pretrian:B: there is no recipe pretrian; the nearest is pretrain"),
+        ("--config=recipe", "--config=recipe: there is no recipe recipe; the nearest is "),
         ("--config=recipe.py:XL", "--config=recipe.py:XL: line 6: unknown size 'XL'"),
     ],
 )
@@ -210,7 +210,7 @@ def test_a_wrong_file_is_one_line(parsed, words, line):
         ("def get_config(size):\n    pass", "--config=own.py: TypeError: get_config() missing 1 required"),
     ],
 )
-def test_a_mistake_in_ones_own_file_is_one_line_that_says_where(parsed, tmp_path, text, line):
+def test_a_mistake_in_a_users_recipe_is_one_line_that_says_where(parsed, tmp_path, text, line):
     (tmp_path / "own.py").write_text(text)
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         parsed("--config=own.py")

@@ -51,7 +51,7 @@ def arguments(data: Path | str, run: Path | str, **changes: Any) -> list[str]:
     changes = {name.replace("__", "."): value for name, value in changes.items()}
     values = OVERRIDES | {"data.sets": (str(data),)} | changes
     return [
-        "--config=configs/pretrain.py:B",
+        "--config=pretrain:B",
         f"--run={run}",
         *(f"--config.{name}={_as_text(value)}" for name, value in values.items()),
     ]

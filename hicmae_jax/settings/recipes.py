@@ -1,0 +1,86 @@
+"""Recipes: configuration files, found by name among those of this project or by path.
+
+A recipe is a Python file with a function `get_config` that returns a `ConfigDict`. It is named in one of two
+ways:
+
+- `pretrain:B` is the recipe `pretrain` of this project, from any directory (`configs/pretrain.py`);
+- `my/recipe.py:B` and `recipe.py` are files of the user's own.
+
+What follows the colon is the argument of `get_config`.
+"""
+
+import importlib.machinery
+import importlib.util
+import traceback
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from hicmae_jax.settings import schema
+
+DIRECTORY = Path(__file__).parents[2] / "configs"
+"""This project's recipes, in the repository or beside the installed package."""
+
+
+def names() -> list[str]:
+    """Names of this project's recipes, in alphabetical order."""
+    return sorted(path.stem for path in DIRECTORY.glob("*.py") if path.stem != "__init__")
+
+
+def find(recipe: str) -> Path:
+    """Find the file of a recipe.
+
+    Args:
+        recipe: the name of one of this project's recipes, or the path of a file. A word of letters, digits
+            and underscores alone is a name; anything else is a path.
+
+    Raises:
+        ValueError: there is no such recipe or file.
+    """
+    if recipe.isidentifier():
+        if recipe in names():
+            return DIRECTORY / f"{recipe}.py"
+        raise ValueError(
+            f"there is no recipe {recipe}; the nearest is {schema.nearest(recipe, names())}; name a file of "
+            f"your own by its path, such as ./{recipe}.py"
+        )
+    if not Path(recipe).is_file():
+        raise ValueError(f"there is no file {recipe}; the recipes are {', '.join(names())}")
+    return Path(recipe)
+
+
+def load(recipe: str) -> ConfigDict:
+    """Load a recipe.
+
+    Args:
+        recipe: its name or path, and after a colon the argument of its `get_config` if that takes one.
+
+    Returns:
+        What `get_config` returns; not checked, see `settings.pretrain.from_config_dict`.
+
+    Raises:
+        ValueError: one line that begins with `recipe`: there is no such recipe, it cannot be run, or it
+            makes no configuration.
+    """
+    name, *argument = recipe.split(":", 1)
+    try:
+        path = str(find(name))
+    except ValueError as error:
+        raise ValueError(f"{recipe}: {error}") from None
+    loader = importlib.machinery.SourceFileLoader("configuration", path)
+    spec = importlib.machinery.ModuleSpec(loader.name, loader, origin=path)
+    spec.has_location = True  # for the module's __file__
+    module = importlib.util.module_from_spec(spec)
+    try:
+        loader.exec_module(module)
+        config = module.get_config(*argument)
+    except SyntaxError as error:
+        raise ValueError(f"{recipe}: {error.filename}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:  # a recipe may raise anything
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f"line {lines[-1].lineno}: " if lines else ""
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{recipe}: {where}{' '.join(what.split())}") from None
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{recipe}: get_config made a {type(config).__name__}, not a ConfigDict")
+    return config
