@@ -27,7 +27,9 @@ def check(golden: Golden, with_torch: bool = False) -> list[Line]:
     of_model = golden.kind in golden_cases.REQUIRED
     if with_torch and not of_model:
         raise GoldenError(f"{golden.path}: the PyTorch file has no {golden.kind}; leave out --torch")
-    backend = importlib.import_module("tests.golden_torch" if with_torch else "tests.golden_jax")
+    backend = importlib.import_module(
+        "tests.support.golden_torch" if with_torch else "tests.support.golden_jax"
+    )
     # Accelerators multiply float32 in fewer bits unless told otherwise.
     with jax.default_matmul_precision("highest"):
         result = getattr(backend, golden.kind)(golden)

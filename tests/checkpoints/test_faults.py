@@ -177,8 +177,8 @@ def test_an_error_of_the_run_waits_for_its_last_save(tmp_path):
 KILLED = textwrap.dedent("""
     import os, shutil, signal, sys
     import jax, jax.numpy as jnp
-    from hicmae_jax import checkpoint_seal
-    from hicmae_jax.checkpoints import Checkpoints
+    from hicmae_jax.checkpoints import checksums as checkpoint_seal
+    from hicmae_jax.checkpoints.manager import Checkpoints
 
     def die(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -320,8 +320,9 @@ def test_a_new_run_has_no_checkpoint(tmp_path):
 ONE_OF_TWO = textwrap.dedent("""
     import resource, sys
     import jax, numpy as np
-    from hicmae_jax import checkpoints as module, sharding
-    from hicmae_jax.checkpoints import Checkpoints
+    from hicmae_jax.checkpoints import manager as module
+from hicmae_jax.training import sharding
+    from hicmae_jax.checkpoints.manager import Checkpoints
 
     port, run, failing = sys.argv[1], sys.argv[3], sys.argv[5]
     index, full = int(sys.argv[2]), int(sys.argv[4])

@@ -29,13 +29,13 @@ def test_the_example_runs(tmp_path):
 
 
 def test_what_it_names_exists():
-    for module in re.findall(r"`(?:python -m )?((?:launch|benchmarks|hicmae_jax)\.\w+)`", DOCS):
+    for module in re.findall(r"`(?:python -m )?((?:launch|benchmarks|hicmae_jax)\.[\w.]+)`", DOCS):
         importlib.import_module(module)
     files = re.findall(r"`(test_\w+\.py)`", DOCS)
     assert len(files) > 5
-    assert [file for file in files if not (ROOT / "tests" / file).exists()] == []
+    assert [file for file in files if not list((ROOT / "tests").rglob(file))] == []
     assert [
-        file for file in re.findall(r"`(data_pipeline/\w+\.py)`", DOCS) if not (ROOT / file).exists()
+        file for file in re.findall(r"`(data_pipeline/[\w/]+\.py)`", DOCS) if not (ROOT / file).exists()
     ] == []
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name in re.findall(r"`(test_\w+)`", DOCS) if f"def {name}(" not in tests] == []

@@ -60,7 +60,7 @@ def test_every_command_and_file_it_names_exists():
     assert modules
     paths = [f"{module.replace('.', '/')}.py" for module in modules]
     paths += re.findall(r"\]\((docs/[^)#]+)", README) + re.findall(
-        r"`((?:hicmae_jax|configs)/\w+\.py)`", README
+        r"`((?:hicmae_jax|configs)/[\w/]+\.py)`", README
     )
     assert [path for path in paths if not (ROOT / path).exists()] == []
     makefile = (ROOT / "Makefile").read_text()

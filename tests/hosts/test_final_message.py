@@ -8,7 +8,7 @@ import pytest
 
 TALKS = """
 import os, sys, threading, time
-from launch import last_word
+from hicmae_jax.hosts import final_message as last_word
 
 def talk():
     while True:
@@ -24,7 +24,7 @@ os._exit(75)
 
 ABORTS = """
 import ctypes, faulthandler, os, sys, threading, time
-from launch import last_word
+from hicmae_jax.hosts import final_message as last_word
 
 if "shown" in sys.argv:
     faulthandler.enable()
@@ -60,7 +60,7 @@ def test_without_a_last_line_libraries_are_heard():
 def test_who_reads_no_more_is_not_missed():
     program = """
 import os
-from launch import last_word
+from hicmae_jax.hosts import final_message as last_word
 
 read, write = os.pipe()
 os.close(read)

@@ -151,6 +151,6 @@ def test_a_wrong_command_line_is_one_clear_line(corpus, tmp_path, arguments, mes
 
 def test_a_missing_beam_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    monkeypatch.delitem(sys.modules, "data_pipeline.beam_runner", raising=False)
+    monkeypatch.delitem(sys.modules, "data_pipeline.preparation.beam_runner", raising=False)
     with pytest.raises(RuntimeError, match=r"needs apache_beam: pip install 'hicmae_jax\[beam\]'"):
         prepare.run_on_beam([], "")

@@ -50,7 +50,7 @@ def test_versions_and_devices_are_named():
 
 def test_another_line_of_code_is_another_source(tmp_path):
     for name in versions.CODE:
-        shutil.copytree(SOURCE.parents[1] / name, tmp_path / name)
+        shutil.copytree(SOURCE.parents[2] / name, tmp_path / name)
     assert versions._source(tmp_path) == versions._source() == versions.versions()["source"]
     with (tmp_path / "data_pipeline/format/records.py").open("a") as file:
         file.write("# changed\n")

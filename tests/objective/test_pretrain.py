@@ -158,7 +158,8 @@ def test_gradients_of_grouped_negatives_stay_in_the_group():
 def test_the_science_loads_nothing_of_the_machine_or_the_data_path():
     script = """
 import sys
-from hicmae_jax import config, finetune_model, layers, losses, masking, model, objective, targets, tokens
+from hicmae_jax.model import config, finetune, hicmae, layers, masking, tokens
+from hicmae_jax.objective import losses, pretrain, targets
 rest = {"data_pipeline", "grain", "tensorflow_datasets", "array_record", "orbax", "optax", "torch", "librosa"}
 print(sorted(rest & {name.split(".")[0] for name in sys.modules}))
 """

@@ -8,7 +8,7 @@ from tests.support.processes import wait_until
 PRINTS = """
 import os, sys
 from tqdm import tqdm
-from launch import lasting_output
+from hicmae_jax.supervision import lasting_output
 lasting_output.install()
 print("begun", flush=True)
 sys.stdin.read(1)  # until nobody reads

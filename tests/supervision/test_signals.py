@@ -16,7 +16,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 # What every program begins with.
 BEGIN = """
     import ctypes, gc, os, signal, sys, threading, time
-    from hicmae_jax import interruption
+    from hicmae_jax.supervision import signals as interruption
     from hicmae_jax.supervision.signals import SIGNALS, Interruption, Stopped
 
     # A shell starts background jobs with the interrupt ignored.

@@ -2,7 +2,7 @@
 
 After a change that is meant, write the table anew:
 
-    python -m tests.test_sharding > tests/goldens/sharding_B.txt
+    python -m tests.training.test_sharding > tests/goldens/sharding_B.txt
 """
 
 import dataclasses
@@ -202,7 +202,7 @@ def test_slices_are_filled_or_shared_out_whole():
 
 TOPOLOGIES = """
 from jax.experimental import topologies
-from hicmae_jax import sharding
+from hicmae_jax.training import sharding
 
 for name, slices in (("v5e:16x16", 1), ("v5p:4x8x8", 1), ("v6e:16x16", 1), ("v5e:4x4", 2), ("v5p:4x4x4", 2)):
     of = {"num_slices": slices} if slices > 1 else {}

@@ -218,7 +218,8 @@ def test_without_pytorch_safetensors_work_and_pth_says_what_to_install(tmp_path)
 import sys
 sys.modules["torch"] = None  # as if it were not installed
 import numpy as np
-from hicmae_jax import checkpoint_files, torch_weights
+from hicmae_jax.weights import files as checkpoint_files
+from hicmae_jax.weights import torch_names as torch_weights
 checkpoint_files.write(sys.argv[1] + "/a.safetensors", {"x": np.ones(2, np.float32)})
 assert checkpoint_files.read(sys.argv[1] + "/a.safetensors")["x"].tolist() == [1, 1]
 for call in (lambda: checkpoint_files.write(sys.argv[1] + "/b.pth", {}),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
 READ = """
 import json, sys
 import tensorflow_datasets as tfds
-from data_pipeline import records
+from data_pipeline.format import records
 
 root = sys.argv[1]
 read = {}
