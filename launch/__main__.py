@@ -1,0 +1,69 @@
+"""The command `hicmae`: `hicmae pretrain …` is `python -m launch.pretrain …`.
+
+`hicmae` lists the commands, and `hicmae COMMAND --help` the flags of one.
+"""
+
+import importlib.metadata
+import runpy
+import sys
+from collections.abc import Sequence
+
+from hicmae_jax.settings import schema
+
+COMMANDS = {
+    "make_corpus": ("launch.make_corpus", "make a corpus of talking faces, to try the commands on"),
+    "prepare": ("launch.prepare", "make shards of raw clips"),
+    "inspect": ("launch.inspect_data", "show, verify or draw what prepared shards hold"),
+    "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
+    "evaluate": ("launch.evaluate", "score a run on held-out clips"),
+    "export": ("launch.export", "write a run's weights for PyTorch"),
+    "sizes": ("launch.sizes", "print parameters, FLOPs and memory of every model size"),
+    "aot": ("launch.aot", "compile the training step for TPUs that this machine does not have"),
+    "demo": ("launch.demo", "run all of the above once, in ten minutes on two CPU cores"),
+}
+"""Name of each command → its module and what it does, in the order in which they are used."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; its exit code is that of the process.
+
+    Args:
+        argv: the program's name, the command's name and its flags; by default those of this process.
+    """
+    _, *words = sys.argv if argv is None else argv
+    if not words or words[0] in ("-h", "-help", "--help", "help"):
+        print(overview())
+        return
+    if words[0] == "--version":
+        print(importlib.metadata.version("hicmae_jax"))
+        return
+    name = words[0].replace("-", "_")
+    if name not in COMMANDS:
+        print(
+            f"hicmae: there is no command {words[0]}; the nearest is {schema.nearest(name, COMMANDS)}; "
+            "`hicmae --help` lists all",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    # The module runs as `__main__`, so that flags, messages and worker processes are those of `python -m`.
+    sys.argv = words
+    runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+
+
+def overview() -> str:
+    """The list of commands, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hicmae COMMAND [FLAGS]",
+            "",
+            *lines,
+            "",
+            "`hicmae COMMAND --help` lists the flags of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
