@@ -321,7 +321,7 @@ ONE_OF_TWO = textwrap.dedent("""
     import resource, sys
     import jax, numpy as np
     from hicmae_jax.checkpoints import manager as module
-from hicmae_jax.training import sharding
+    from hicmae_jax.training import sharding
     from hicmae_jax.checkpoints.manager import Checkpoints
 
     port, run, failing = sys.argv[1], sys.argv[3], sys.argv[5]
