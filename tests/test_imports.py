@@ -30,7 +30,10 @@ ALLOWED = {
     "hicmae_jax.hosts": [],
     "hicmae_jax.logs": [],
     "hicmae_jax.objective": ["hicmae_jax.model"],
-    "hicmae_jax.preprocessing": ["hicmae_jax.model", "data_pipeline.media.log_mel_constants"],
+    "hicmae_jax.preprocessing": [
+        *("hicmae_jax.model", "data_pipeline.format.host_batch"),
+        "data_pipeline.media.log_mel_constants",
+    ],
     "hicmae_jax.checkpoints": ["hicmae_jax.hosts"],
     "hicmae_jax.supervision": ["hicmae_jax.logs", "hicmae_jax.training.sharding"],
     "hicmae_jax.settings": [*SCIENCE, "hicmae_jax.training", "data_pipeline.reading"],

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
+from data_pipeline.format.host_batch import HostBatch
+
 
 def sharding_rows(sharding: jax.sharding.Sharding, batch: int) -> list[int]:
     """Rows of the global batch that this process's devices hold, ascending.
@@ -31,9 +33,9 @@ def sharding_rows(sharding: jax.sharding.Sharding, batch: int) -> list[int]:
 
 
 def to_device(
-    batches: Iterable[dict[str, np.ndarray]], sharding: jax.sharding.Sharding, batch: int, ahead: int = 2
-) -> Iterator[dict[str, jax.Array]]:
-    """Send batches to the devices, `ahead` of them before they are asked for (2: double buffering).
+    batches: Iterable[HostBatch[np.ndarray]], sharding: jax.sharding.Sharding, batch: int, ahead: int = 2
+) -> Iterator[HostBatch[jax.Array]]:
+    """Copies batches to the devices, `ahead` of them before they are needed (2: double buffering).
 
     Args:
         batches: this host's rows of each batch, as `sharding_rows` names them.
@@ -44,15 +46,15 @@ def to_device(
     Yields:
         The global batches, sharded; the copy runs while the previous batch is being worked on.
     """
-    waiting: collections.deque[dict[str, jax.Array]] = collections.deque()
+
+    def global_array(local: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, local, (batch, *local.shape[1:]))
+
+    waiting: collections.deque[HostBatch[jax.Array]] = collections.deque()
     for local in batches:
-        # Meant, whatever else a training loop may forbid.
+        # This copy is intended, also where the training loop forbids implicit ones.
         with jax.transfer_guard_host_to_device("allow"):
-            arrays = {
-                name: jax.make_array_from_process_local_data(sharding, array, (batch, *array.shape[1:]))
-                for name, array in local.items()
-            }
-        waiting.append(arrays)
+            waiting.append(jax.tree.map(global_array, local))
         if len(waiting) == ahead:
             yield waiting.popleft()
     yield from waiting

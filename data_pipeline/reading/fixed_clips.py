@@ -12,6 +12,7 @@ from absl import logging
 from etils import epath
 
 from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
 
@@ -21,7 +22,7 @@ MIDDLE = 0.5
 
 def read_clips(
     source: ClipSource, requests: Sequence[ClipRequest], threads: int = 1
-) -> tuple[dict[str, np.ndarray], dict[int, str]]:
+) -> tuple[HostBatch[np.ndarray], dict[int, str]]:
     """Reads clips, leaving out those that cannot be read.
 
     Args:
@@ -30,9 +31,8 @@ def read_clips(
         threads: clips read at a time.
 
     Returns:
-        frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the N are sound) and
-        example int32[B] (ids of the clips) of those read, in the order of the requests; and, for those left
-        out, example id → one line with name and reason.
+        The clips that were read, in the order of the requests, without `replaced`; and example id → one line
+        (name and reason) for each clip that could not be read.
     """
     count = len(requests)
     frames = np.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
@@ -42,12 +42,17 @@ def read_clips(
     wanted = np.array([request.example for request in requests], np.int32)
     own = read[:, 0] == wanted
     broken = {}
-    for row in np.flatnonzero(~own):
+    for row in np.flatnonzero(~own).tolist():
         example = int(wanted[row])
         again = f"{source.name(example)}: can be read again"
         broken[example] = source.diagnose(requests[row]).get(example, again)
-    batch = {"frames": frames, "audio": audio, "samples": read[:, 1], "example": wanted}
-    return (batch if own.all() else {name: array[own] for name, array in batch.items()}), broken
+    kept = slice(None) if own.all() else own  # a slice does not copy
+    return {
+        "frames": frames[kept],
+        "audio": audio[kept],
+        "samples": read[kept, 1],
+        "example": wanted[kept],
+    }, broken
 
 
 class FixedClips:
@@ -88,7 +93,7 @@ class FixedClips:
         self.broken: dict[int, str] = {}
         self._threads = threads
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[HostBatch[np.ndarray]]:
         """Reads the clips in order, as `read_clips` gives them.
 
         Raises:

@@ -6,9 +6,25 @@ from concurrent.futures import ThreadPoolExecutor
 import grain
 import numpy as np
 
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.recycled_arrays import RecycledArrays
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
+
+
+class ReadBatch(HostBatch[np.ndarray]):
+    """A host's rows of a batch, with what was asked for.
+
+    Attributes:
+        wanted: int32[B], ids of the clips that were asked for; another than `example` where that clip could
+            not be read.
+        draw: float64[B], `ClipRequest.draw` of each row.
+        step: int64, the batch's step.
+    """
+
+    wanted: np.ndarray
+    draw: np.ndarray
+    step: np.int64
 
 
 class HostBatches:
@@ -44,14 +60,8 @@ class HostBatches:
     def __len__(self) -> int:
         return len(self._order) // self._batch
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """This host's B rows of a step's batch.
-
-        Returns:
-            frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the N are sound),
-            example int32[B] (ids of the clips that were read), wanted int32[B] (ids of those that were drawn;
-            different where a clip was replaced), draw float64[B] and step int64, a scalar.
-        """
+    def __getitem__(self, step: int) -> ReadBatch:
+        """Reads this host's rows of the batch of a step."""
         requests = [self._order[int(step) * self._batch + row] for row in self._rows]
         source, count = self._source, len(requests)
         # Frames are decoded straight into the batch: stacking samples would copy every byte again.

@@ -22,8 +22,9 @@ import numpy as np
 from absl import logging
 
 from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.clip_order import ClipOrder
-from data_pipeline.reading.host_batches import HostBatches
+from data_pipeline.reading.host_batches import HostBatches, ReadBatch
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 from data_pipeline.reading.sources import ClipSource
 from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_memory, shared_batches
@@ -153,10 +154,6 @@ class Pipeline:
 class BatchStream:
     """Iterator over a host's batches that counts and names the clips that were replaced.
 
-    A batch is a dictionary: frames uint8[B, T, H, W, 3], audio int16[B, N], samples int32[B] (how many of the
-    N are sound), example int32[B] (ids of the clips) and replaced bool[B] (whether a clip stands in for an
-    unreadable one).
-
     Attributes:
         step: of the batch that comes next.
         replaced: rows that held a stand-in so far.
@@ -180,19 +177,24 @@ class BatchStream:
     def __iter__(self) -> "BatchStream":
         return self
 
-    def __next__(self) -> dict[str, np.ndarray]:
-        batch = next(self._batches)
-        step, wanted, draw = (batch.pop(name) for name in ("step", "wanted", "draw"))
-        batch["replaced"] = batch["example"] != wanted
-        for row in np.flatnonzero(batch["replaced"]):
-            self._name_broken(ClipRequest(int(wanted[row]), float(draw[row])))
-        if (batch["example"] == NO_CLIP).any():
+    def __next__(self) -> HostBatch[np.ndarray]:
+        read: ReadBatch = next(self._batches)
+        replaced = read["example"] != read["wanted"]
+        for row in np.flatnonzero(replaced):
+            self._name_broken(ClipRequest(int(read["wanted"][row]), float(read["draw"][row])))
+        if (read["example"] == NO_CLIP).any():
             raise OSError(
-                f"step {step}: no clip can be read any more, last {list(self.broken.values())[-1:]}"
+                f"step {read['step']}: no clip can be read any more, last {list(self.broken.values())[-1:]}"
             )
-        self.replaced += int(batch["replaced"].sum())
+        self.replaced += int(replaced.sum())
         self.step += 1
-        return batch
+        return {
+            "frames": read["frames"],
+            "audio": read["audio"],
+            "samples": read["samples"],
+            "example": read["example"],
+            "replaced": replaced,
+        }
 
     @property
     def restarts(self) -> int:

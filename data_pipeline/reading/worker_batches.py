@@ -28,9 +28,10 @@ from concurrent.futures import Future
 from multiprocessing import shared_memory
 
 import grain
-import numpy as np
 from absl import flags, logging
 from etils import epath
+
+from data_pipeline.reading.host_batches import ReadBatch
 
 _SHARED_MEMORY = epath.Path("/dev/shm")
 _MOST_FAILURES = 3
@@ -68,7 +69,7 @@ class WorkerBatches:
     def __iter__(self) -> "WorkerBatches":
         return self
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> ReadBatch:
         """The next step's batch.
 
         Raises:
@@ -101,7 +102,7 @@ class WorkerBatches:
         self.restarts += 1
         logging.warning("Step %d: starting data workers again: %s", self._step, reason)
 
-    def _start(self) -> dict[str, np.ndarray]:
+    def _start(self) -> ReadBatch:
         """Start the workers, and wait for the first batch."""
         self._names = f"hb{secrets.token_hex(3)}"
         self._lock, self._lifeline = tempfile.mkstemp(prefix="hicmae-data-workers-")
@@ -110,7 +111,7 @@ class WorkerBatches:
         start = _WorkerStart(self._names, self._lifeline)
         batches = self._read_from(self._step).mp_prefetch(options, start)
         self._running = iter(batches)
-        first: Future[dict[str, np.ndarray]] = Future()
+        first: Future[ReadBatch] = Future()
         threading.Thread(target=_first_batch, args=(self._running, first), daemon=True).start()
         return first.result()
 
@@ -126,7 +127,7 @@ class WorkerBatches:
         _free_shared_memory(self._names)
 
 
-def _first_batch(running: grain.DatasetIterator, first: Future) -> None:
+def _first_batch(running: grain.DatasetIterator, first: Future[ReadBatch]) -> None:
     """Has workers born deaf to signals: processes inherit what the thread that starts them blocks.
 
     In a thread of its own, for where they are blocked they cannot end the wait for that batch either.
