@@ -15,28 +15,14 @@ Writes into ``--output``:
 Everything is computed in float32, on the same part of the same clips under the same masks each time.
 """
 
-import dataclasses
-import json
 import sys
-from collections.abc import Sequence
 
 from absl import app, flags, logging
 from etils import epath
 
-from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.checkpoints import manager as checkpoints
-from hicmae_jax.evaluation import report
-from hicmae_jax.evaluation.figures import curves as figures
-from hicmae_jax.logs import metrics
-from hicmae_jax.model.initialise import initial_parameters
-from hicmae_jax.settings import recorded as recorded_config
+from hicmae_jax.evaluation.score_run import score_run
 
 FLAGS = flags.FLAGS
-
-SCORES, CURVES = "scores.json", "curves.png"
-RECONSTRUCTIONS, RETRIEVAL = "reconstructions.png", "retrieval.png"
-CLIPS_SHOWN = 2
 
 
 def define_flags() -> None:
@@ -57,7 +43,7 @@ def main(argv: list[str]) -> int:
             raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
         if not FLAGS.data:
             raise ValueError("--data names no prepared set")
-        evaluate(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
+        score_run(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
     except (ValueError, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
@@ -65,62 +51,6 @@ def main(argv: list[str]) -> int:
         print("evaluate: interrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def evaluate(
-    run: str, step: int | None, data: Sequence[str], count: int, batch: int, output: epath.Path
-) -> None:
-    """Scores a run, writes scores and pictures, and prints tables.
-
-    Args:
-        run: directory of the run.
-        step: which checkpoint; None for the last.
-        data: directories of prepared sets.
-        count: how many clips.
-        batch: clips computed at a time.
-        output: directory to write to.
-
-    Raises:
-        FileNotFoundError: no such run, checkpoint or prepared set.
-        FileExistsError: one of the files to write exists, or `output` is a file.
-        OSError: no clip can be read.
-        ValueError: a damaged checkpoint or set, or parameters that are not finite.
-    """
-    for name in (SCORES, RECONSTRUCTIONS, RETRIEVAL, CURVES):
-        if (output / name).exists():
-            raise FileExistsError(f"{output / name} exists: delete it or give another --output")
-    if output.exists() and not output.is_dir():
-        raise FileExistsError(f"--output={output} is not a directory: give another one")
-    step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
-    params, record = checkpoints.load_parameters(run, step)
-    config = recorded_config.load(record["config"], "cpu")
-    model = dataclasses.replace(config.model, dtype="float32")
-    preprocess = dataclasses.replace(config.preprocess, model=model)
-    sampling = ClipSampling(config.data.frames, config.data.stride)
-    clips = FixedClips(data, sampling, min(batch, count), count)
-
-    untrained = initial_parameters(config.model, config.masks, config.seed)
-    contenders = {report.TRAINED: params, report.UNTRAINED: untrained}
-    scores = report.score(contenders, clips, preprocess, config.loss)
-    shown = FixedClips(data, sampling, CLIPS_SHOWN, CLIPS_SHOWN)
-    blocks = report.picture_blocks(contenders, shown, CLIPS_SHOWN, preprocess, config.loss)
-    recalls = {
-        name: {layer: by_direction["mean"] for layer, by_direction in by_layer.items()}
-        for name, by_layer in scores.retrieval.items()
-    }
-
-    output.mkdir(parents=True, exist_ok=True)
-    title = "Held-out clips rebuilt from their visible tokens"
-    figures.draw_reconstructions(blocks, title).savefig(output / RECONSTRUCTIONS, dpi=80)
-    figures.draw_retrieval(recalls, scores.clips).savefig(output / RETRIEVAL, dpi=100)
-    if (epath.Path(run) / metrics.FILE).exists():
-        figures.draw_curves(metrics.read_metrics(run)).savefig(output / CURVES, dpi=100)
-    about = {"run": str(run), "step": step, "data": list(data), "left_out": sorted(clips.broken.values())}
-    (output / SCORES).write_text(json.dumps(about | scores.to_dict(), indent=1) + "\n")
-    print(scores.as_text())
-    for line in clips.broken.values():
-        print(f"left out  {line}")
-    print(f"wrote     {output}")
 
 
 if __name__ == "__main__":

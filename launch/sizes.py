@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import jax
 from absl import app, flags
 
-from hicmae_jax.model import config, sizes
-from hicmae_jax.model import flops as costs
+from hicmae_jax.aot.activations import activation_bytes
+from hicmae_jax.model import config, shapes, sizes
+from hicmae_jax.model.flops import flops
 
 FLAGS = flags.FLAGS
 
@@ -37,14 +38,14 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
     masks = config.MaskConfig()
     for name in names:
         model = model_config(name, remat, dtype)
-        count = costs.flops(model, masks)
+        count = flops(model, masks)
         yield (
             f"{name:>4} {model.encoder_dim:>5} × {model.encoder_depth:<5} {model.decoder_dim:>8} "
             f"{', '.join(map(str, model.skip_layers)):>12} "
-            f"{costs.pretrain_parameters(model, masks) / 1e6:>12.2f} "
-            f"{costs.finetune_parameters(model, config.FinetuneConfig(outputs=11)) / 1e6:>11.2f} "
+            f"{shapes.pretrain_parameters(model, masks) / 1e6:>12.2f} "
+            f"{shapes.finetune_parameters(model, config.FinetuneConfig(outputs=11)) / 1e6:>11.2f} "
             f"{sum(count.forward.values()) / 1e9:>8.1f} {sum(count.training.values()) / 1e9:>8.1f} "
-            f"{costs.activation_bytes(model, masks) / 1e6:>7.1f}"
+            f"{activation_bytes(model, masks) / 1e6:>7.1f}"
         )
     yield (
         f"FLOP: 2 a multiply-add, matrix products only, a clip. Kept: bytes a clip from the forward to the "
@@ -54,7 +55,7 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
 
 def components(name: str) -> str:
     """Table of one size: arithmetic by component."""
-    count = costs.flops(sizes.model_config(name), config.MaskConfig())
+    count = flops(sizes.model_config(name), config.MaskConfig())
     total = sum(count.training.values())
     lines = [f"{'component':>20} {'forward GFLOP':>13} {'training GFLOP':>14} {'share':>6}"]
     for part, forward in count.forward.items():

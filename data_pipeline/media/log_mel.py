@@ -1,67 +1,31 @@
-"""Kaldi-compatible log-mel spectrograms on the host, and the constants the device version shares.
+"""Kaldi-compatible log-mel spectrograms on the host.
 
-The features are those of the paper's section 4.1 as its published code makes them, with Kaldi's filterbank
-at 128 bins and a 10 ms hop. librosa's own `melspectrogram` is not a substitute: it centres and pads frames,
-pre-emphasises the whole signal rather than each frame, and spaces its triangles linearly in Hz, which
-moves features by up to 10 in log units. Only its framing serves here.
+The features are those of the paper's section 4.1 as its published code makes them: Kaldi's filterbank with
+128 bins and a 10 ms hop. librosa's own `melspectrogram` differs by up to 10 in log units: it centres and pads
+frames, pre-emphasises the whole signal instead of each frame, and spaces its triangles linearly in Hz. Only
+librosa's framing is used here.
 
-Used for sound files, figures and as the reference for `hicmae_jax.preprocessing.pretrain`, which makes
-the same features inside the training step from int16 samples.
+`hicmae_jax.preprocessing.audio` makes the same features inside the training step from int16 samples. This
+module serves sound files and figures, and is the reference for that one in tests.
 """
 
 import librosa
 import numpy as np
 
-SAMPLE_RATE = 16_000
-"""Samples a second."""
-INT16_SCALE = 32_768
-"""int16 samples are divided by this: waveforms lie in [-1, 1), not on Kaldi's int16 scale."""
-WINDOW = 400
-"""Samples in a frame: 25 ms."""
-HOP = 160
-"""Samples from one frame's start to the next's: 10 ms."""
-FFT_SIZE = 512
-"""Frames are zero-padded to this many samples before the transform."""
-MEL_BINS = 128
-LOG_MEL_FRAMES = 256
-"""Time steps the model sees: 2.56 s."""
-LOWEST_HZ = 20.0
-HIGHEST_HZ = 8_000.0
-PRE_EMPHASIS = 0.97
-ENERGY_FLOOR = 1.1920929e-7
-"""Energies below float32's epsilon are raised to it before the logarithm."""
-MEAN = -4.2677393
-STANDARD_DEVIATION = 4.5689974
-"""AudioSet's statistics; features are (x - MEAN) / (2 * STANDARD_DEVIATION)."""
-PAD_VALUE = -MEAN / (2 * STANDARD_DEVIATION)
-"""What a padded time step holds in model units: padding is 0 *before* normalising, so 0.467 after."""
-
-
-def frame_count(samples: int) -> int:
-    """Number of whole frames in `samples` samples; there is no padding at the edges."""
-    return 0 if samples < WINDOW else 1 + (samples - WINDOW) // HOP
-
-
-def window() -> np.ndarray:
-    """Symmetric Hann window, float64[400]."""
-    return np.hanning(WINDOW)
-
-
-def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Kaldi's mel scale, 1127 ln(1 + f / 700)."""
-    return 1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0)
-
-
-def mel_filters() -> np.ndarray:
-    """Kaldi's triangular filters, float64[257, 128]: power spectrum bins to mel bins.
-
-    Edges are equally spaced in mel between 20 Hz and 8 kHz; the slopes are linear in mel too, and no filter
-    is normalised by its area.
-    """
-    edges = np.linspace(hz_to_mel(LOWEST_HZ), hz_to_mel(HIGHEST_HZ), MEL_BINS + 2)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    mel = hz_to_mel(np.arange(FFT_SIZE // 2 + 1) * SAMPLE_RATE / FFT_SIZE)[:, None]
-    return np.maximum(0.0, np.minimum((mel - left) / (centre - left), (right - mel) / (right - centre)))
+from data_pipeline.media.log_mel_constants import (
+    ENERGY_FLOOR,
+    FFT_SIZE,
+    HOP,
+    INT16_SCALE,
+    LOG_MEL_FRAMES,
+    MEAN,
+    MEL_BINS,
+    PRE_EMPHASIS,
+    STANDARD_DEVIATION,
+    WINDOW,
+    mel_filters,
+    window,
+)
 
 
 def raw_log_mel(waveform: np.ndarray, samples: int | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ from hicmae_jax.aot.compile import Step
 from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
-from hicmae_jax.model import flops as costs
+from hicmae_jax.model.flops import flops as model_flops
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import chips
 
@@ -34,7 +34,7 @@ def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
     executed = list(walk)
     moved = sum((each.moved * each.times for each in executed), start=Moved())
     flops = sum(each.flops * each.times for each in executed)
-    analytic = sum(costs.flops(config.model, config.masks).training.values())
+    analytic = sum(model_flops(config.model, config.masks).training.values())
     cost_analysis = step.compiled.cost_analysis() or {}
     messages = collectives(executed)
     return {

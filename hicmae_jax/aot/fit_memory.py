@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
+from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.aot.compile import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
-from hicmae_jax.model import flops as costs
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import sharding
@@ -34,13 +34,13 @@ def changes(
     clips = config.batch / len(devices) / config.accumulate
     recomputing = config
     options: list[str] = []
-    kept = costs.activation_bytes(config.model, config.masks)
+    kept = activation_bytes(config.model, config.masks)
     for name in ("remat_encoder", "remat_decoder", "remat_fusion"):
         if getattr(recomputing.model, name) == "full":
             continue
         recomputing = _with_model(recomputing, **{name: "full"})
         options.append(f"--config.model.{name}=full")
-        saved = (kept - costs.activation_bytes(recomputing.model, recomputing.masks)) * clips
+        saved = (kept - activation_bytes(recomputing.model, recomputing.masks)) * clips
         if saved >= MARGIN * missing:
             yield " ".join(options), recomputing
 

@@ -11,7 +11,7 @@ from hicmae_jax.training.sharding import batch_sharding, make_mesh, replicated, 
 Batch = Mapping[str, np.ndarray]
 
 
-class PerClip:
+class BatchedApply:
     """Runs a function over batches of clips and gathers what it gives for each clip, in order.
 
     A short batch is filled up by repeating its last clip, whose repetitions are dropped again: so there is

@@ -8,11 +8,12 @@ from absl import logging
 from matplotlib.figure import Figure
 
 from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.media.log_mel import LOG_MEL_FRAMES
+from data_pipeline.media.log_mel_constants import LOG_MEL_FRAMES
 from data_pipeline.reading.fixed_clips import read_clips
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
-from hicmae_jax.preprocessing.pretrain import ModelInputs, PreprocessConfig, preprocess_batch
+from hicmae_jax.model.inputs import ModelInputs
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 
 FRAMES_SHOWN = 8  # every second one of a sample's 16
 

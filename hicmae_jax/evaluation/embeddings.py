@@ -52,7 +52,7 @@ def level_features(
 
 
 def embed_clips(preprocess: PreprocessConfig) -> Callable[[Any, Mapping[str, jax.Array]], Any]:
-    """A function (parameters, host batch) → `level_features`, without augmentation; for `PerClip`."""
+    """A function (parameters, host batch) → `level_features`, without augmentation; for `BatchedApply`."""
     config = preprocess.for_evaluation()
 
     def embed(params: Any, batch: Mapping[str, jax.Array]) -> Any:

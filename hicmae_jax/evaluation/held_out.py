@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.evaluation.batched import PerClip
+from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.reconstruction import score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
@@ -50,8 +50,8 @@ class HeldOut:
         self._reading = reading
         self._loss = loss
         self._negatives = negatives
-        self._score = PerClip(score_clips(preprocess, loss), clips.batch, mesh)
-        self._embed = PerClip(embed_clips(preprocess), clips.batch, mesh)
+        self._score = BatchedApply(score_clips(preprocess, loss), clips.batch, mesh)
+        self._embed = BatchedApply(embed_clips(preprocess), clips.batch, mesh)
 
     def __call__(self, params: Any) -> dict[str, float]:
         """Score parameters.

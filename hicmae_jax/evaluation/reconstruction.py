@@ -45,7 +45,7 @@ class MaskedForward(NamedTuple):
 def score_clips(
     preprocess: PreprocessConfig, loss: LossConfig
 ) -> Callable[[Any, Mapping[str, jax.Array]], MaskedForward]:
-    """A function (parameters, host batch) → `MaskedForward`, without augmentation; for `PerClip`.
+    """A function (parameters, host batch) → `MaskedForward`, without augmentation; for `BatchedApply`.
 
     Args:
         preprocess: geometry, and the masks to score under.
@@ -107,7 +107,7 @@ class Picture(NamedTuple):
 def draw_clips(
     preprocess: PreprocessConfig, loss: LossConfig
 ) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, Picture]]:
-    """A function (parameters, host batch) → pictures, without augmentation; for `PerClip`.
+    """A function (parameters, host batch) → pictures, without augmentation; for `BatchedApply`.
 
     Args:
         preprocess: geometry, and the masks to draw under.

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.evaluation.batched import PerClip
+from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
-from hicmae_jax.evaluation.figures.curves import reconstruction_rows
+from hicmae_jax.evaluation.figures.reconstructions import reconstruction_rows
 from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
 from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
 from hicmae_jax.model.config import LossConfig, MaskConfig
@@ -90,8 +90,8 @@ def score(
         OSError: no clip can be read.
         ValueError: features that are not finite.
     """
-    of_masked = PerClip(score_clips(preprocess, loss), clips.batch)
-    embed = PerClip(embed_clips(preprocess), clips.batch)
+    of_masked = BatchedApply(score_clips(preprocess, loss), clips.batch)
+    embed = BatchedApply(embed_clips(preprocess), clips.batch)
     masked = {name: of_masked(params, clips) for name, params in contenders.items()}
     retrieved = {
         name: {layer: retrieval(*pair, ks=KS) for layer, pair in embed(params, clips).items()}
@@ -118,7 +118,7 @@ def picture_blocks(
     """
     blocks = {}
     for masks in PICTURE_MASKS:
-        draw = PerClip(draw_clips(dataclasses.replace(preprocess, masks=masks), loss), rows)
+        draw = BatchedApply(draw_clips(dataclasses.replace(preprocess, masks=masks), loss), rows)
         heading = f"{masks.video_ratio:.0%} of the picture and {masks.audio_ratio:.0%} of the sound masked"
         blocks[heading] = reconstruction_rows(
             {name: draw(params, batches) for name, params in contenders.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.model import flops as costs
+from hicmae_jax.model import shapes
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 
@@ -25,7 +25,7 @@ def initialiser(model: ModelConfig, masks: MaskConfig) -> Callable[[jax.Array], 
         model: what to initialise.
         masks: any that fit it; parameters do not depend on them.
     """
-    inputs = costs.abstract_batch(model, masks, 1)
+    inputs = shapes.abstract_inputs(model, masks, 1)
     # One clip cannot be spread over devices, as a kernel's clips are.
     model = dataclasses.replace(model, attention="xla")
 

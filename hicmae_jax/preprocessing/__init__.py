@@ -1,1 +1,1 @@
-"""From a host batch to the model's inputs, on the device."""
+"""From a host batch to model inputs, on the device: crop, resize, log-mel features, masks."""

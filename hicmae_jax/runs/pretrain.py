@@ -36,7 +36,8 @@ from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import REMEDY, MetricsLog, check_on_disk
 from hicmae_jax.logs.versions import versions
-from hicmae_jax.model import flops as costs
+from hicmae_jax.model import shapes
+from hicmae_jax.model.flops import flops as model_flops
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.runs import branching, resuming
@@ -201,7 +202,7 @@ def run(
                 total_steps=total_steps,
                 work=Work(
                     clips=config.batch,
-                    flops=sum(costs.flops(config.model, config.masks).training.values()),
+                    flops=sum(model_flops(config.model, config.masks).training.values()),
                 ),
                 intervals=Intervals(
                     log=config.log.every,
@@ -230,7 +231,7 @@ def abstract_run(
         mesh: from `sharding.make_mesh`.
     """
     initialise = initialiser(config.model, config.masks)
-    optimizer = optim.make_optimizer(optimizer_config, costs.abstract_parameters(config.model, config.masks))
+    optimizer = optim.make_optimizer(optimizer_config, shapes.abstract_parameters(config.model, config.masks))
     return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
 
 
@@ -342,8 +343,8 @@ def _check_directory(directory: epath.Path) -> None:
 
 
 def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: jax.sharding.Mesh) -> None:
-    sizes = costs.pretrain_parameters(config.model, config.masks)
-    flops = sum(costs.flops(config.model, config.masks).training.values())
+    sizes = shapes.pretrain_parameters(config.model, config.masks)
+    flops = sum(model_flops(config.model, config.masks).training.values())
     kind = jax.devices()[0].device_kind
     print(f"model       {config.size}, {sizes / 1e6:.2f} M parameters, {flops / 1e9:.2f} GFLOP a clip")
     print(f"data        {len(pipeline.source):,} clips, {pipeline.steps_per_epoch:,} steps to an epoch")

@@ -14,7 +14,7 @@ from configs import pretrain as recipe
 from hicmae_jax.aot import compile as aot_compile
 from hicmae_jax.aot import fit_memory, topology
 from hicmae_jax.aot.report import report
-from hicmae_jax.model import flops as costs
+from hicmae_jax.model import shapes
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.chips import GIB
@@ -162,7 +162,7 @@ def estimates(monkeypatch):
         stacks = (model.remat_encoder, model.remat_decoder, model.remat_fusion)
         return KEPT >> stacks.count("full")
 
-    monkeypatch.setattr(costs, "activation_bytes", kept)
+    monkeypatch.setattr(fit_memory, "activation_bytes", kept)
     monkeypatch.setattr(fit_memory, "_state_bytes", lambda config, devices: STATE)
 
 
@@ -251,7 +251,7 @@ def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estima
 def test_state_is_counted_as_it_is_kept(four_devices):
     config = plain()
     parameters = sum(
-        leaf.size for leaf in jax.tree.leaves(costs.abstract_parameters(config.model, config.masks))
+        leaf.size for leaf in jax.tree.leaves(shapes.abstract_parameters(config.model, config.masks))
     )
     # Parameters, a gradient and two moments in float32, and a few counters.
     assert 0 <= fit_memory._state_bytes(config, four_devices) - 4 * 4 * parameters < 1000

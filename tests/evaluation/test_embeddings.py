@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.evaluation.batched import PerClip
+from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, level_features
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
@@ -80,7 +80,7 @@ def test_every_tapped_layer_and_the_last_are_evaluated(features):
 
 def test_clips_embed_the_same_in_any_batch_though_training_augments(params, tmp_path):
     root = set_fixtures.write_set(tmp_path / "set", [20, 31, 16, 25, 40], size=32, noisy=True)
-    embed = PerClip(embed_clips(PreprocessConfig(model=MODEL, masks=tiny_model.MASKS)), rows=3)
+    embed = BatchedApply(embed_clips(PreprocessConfig(model=MODEL, masks=tiny_model.MASKS)), rows=3)
     sampling = ClipSampling(frames=4, stride=4)
     one, other = (embed(params, FixedClips([root], sampling, batch=n)) for n in (3, 2))
     for features, again in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):

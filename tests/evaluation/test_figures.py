@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from hicmae_jax.evaluation.figures.curves import (
+from hicmae_jax.evaluation.figures.curves import draw_curves
+from hicmae_jax.evaluation.figures.reconstructions import (
     FRAMES_SHOWN,
     HIDDEN,
-    draw_curves,
     draw_reconstructions,
-    draw_retrieval,
     reconstruction_rows,
 )
+from hicmae_jax.evaluation.figures.retrieval import draw_retrieval
 from hicmae_jax.evaluation.reconstruction import ZERO, Picture
 from hicmae_jax.evaluation.retrieval import Recall
 

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.evaluation.batched import PerClip
+from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.held_out import HeldOut, contrast
 from hicmae_jax.evaluation.reconstruction import (
     ZERO,
@@ -49,7 +49,7 @@ def clips(held_out_set):
 
 @pytest.fixture(scope="module")
 def score():
-    return PerClip(score_clips(PREPROCESS, LossConfig()), rows=4)
+    return BatchedApply(score_clips(PREPROCESS, LossConfig()), rows=4)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_flat_patches_are_rebuilt_flat():
 
 
 def test_pictures_show_what_is_visible_masked_and_predicted(params, clips):
-    pictures = PerClip(draw_clips(PREPROCESS, LossConfig()), rows=4)(params, clips)
+    pictures = BatchedApply(draw_clips(PREPROCESS, LossConfig()), rows=4)(params, clips)
     original, masked, model, zero = (pictures[name] for name in ("original", "masked", "model", ZERO))
     for field, share in (("video", 0.5), ("log_mel", 0.5)):
         whole = getattr(original, field)

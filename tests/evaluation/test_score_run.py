@@ -7,7 +7,7 @@ from etils import epath
 from matplotlib.image import imread
 
 from hicmae_jax.evaluation import report
-from launch.evaluate import evaluate
+from hicmae_jax.evaluation.score_run import score_run
 from tests.support import run_fixtures, set_fixtures
 from tests.support.run_fixtures import run_module
 
@@ -74,13 +74,13 @@ def test_bad_input_is_named_before_anything_is_computed(run, data, tmp_path, mon
     monkeypatch.setattr(report, "score", lambda *_: pytest.fail("computed"))
     output = epath.Path(tmp_path / "scores")
     with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 4; it holds those of 3, 5"):
-        evaluate(str(run), 4, [str(data)], 64, 4, output)
+        score_run(str(run), 4, [str(data)], 64, 4, output)
     with pytest.raises(FileNotFoundError, match="no such directory"):
-        evaluate(str(tmp_path / "nowhere"), None, [str(data)], 64, 4, output)
+        score_run(str(tmp_path / "nowhere"), None, [str(data)], 64, 4, output)
     with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing: no prepared set"):
-        evaluate(str(run), None, [str(tmp_path)], 64, 4, output)
+        score_run(str(run), None, [str(tmp_path)], 64, 4, output)
     assert not output.exists()
     output.write_text("kept")
     with pytest.raises(FileExistsError, match=f"--output={output} is not a directory"):
-        evaluate(str(run), None, [str(data)], 64, 4, output)
+        score_run(str(run), None, [str(data)], 64, 4, output)
     assert output.read_text() == "kept"

@@ -1,12 +1,13 @@
-"""The size table and its costs."""
+"""The size table and its shapes."""
 
 import jax
 import numpy as np
 import pytest
 
-from hicmae_jax.model import flops as costs
-from hicmae_jax.model import sizes
+from hicmae_jax.aot.activations import activation_bytes
+from hicmae_jax.model import shapes, sizes
 from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.flops import flops
 from hicmae_jax.model.hicmae import HiCMAE
 from launch import sizes as command
 from tests.support import tiny_model
@@ -18,9 +19,9 @@ from tests.support import tiny_model
 )
 def test_published_sizes(size, parameters, forward, training):
     model, masks = sizes.model_config(size), MaskConfig()
-    count = costs.flops(model, masks)
+    count = flops(model, masks)
     if parameters:
-        assert round(costs.pretrain_parameters(model, masks) / 1e6, 2) == parameters
+        assert round(shapes.pretrain_parameters(model, masks) / 1e6, 2) == parameters
     if forward:
         assert round(sum(count.forward.values()) / 1e9, 1) == forward
     assert round(sum(count.training.values()) / 1e9, 1) == training
@@ -28,14 +29,14 @@ def test_published_sizes(size, parameters, forward, training):
 
 @pytest.mark.parametrize(("size", "millions"), [("T", 20.5), ("S", 45.7), ("B", 80.8)])
 def test_published_finetuning_sizes(size, millions):
-    count = costs.finetune_parameters(sizes.model_config(size), FinetuneConfig(outputs=11))
+    count = shapes.finetune_parameters(sizes.model_config(size), FinetuneConfig(outputs=11))
     assert round(count / 1e6, 1) == millions
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("H", 0.45e9, 0.55e9), ("g", 1.35e9, 1.45e9)])
 def test_scaling_sizes(size, low, high):
     model = sizes.model_config(size)
-    assert low < costs.pretrain_parameters(model, MaskConfig()) < high
+    assert low < shapes.pretrain_parameters(model, MaskConfig()) < high
     assert model.encoder_dim % 128 == model.decoder_dim % 128 == 0
 
 
@@ -75,13 +76,13 @@ def test_the_count_is_what_the_traced_forward_pass_multiplies(config, masks):
                     total += products(value.jaxpr)
         return total
 
-    assert products(traced.jaxpr) == sum(costs.flops(config, masks).forward.values())
+    assert products(traced.jaxpr) == sum(flops(config, masks).forward.values())
 
 
 def test_remat_keeps_less():
     masks = tiny_model.MASKS
     kept = [
-        costs.activation_bytes(
+        activation_bytes(
             tiny_model.model_config(remat_encoder=choice, remat_fusion=choice, remat_decoder=choice), masks
         )
         for choice in ("none", "dots", "full")
@@ -101,4 +102,4 @@ def test_the_command_prints_the_published_figures():
     assert " 86.0 " in row
     parts = command.components("B").splitlines()
     assert parts[-1].split()[:3] == ["all", "28.70", "85.97"]
-    assert len(parts) == 2 + len(costs.flops(sizes.model_config("B"), MaskConfig()).forward)
+    assert len(parts) == 2 + len(flops(sizes.model_config("B"), MaskConfig()).forward)

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from data_pipeline.media import log_mel as host_log_mel
+from data_pipeline.media import log_mel_constants as kaldi
 from hicmae_jax.model.config import MaskConfig, ModelConfig
-from hicmae_jax.preprocessing import pretrain as preprocess
+from hicmae_jax.preprocessing import audio, video
+from hicmae_jax.preprocessing.keys import clip_keys
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
-from tests.data_pipeline.media.test_log_mel import FLOOR, LOG_MEL, assert_close_to_golden, golden_waveform
 from tests.goldens import recipe
+from tests.support.golden_log_mel import FLOOR, LOG_MEL, assert_close_to_golden, golden_waveform
 from tests.support.paths import GOLDENS
 
 CROP_GOLDEN = np.load(GOLDENS / "crop_resize.npz")
@@ -23,7 +25,7 @@ SAMPLES = np.array([10_400, 10_400, 7_000, 1_025])
 
 @jax.jit
 def device_log_mel(sound, samples):
-    return preprocess.log_mel(preprocess.remove_mean(sound, samples), samples)
+    return audio.log_mel(audio.remove_mean(sound, samples), samples)
 
 
 def small_batch(stored: int = 40) -> dict[str, np.ndarray]:
@@ -70,7 +72,7 @@ def test_a_pure_tone_over_silence_keeps_its_quiet_bins():
 
 
 def test_gain_is_beta_distributed():
-    gains = np.asarray(jax.vmap(preprocess.draw_gain)(jax.random.split(jax.random.key(1), 40_000)))
+    gains = np.asarray(jax.vmap(audio.draw_gain)(jax.random.split(jax.random.key(1), 40_000)))
     # Beta(10, 10): variance 1 / (4 · 21), fourth central moment 3 · variance² · 21 / 23.
     assert gains.mean() == pytest.approx(1, abs=0.002)
     assert gains.var() == pytest.approx(1 / 84, rel=0.03)
@@ -83,11 +85,11 @@ def test_gain_moves_log_mel_by_a_constant():
     plain = np.asarray(run(small_batch(), config=dataclasses.replace(SMALL, gain=False)).log_mel)
     moved = np.asarray(run(small_batch(), config=SMALL).log_mel) - plain
     for clip, before, samples in zip(moved, plain, SAMPLES):
-        count = host_log_mel.frame_count(samples)
+        count = kaldi.frame_count(samples)
         audible = before[:count] > FLOOR + 0.2  # what rests at the floor cannot move
         assert audible.mean() > 0.9
         change = clip[:count][audible]
-        gain = np.exp(np.median(change) * host_log_mel.STANDARD_DEVIATION)
+        gain = np.exp(np.median(change) * kaldi.STANDARD_DEVIATION)
         assert 0.5 < gain < 1.5
         assert abs(gain - 1) > 1e-3
         np.testing.assert_allclose(change, np.median(change), atol=1e-3)
@@ -97,7 +99,7 @@ def test_gain_moves_log_mel_by_a_constant():
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999_999_9])
 def test_roll_turns_the_true_samples_only(share):
     sound = jnp.arange(10.0)
-    rolled = preprocess.roll(sound, jnp.int32(7), jnp.float32(share))
+    rolled = audio.roll(sound, jnp.int32(7), jnp.float32(share))
     np.testing.assert_array_equal(rolled[:7], np.roll(np.arange(7.0), -int(7 * share)))
     np.testing.assert_array_equal(rolled[7:], sound[7:])
 
@@ -115,9 +117,7 @@ def test_roll_is_an_option():
 def test_published_crop_and_resize():
     boxes = CROP_GOLDEN["boxes"]
     frames = recipe.video(31, 1, 2, 160).repeat(len(boxes), 0)
-    error = np.abs(
-        jax.jit(preprocess.crop_resize, static_argnums=2)(frames, boxes, 160) - CROP_GOLDEN["resized"]
-    )
+    error = np.abs(jax.jit(video.crop_resize, static_argnums=2)(frames, boxes, 160) - CROP_GOLDEN["resized"])
     assert error.max() <= 1.01
     assert error.mean((1, 2, 3, 4)).max() <= 0.35
 
@@ -128,21 +128,21 @@ def test_shrinking_antialiases_as_pillow_does(box):
     x, y, width, height = box
     image = Image.fromarray(frame).crop((x, y, x + width, y + height))
     expected = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float32)
-    error = np.abs(preprocess.crop_resize(frame[None, None], jnp.array([box]), 96)[0, 0] - expected)
+    error = np.abs(video.crop_resize(frame[None, None], jnp.array([box]), 96)[0, 0] - expected)
     assert error.max() <= 1.01
     assert error.mean() <= 0.35
 
 
 def test_crops_are_those_of_the_list_and_equally_likely():
     keys = jax.random.split(jax.random.key(2), 26_000)
-    drawn = np.asarray(jax.vmap(partial(preprocess.draw_crop, stored=160))(keys))
+    drawn = np.asarray(jax.vmap(partial(video.draw_crop, stored=160))(keys))
     sides = (160, 140, 120, 105)
     expected = {}
     for i, height in enumerate(sides):
         for j, width in enumerate(sides):
             if abs(i - j) <= 1:
                 w4, h4 = (160 - width) // 4, (160 - height) // 4
-                for x, y in preprocess.CROP_ANCHORS:
+                for x, y in video.CROP_ANCHORS:
                     box = (x * w4, y * h4, width, height)
                     expected[box] = expected.get(box, 0) + 1 / 130
     boxes, counts = np.unique(drawn, axis=0, return_counts=True)
@@ -163,7 +163,7 @@ def test_evaluation_resizes_larger_frames_and_drops_augmentation_but_keeps_masks
     training, evaluation = run(batch, config=SMALL), run(batch, config=SMALL.for_evaluation())
     full = jnp.tile(jnp.array([0, 0, 40, 40]), (4, 1))
     np.testing.assert_allclose(
-        evaluation.video, preprocess.crop_resize(batch["frames"], full, 32) / 255, atol=1e-6
+        evaluation.video, video.crop_resize(batch["frames"], full, 32) / 255, atol=1e-6
     )
     for row, pcm, samples in zip(evaluation.log_mel, batch["audio"], SAMPLES):
         np.testing.assert_allclose(row, host_log_mel.log_mel(pcm, samples, frames=64), atol=1e-3)
@@ -236,9 +236,7 @@ def test_all_steps_share_one_compilation():
 
 def test_purposes_draw_apart():
     example = jnp.arange(3)
-    keys = [
-        preprocess.clip_keys(jax.random.key(0), purpose, 0, example) for purpose in ("gain", "crop", "roll")
-    ]
+    keys = [clip_keys(jax.random.key(0), purpose, 0, example) for purpose in ("gain", "crop", "roll")]
     data = np.concatenate([jax.random.key_data(key) for key in keys])
     assert len(np.unique(data, axis=0)) == 9
 

@@ -17,7 +17,7 @@ from hicmae_jax.runs import pretrain
 from hicmae_jax.settings.pretrain import from_config_dict
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import torch_model, torch_names
-from launch.export import export
+from hicmae_jax.weights.export import export
 from tests.support import corpus_fixtures, shrunk_recipe
 from tests.support.corpus_fixtures import tree
 from tests.support.golden_torch import config_of

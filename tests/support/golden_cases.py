@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.media.log_mel import ENERGY_FLOOR, MEAN, STANDARD_DEVIATION
+from data_pipeline.media.log_mel_constants import ENERGY_FLOOR, MEAN, STANDARD_DEVIATION
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from tests.goldens import recipe
 

@@ -16,7 +16,7 @@ from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import losses
 from hicmae_jax.objective import pretrain as objective
-from hicmae_jax.preprocessing import pretrain as preprocess
+from hicmae_jax.preprocessing import audio, video
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.weights import torch_names
 from tests.goldens import recipe
@@ -150,7 +150,7 @@ def log_mel(golden: Golden) -> list[Line]:
         waveform = golden_cases.log_mel_waveform(name)
         lines.append(golden_cases.log_mel_line(f"{name} host", expected, host.log_mel(waveform)))
         sound, samples = jnp.asarray(waveform)[None], jnp.array([len(waveform)])
-        features = jax.jit(preprocess.log_mel)(preprocess.remove_mean(sound, samples), samples)
+        features = jax.jit(audio.log_mel)(audio.remove_mean(sound, samples), samples)
         lines.append(golden_cases.log_mel_line(f"{name} device", expected, np.asarray(features[0])))
     return lines
 
@@ -159,7 +159,7 @@ def crop_resize(golden: Golden) -> list[Line]:
     """Crops of one clip on the device."""
     boxes, expected = golden.arrays["boxes"], golden.arrays["resized"]
     frames = recipe.video(31, 1, 2, 160).repeat(len(boxes), axis=0)
-    resize = jax.jit(functools.partial(preprocess.crop_resize, size=expected.shape[2]))
+    resize = jax.jit(functools.partial(video.crop_resize, size=expected.shape[2]))
     actual = np.asarray(resize(frames, jnp.asarray(boxes)))
     triples = zip(boxes, expected, actual)
     return [line for triple in triples for line in golden_cases.crop_resize_lines(*triple)]

@@ -9,7 +9,7 @@ from etils import epath
 
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import parity, torch_model, torch_names
-from launch.export import export
+from hicmae_jax.weights.export import export
 from tests.support import run_fixtures
 from tests.support.golden_torch import config_of
 from tests.support.run_fixtures import run_module
