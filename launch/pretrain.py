@@ -18,10 +18,12 @@ import jax
 from absl import flags, logging
 
 from hicmae_jax.hosts import connect
-from hicmae_jax.supervision import lasting_output
-from launch import config_flag
+from hicmae_jax.supervision import broken_pipe
+from launch import config_flag, host_flags
 
 FLAGS = flags.FLAGS
+
+PROGRAM = "pretrain"
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 CACHE = Path("~/.cache/hicmae_jax/compiled")
@@ -56,31 +58,31 @@ def main(argv: list[str]) -> NoReturn:
     from hicmae_jax.runs import pretrain
     from hicmae_jax.runs.branching import Branch
     from hicmae_jax.settings import pretrain as run_config
-    from hicmae_jax.supervision.signals import EXIT_CODES, Interruption, Stopped
+    from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 
-    lasting_output.install()
+    broken_pipe.ignore_broken_pipes()
     try:
-        interruption = Interruption().__enter__()  # for good: `leave` ends the process
-        connect.connect()
+        stop_signals = StopSignals().__enter__()  # for good: `leave` ends the process
+        host_flags.connect(PROGRAM)
         platform = _platform()
-        with agreement.together():
+        with agreement.all_or_none():
             config = run_config.from_config_dict(FLAGS.config, platform)
         if FLAGS.branch_step is not None and not FLAGS.branch_from:
             raise ValueError(f"--branch_step={FLAGS.branch_step} goes with --branch_from=RUN")
         branch = Branch(FLAGS.branch_from, FLAGS.branch_step) if FLAGS.branch_from else None
-        pretrain.run(config, FLAGS.run, FLAGS.allow_changes, interruption=interruption, branch=branch)
+        pretrain.run(config, FLAGS.run, FLAGS.allow_changes, stop_signals=stop_signals, branch=branch)
     except jax.errors.JaxRuntimeError as error:
         # A compiler's or device's message is pages of its own.
-        connect.leave(1, "the devices or JAX have failed, see above", error)
+        connect.leave(PROGRAM, 1, "the devices or JAX have failed, see above", error)
     except agreement.RefusedError as error:
-        connect.leave(1, str(error), known=True)
+        connect.leave(PROGRAM, 1, str(error), known=True)
     except (ValueError, OSError, RuntimeError) as error:
-        connect.leave(1, str(error))
+        connect.leave(PROGRAM, 1, str(error))
     except Stopped as stopped:
-        connect.leave(EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
+        connect.leave(PROGRAM, EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
     except Exception as error:
-        connect.leave(1, f"a mistake in the program ({type(error).__name__}), see above", error)
-    connect.leave(0, known=True)
+        connect.leave(PROGRAM, 1, f"a mistake in the program ({type(error).__name__}), see above", error)
+    connect.leave(PROGRAM, 0, known=True)
 
 
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -106,6 +108,6 @@ def _platform() -> str:
 
 if __name__ == "__main__":
     define_flags()
-    connect.define_flags()
-    flags.adopt_module_key_flags(connect)  # for --help
+    host_flags.define_flags()
+    flags.adopt_module_key_flags(host_flags)  # for --help
     config_flag.run(main)

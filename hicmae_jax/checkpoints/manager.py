@@ -141,7 +141,7 @@ class Checkpoints:
         """
         self.wait()
         arguments = ocp.args.StandardRestore(abstract_state)
-        with agreement.together():
+        with agreement.all_or_none():
             path = reader.find(self._root, self._latest)
             reader.check_same_arrays(path, reader.read_shapes(path), abstract_state)
             return reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
@@ -154,7 +154,7 @@ class Checkpoints:
             ValueError: it cannot be read.
         """
         self.wait()
-        with agreement.together():
+        with agreement.all_or_none():
             return reader.read_record(reader.find(self._root, self._latest))
 
     def wait(self) -> None:
@@ -354,7 +354,7 @@ def _free_name(path: epath.Path) -> epath.Path:
 def _as_the_first_decides(decide: Callable[[], Any]) -> Any:
     """What the first process decides, something that JSON can hold, or its refusal, in all of them."""
     decision = None
-    with agreement.together():
+    with agreement.all_or_none():
         if jax.process_index() == 0:
             decision = decide()
     return json.loads(agreement.exchange(json.dumps(decision))[0])

@@ -47,7 +47,7 @@ def exchange(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def all_or_none() -> Iterator[None]:
     """What is inside succeeds on every host, or ends on every host.
 
     Nothing inside may itself wait for other hosts: one that has failed does not come.
@@ -114,14 +114,14 @@ def check_shared(directory: epath.PathLike) -> None:
     begun = directory.exists()
     token = exchange(secrets.token_hex(8))[0]
     try:
-        with together():
+        with all_or_none():
             if first:
                 _write(mark, token)
         blind = [host for host, seen in enumerate(exchange("yes" if _shows(mark, token) else "")) if not seen]
         if blind:
             raise RefusedError(
                 f"{directory} is not the same directory on all hosts: what host 0 writes there is not seen "
-                f"on {hosts(blind)}; give one that all share"
+                f"on {name_hosts(blind)}; give one that all share"
             )
     finally:
         if first:
@@ -141,7 +141,7 @@ def _write(mark: epath.Path, token: str) -> None:
         ) from error
 
 
-def hosts(numbers: Sequence[int]) -> str:
+def name_hosts(numbers: Sequence[int]) -> str:
     """Names hosts by their numbers: `host 2`, `hosts 0, 2 and 3`."""
     if len(numbers) == 1:
         return f"host {numbers[0]}"
@@ -164,7 +164,7 @@ def _by_host(values: Sequence[str]) -> str:
     by_value: dict[str, list[int]] = {}
     for host, value in enumerate(values):
         by_value.setdefault(value, []).append(host)
-    return ", ".join(f"{value} on {hosts(numbers)}" for value, numbers in by_value.items())
+    return ", ".join(f"{value} on {name_hosts(numbers)}" for value, numbers in by_value.items())
 
 
 def _in_one_line(error: BaseException) -> str:

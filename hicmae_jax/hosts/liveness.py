@@ -1,7 +1,7 @@
 """The hosts of a run watch over each other: none is gone unnoticed, and why one ends is said on all.
 
 JAX's runtime notices too, but after minutes, and then aborts with pages that name nobody. So every process
-keeps a TCP connection to the first one (see `roll_call`): a process that ends, however it ends, has its
+keeps a TCP connection to the first one (see `rendezvous`): a process that ends, however it ends, has its
 connections closed by its kernel, and a machine that vanishes no longer answers TCP's probes.
 
 A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, before it ends otherwise
@@ -85,10 +85,10 @@ class Connection:
         return messages
 
 
-class Presence:
+class LivenessMonitor:
     """The connections of this process to the others: of the first to all, of the others to the first.
 
-    Made by `roll_call.answer` or `roll_call.call`. From then on a thread watches over them.
+    Made by `rendezvous.gather` or `rendezvous.join`. From then on a thread watches over them.
 
     Args:
         connections: to the others.

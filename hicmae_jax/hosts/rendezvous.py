@@ -3,7 +3,7 @@
 JAX's own way to meet aborts the process, with pages that name nobody, when a host does not come. So the
 others first call the first one, at the address where JAX will listen later: a line of JSON with ``host``,
 ``of`` (how many there are to be) and ``name``. It answers all of them at once, ``{"begin": true}`` or
-``{"refused": why}``. The connections stay open (see `presence`).
+``{"refused": why}``. The connections stay open (see `liveness`).
 """
 
 import os
@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hicmae_jax.hosts.agreement import hosts
-from hicmae_jax.hosts.liveness import Connection, Presence
+from hicmae_jax.hosts.agreement import name_hosts
+from hicmae_jax.hosts.liveness import Connection, LivenessMonitor
 
 SECONDS_TO_REPLY = 10
 """How much longer than its own time a host waits for the first one's verdict."""
@@ -22,14 +22,14 @@ SECONDS_FOR_LATE_COMERS = 5
 """How long the first one still waits, when something is wrong, to say so to the others too."""
 
 
-def answer(port: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> Presence:
+def gather(port: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> LivenessMonitor:
     """Wait for the others, as the first process.
 
     Args:
         port: to listen at, on all addresses of this machine; free again on return.
         count: of all processes.
         seconds: to wait.
-        ended: for `Presence`.
+        ended: for `LivenessMonitor`.
 
     Raises:
         ValueError: hosts are missing, or do not agree on how many there are or who is who.
@@ -60,10 +60,12 @@ def answer(port: int, count: int, seconds: float, ended: Callable[[str, int], No
             connection.socket.close()
     if refusal:
         raise ValueError(refusal)
-    return Presence(present, True, ended)
+    return LivenessMonitor(present, True, ended)
 
 
-def call(address: str, host: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> Presence:
+def join(
+    address: str, host: int, count: int, seconds: float, ended: Callable[[str, int], None]
+) -> LivenessMonitor:
     """Call the first process, and wait with it for the others.
 
     Args:
@@ -71,7 +73,7 @@ def call(address: str, host: int, count: int, seconds: float, ended: Callable[[s
         host: number of this one.
         count: of all.
         seconds: to wait, first for the first process, then for its answer.
-        ended: for `Presence`.
+        ended: for `LivenessMonitor`.
 
     Raises:
         ValueError: the first process cannot be reached, or has refused.
@@ -92,7 +94,7 @@ def call(address: str, host: int, count: int, seconds: float, ended: Callable[[s
     if "refused" in answer:
         connection.socket.close()
         raise ValueError(answer["refused"])
-    return Presence([connection], False, ended)
+    return LivenessMonitor([connection], False, ended)
 
 
 def _ask(address: str, host: int, count: int, seconds: float) -> tuple[Connection, dict[str, Any]]:
@@ -180,6 +182,6 @@ def _missing(present: Sequence[Connection], count: int, seconds: float) -> str:
     listed = ", ".join(f"{host} on {here[host]}" for host in sorted(here))
     verb = "has" if len(missing) == 1 else "have"
     return (
-        f"{hosts(missing)} of {count} {verb} not come within {seconds:g} s (here are {listed}): "
+        f"{name_hosts(missing)} of {count} {verb} not come within {seconds:g} s (here are {listed}): "
         "see their output, start them, and run the same command again on all hosts"
     )

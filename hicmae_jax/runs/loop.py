@@ -18,7 +18,7 @@ from tqdm import tqdm
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.supervision.signals import Stopped
-from hicmae_jax.supervision.supervisor import StepInFlight, Supervision
+from hicmae_jax.supervision.supervisor import StepInFlight, Supervisor
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState
 
@@ -78,7 +78,7 @@ def train(
     log: MetricsLog,
     checkpoints: Checkpoints,
     record: Record,
-    supervision: Supervision,
+    supervisor: Supervisor,
     evaluate: Evaluate | None = None,
     profile_directory: str = "",
     show_progress: bool = True,
@@ -87,8 +87,8 @@ def train(
 
     Args:
         state: after `first_step` updates; donated.
-        train_step: (state, batch) → (next state, metrics on the devices); see `Supervision.begun` for what
-            there must be in metrics and batches.
+        train_step: (state, batch) → (next state, metrics on the devices); see `Supervisor.step_started` for
+            what metrics and batches must have.
         batches: on the devices, from the batch of `first_step` on.
         first_step: updates made so far.
         total_steps: updates to have made at the end.
@@ -97,7 +97,7 @@ def train(
         log: where metrics go.
         checkpoints: where states go.
         record: what to save beside a state.
-        supervision: what to save and end for besides.
+        supervisor: what to save and end for besides.
         evaluate: parameters → scores.
         profile_directory: where a profile goes.
         show_progress: whether to draw a progress bar, on one process only.
@@ -120,21 +120,21 @@ def train(
         """Wait for the oldest steps until no more than so many are left."""
         nonlocal ending
         while len(in_flight) > steps_left:
-            with clock.waiting("device"), supervision.stage("device"):
+            with clock.waiting("device"), supervisor.stage("device"):
                 jax.block_until_ready(in_flight[0].numbers)
             # Of several reasons the first.
-            reason = supervision.done(in_flight.popleft())
+            reason = supervisor.step_finished(in_flight.popleft())
             ending = ending or reason
 
     def save(made: int) -> None:
         # Before the state they belong to: a run resumed from it does not make them again.
         _write(log, unwritten, bar)
-        with clock.paused(), supervision.stage("checkpoint"):
+        with clock.paused(), supervisor.stage("checkpoint"):
             checkpoints.save(made, state, record)
 
     bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not show_progress, smoothing=0.05)
     profiling = contextlib.ExitStack()
-    supervision.begin()
+    supervisor.start()
     with bar, profiling:
         for step in range(first_step, total_steps):
             if intervals.profile and step == intervals.profile[0]:
@@ -143,7 +143,7 @@ def train(
             # An array that crosses between host and device unasked would stall every step: an error here.
             with jax.transfer_guard("disallow"):
                 try:
-                    with clock.waiting("input"), supervision.stage("input"):
+                    with clock.waiting("input"), supervisor.stage("input"):
                         batch = next(batches)
                 except (OSError, RuntimeError) as error:
                     # Other processes wait for this one's part of the step, and cannot save.
@@ -151,10 +151,10 @@ def train(
                         raise
                     unread = error
                     break
-                with supervision.stage("compilation") if step == first_step else contextlib.nullcontext():
+                with supervisor.stage("compilation") if step == first_step else contextlib.nullcontext():
                     state, metrics = train_step(state, batch)
             made, last = step + 1, step + 1 == total_steps
-            in_flight.append(supervision.begun(made, metrics, batch, checkpoints.has_failed()))
+            in_flight.append(supervisor.step_started(made, metrics, batch, checkpoints.has_failed()))
             finish(STEPS_IN_FLIGHT)
             if step == first_step:
                 bar.unpause()  # what it took to compile says nothing of the time left
@@ -164,7 +164,7 @@ def train(
                 finish(0)
                 profiling.close()
             if made % intervals.log == 0 or last:
-                with supervision.stage("log"):
+                with supervisor.stage("log"):
                     _write(log, unwritten, bar)
                 unwritten = [(made, {**metrics, **clock.lap(made)})]
             evaluated = evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0))
@@ -173,7 +173,7 @@ def train(
                 finish(0)  # what the steps still take is no pause
             if evaluated:
                 _write(log, unwritten, bar)
-                with clock.paused(), supervision.stage("evaluation"):
+                with clock.paused(), supervisor.stage("evaluation"):
                     log.write(made, evaluate(state.params))
             if saved or (ending and _is_new(state, made - first_step)):
                 save(made)
@@ -183,7 +183,7 @@ def train(
             finish(0)
             if checkpoints.latest_step() != step and _is_new(state, step - first_step):
                 save(step)
-        with supervision.stage("checkpoint"):
+        with supervisor.stage("checkpoint"):
             checkpoints.wait()
     if unread:
         raise unread

@@ -44,9 +44,9 @@ from hicmae_jax.runs import branching, resuming
 from hicmae_jax.runs.branching import Branch
 from hicmae_jax.runs.loop import Intervals, TrainStep, Work, train
 from hicmae_jax.settings.pretrain import RunConfig
-from hicmae_jax.supervision.loss_guard import NumberGuard
-from hicmae_jax.supervision.signals import Interruption, Stopped
-from hicmae_jax.supervision.supervisor import Supervision
+from hicmae_jax.supervision.loss_guard import LossGuard
+from hicmae_jax.supervision.signals import Stopped, StopSignals
+from hicmae_jax.supervision.supervisor import Supervisor
 from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import optimizer as optim
@@ -62,7 +62,7 @@ def run(
     directory: epath.PathLike,
     allow_changes: bool = False,
     show_progress: bool = True,
-    interruption: Interruption | None = None,
+    stop_signals: StopSignals | None = None,
     branch: Branch | None = None,
 ) -> TrainState | None:
     """Pre-train, or go on where an earlier call with this directory has stopped.
@@ -72,14 +72,14 @@ def run(
         directory: of the run; new, empty, or a run's.
         allow_changes: go on from a checkpoint although batches would differ from the run's so far.
         show_progress: draw a progress bar.
-        interruption: what takes signals, entered; None leaves them to Python.
+        stop_signals: what takes signals, entered; None leaves them to Python.
         branch: another run's checkpoint to begin with, where this run has none yet.
 
     Returns:
         The state after the last step; None if the run had been finished before.
 
     Raises:
-        Stopped: by a signal that `interruption` has taken.
+        Stopped: by a signal that `stop_signals` has taken.
         ValueError: settings, data, checkpoint and devices that do not go together.
         agreement.RefusedError: hosts that are not alike, or one of several that has failed.
         FileNotFoundError: data that are not there.
@@ -94,7 +94,7 @@ def run(
     told = {"directory": str(directory), "allow_changes": allow_changes}
     told["branch"] = None if branch is None else dataclasses.asdict(branch)
     agreement.check_alike(config=described, run=told, code=ran_on)
-    with agreement.together():
+    with agreement.all_or_none():
         mesh = sharding.make_mesh(config.fsdp)
         spread = sharding.batch_sharding(mesh)
         check_spreads(config, mesh)
@@ -109,7 +109,7 @@ def run(
         _warn_of_trained_on(fingerprints, judged_on)
 
     # --- Schedule ---
-    with agreement.together():
+    with agreement.all_or_none():
         optimizer_config = config.optimizer_config(pipeline.steps_per_epoch)
         schedule = optimizer_config.schedule()
     total_steps = config.total_steps(pipeline.steps_per_epoch)
@@ -117,7 +117,7 @@ def run(
     # --- Where to begin ---
     record = {"config": described, "versions": ran_on, "data": fingerprints}
     branched = None
-    with agreement.together():
+    with agreement.all_or_none():
         if branch is not None and is_first:
             steps_per_epoch = pipeline.steps_per_epoch
             branched = branching.begin(
@@ -132,7 +132,7 @@ def run(
             events.note("branched", branched)
         if first_step is not None:
             before = checkpoints.read_record()
-            with agreement.together():
+            with agreement.all_or_none():
                 resuming.check_fits(before, described)
                 resuming.check_same_batches(before, described, fingerprints, allow_changes)
             if is_first:
@@ -145,7 +145,7 @@ def run(
                 return None
         with contextlib.ExitStack() as opened:
             # Before anything is compiled, for they may refuse too.
-            with agreement.together():
+            with agreement.all_or_none():
                 log = opened.enter_context(
                     MetricsLog(
                         directory,
@@ -191,7 +191,7 @@ def run(
             # --- Train ---
             step = make_step(config, optimizer, schedule, abstract, mesh)
             broken = directory / (BROKEN if is_first else f"{jax.process_index()}-{BROKEN}")
-            guard = NumberGuard(events, config.faults.skips, config.faults.spike)
+            guard = LossGuard(events, config.faults.skips, config.faults.spike)
             events.write("started", step=first_step or 0, processes=jax.process_count(), devices=mesh.size)
             opened.enter_context(_end_written(events))
             return train(
@@ -213,7 +213,7 @@ def run(
                 log=log,
                 checkpoints=checkpoints,
                 record=record,
-                supervision=Supervision(mesh, interruption or Interruption(), guard, watchdog),
+                supervisor=Supervisor(mesh, stop_signals or StopSignals(), guard, watchdog),
                 evaluate=_held_out(config, held_out_clips, mesh, watchdog),
                 profile_directory=str(directory / PROFILE),
                 show_progress=show_progress and is_first,

@@ -16,7 +16,7 @@ ENOUGH = 20
 """Losses to know before one can stand out."""
 
 
-class NumberGuard:
+class LossGuard:
     """Looks at every step's numbers, which are the same in all processes.
 
     Args:

@@ -42,7 +42,7 @@ class Stopped(KeyboardInterrupt):
         return f"stopped by {by} {what}; run the same command again to go on"
 
 
-class Interruption:
+class StopSignals:
     """Takes the signals over while it is entered, in the main thread.
 
     Attributes:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hicmae_jax.supervision.loss_guard import NumberGuard
-from hicmae_jax.supervision.signals import Interruption, Stopped
+from hicmae_jax.supervision.loss_guard import LossGuard
+from hicmae_jax.supervision.signals import Stopped, StopSignals
 from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training.sharding import batch_sharding, replicated
 
@@ -36,20 +36,20 @@ class StepInFlight:
     numbers: Mapping[str, Any]
 
 
-class Supervision:
+class Supervisor:
     """One for a run; every process makes one and calls it alike.
 
     Args:
         mesh: of the run.
-        interruption: entered.
+        stop_signals: entered.
         guard: of the numbers.
         watchdog: entered.
     """
 
     def __init__(
-        self, mesh: jax.sharding.Mesh, interruption: Interruption, guard: NumberGuard, watchdog: Watchdog
+        self, mesh: jax.sharding.Mesh, stop_signals: StopSignals, guard: LossGuard, watchdog: Watchdog
     ) -> None:
-        self._interruption = interruption
+        self._interruption = stop_signals
         self._guard = guard
         self._watchdog = watchdog
         self._by_device = batch_sharding(mesh)
@@ -60,15 +60,15 @@ class Supervision:
             everywhere = replicated(mesh)
             self._tell_all = jax.jit(lambda ids, stop: (ids, jnp.max(stop)), out_shardings=everywhere)
 
-    def begin(self) -> None:
-        """From now on a signal is only noted; see `Interruption.defer`."""
+    def start(self) -> None:
+        """From now on a signal is only noted; see `StopSignals.defer`."""
         self._interruption.defer()
 
     def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Say what the main thread is doing while inside; see `Watchdog.stage`."""
         return self._watchdog.stage(name)
 
-    def begun(
+    def step_started(
         self,
         made: int,
         metrics: Mapping[str, jax.Array],
@@ -90,7 +90,7 @@ class Supervision:
         numbers = {name: metrics[name] for name in ("loss/total", "skipped_in_row")}
         return StepInFlight(made, {**numbers, "examples": examples, "stop": stop})
 
-    def done(self, step: StepInFlight) -> BaseException | None:
+    def step_finished(self, step: StepInFlight) -> BaseException | None:
         """Look at a step that the devices have finished.
 
         Returns:

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from hicmae_jax.hosts import connect
-from launch import config_flag, pretrain
+from launch import config_flag, host_flags, pretrain
 
 
 def main(argv: list[str]) -> int:
@@ -29,5 +28,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_list("poison", [], "Steps, counted from 0.")
     pretrain.define_flags()
-    connect.define_flags()
+    host_flags.define_flags()
     config_flag.run(main)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hicmae_jax.hosts import connect
+from launch import host_flags
 from tests.end_to_end.test_resume import count_lines
 from tests.support import shrunk_recipe
 from tests.support.processes import wait_until
@@ -50,7 +50,7 @@ def given(monkeypatch):
 
     def give(**flags):
         nothing = {"distributed": False, "coordinator": None, "processes": None, "process": None}
-        monkeypatch.setattr(connect, "FLAGS", SimpleNamespace(**nothing | {"wait_for_hosts": 1} | flags))
+        monkeypatch.setattr(host_flags, "FLAGS", SimpleNamespace(**nothing | {"wait_for_hosts": 1} | flags))
 
     return give
 
@@ -79,14 +79,14 @@ def test_a_cluster_says_who_its_processes_are(given, monkeypatch, cluster, host)
     for name, value in cluster(1).items():
         monkeypatch.setenv(name, value)
     given(distributed=True)
-    assert connect._find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
+    assert host_flags.find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
 
 
 def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeypatch):
     for name, value in slurm(1).items():
         monkeypatch.setenv(name, value)
     given()
-    assert connect._find() is None
+    assert host_flags.find() is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeyp
 def test_flags_that_do_not_go_together_are_refused(given, flags, message):
     given(**flags)
     with pytest.raises(ValueError, match=message):
-        connect.connect()
+        host_flags.find()
 
 
 # --- Beginning ----------------------------------------------------------------------------------------------

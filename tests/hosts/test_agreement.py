@@ -23,7 +23,7 @@ def told(**parts):
 def test_one_process_is_alone():
     assert agreement.exchange("all there is") == ["all there is"]
     agreement.check_alike(config={"batch": 8})
-    with pytest.raises(FileNotFoundError, match="nowhere"), agreement.together():
+    with pytest.raises(FileNotFoundError, match="nowhere"), agreement.all_or_none():
         raise FileNotFoundError("nowhere")
 
 
@@ -64,25 +64,25 @@ def test_hosts_may_have_different_numbers_of_cores(others):
 
 def test_what_fails_here_is_refused_with_its_own_message(others):
     others.append(["host 1 has failed as well"])
-    with pytest.raises(agreement.RefusedError, match=r"^disk full$"), agreement.together():
+    with pytest.raises(agreement.RefusedError, match=r"^disk full$"), agreement.all_or_none():
         raise OSError("disk full")
 
 
 def test_what_fails_elsewhere_fails_here_too(others):
     others.append(["", "prepared/dev/dataset.json is missing"])
     message = r"^host 2: prepared/dev/dataset\.json is missing$"
-    with pytest.raises(agreement.RefusedError, match=message), agreement.together():
+    with pytest.raises(agreement.RefusedError, match=message), agreement.all_or_none():
         pass
 
 
 def test_a_failure_in_many_lines_is_told_in_one(others):
     others.append([""])
-    with pytest.raises(agreement.RefusedError, match=r"^two lines$"), agreement.together():
+    with pytest.raises(agreement.RefusedError, match=r"^two lines$"), agreement.all_or_none():
         raise ValueError("two\n  lines")
 
 
 def test_a_mistake_in_the_program_is_not_hidden(others):
-    with pytest.raises(KeyError), agreement.together():
+    with pytest.raises(KeyError), agreement.all_or_none():
         raise KeyError("name")
 
 
@@ -90,7 +90,7 @@ def test_a_mistake_in_the_program_is_not_hidden(others):
     ("numbers", "text"), [([2], "host 2"), ([0, 2], "hosts 0 and 2"), ([0, 1, 5], "hosts 0, 1 and 5")]
 )
 def test_hosts_are_named(numbers, text):
-    assert agreement.hosts(numbers) == text
+    assert agreement.name_hosts(numbers) == text
 
 
 def test_a_directory_of_each_hosts_own_is_refused_and_left_as_it_was(others, tmp_path):

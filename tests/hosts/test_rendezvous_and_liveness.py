@@ -31,9 +31,9 @@ class Hosts:
             self.last[host], self.codes[host] = line, code
 
         if host == 0:
-            member = rendezvous.answer(self.port, count, seconds, ended)
+            member = rendezvous.gather(self.port, count, seconds, ended)
         else:
-            member = rendezvous.call(f"localhost:{self.port}", host, count, seconds, ended)
+            member = rendezvous.join(f"localhost:{self.port}", host, count, seconds, ended)
         self.members.append(member)
         return member
 

@@ -1,4 +1,4 @@
-"""The loop, with a step of one multiplication: what is done when, and what an interruption leaves."""
+"""The loop, with a step of one multiplication: what is done when, and what an signals leaves."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from hicmae_jax.runs import loop
 from hicmae_jax.runs.loop import Clock, Intervals, Work
-from hicmae_jax.supervision.loss_guard import NumberGuard
-from hicmae_jax.supervision.signals import Interruption, Stopped
-from hicmae_jax.supervision.supervisor import Supervision
+from hicmae_jax.supervision.loss_guard import LossGuard
+from hicmae_jax.supervision.signals import Stopped, StopSignals
+from hicmae_jax.supervision.supervisor import Supervisor
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState
@@ -72,10 +72,10 @@ def scores(params):
     return {"held_out/w": float(jax.device_get(params["w"])[0])}
 
 
-def run(directory, total=12, step=step_function, interruption=None, skips=3, data=None, **choices):
+def run(directory, total=12, step=step_function, signals=None, skips=3, data=None, **choices):
     """Train as a run does: from its last checkpoint, or from the beginning."""
-    interruption = interruption or Interruption()
-    guard = NumberGuard(Events(directory), skips=skips, spike=1e9)
+    signals = signals or StopSignals()
+    guard = LossGuard(Events(directory), skips=skips, spike=1e9)
     intervals = {"log": 2, "checkpoint": 4, "evaluate": 3} | choices.pop("intervals", {})
     with Checkpoints(directory, keep=10) as checkpoints:
         first = checkpoints.latest_step()
@@ -92,7 +92,7 @@ def run(directory, total=12, step=step_function, interruption=None, skips=3, dat
                 log=log,
                 checkpoints=checkpoints,
                 record=RECORD,
-                supervision=Supervision(sharding.make_mesh(), interruption, guard, Unwatched()),
+                supervisor=Supervisor(sharding.make_mesh(), signals, guard, Unwatched()),
                 evaluate=choices.pop("evaluate", scores),
                 show_progress=False,
                 **choices,
@@ -241,10 +241,10 @@ def test_an_error_of_the_data_loses_no_step(tmp_path):
 
 def stopped_at(step, directory, kind=signal.SIGTERM, **choices):
     """A run that is asked to stop while it reads the batch of a step."""
-    interruption = Interruption()
-    ask = {step: lambda: setattr(interruption, "requested", kind)}
+    signals = StopSignals()
+    ask = {step: lambda: setattr(signals, "requested", kind)}
     with pytest.raises(Stopped) as stopped:
-        run(directory, interruption=interruption, data={"at": ask}, **choices)
+        run(directory, signals=signals, data={"at": ask}, **choices)
     return stopped.value
 
 
@@ -263,17 +263,17 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(whole, tmp_path, step, sa
 
 
 def test_a_run_that_is_asked_to_stop_at_its_end_just_ends(whole, tmp_path):
-    interruption = Interruption()
-    ask = {11: lambda: setattr(interruption, "requested", signal.SIGINT)}
-    state = run(tmp_path, interruption=interruption, data={"at": ask})
+    signals = StopSignals()
+    ask = {11: lambda: setattr(signals, "requested", signal.SIGINT)}
+    state = run(tmp_path, signals=signals, data={"at": ask})
     jax.tree.map(np.testing.assert_array_equal, state, whole[1])
 
 
 def test_a_run_that_was_asked_to_stop_before_it_trains_does_not_begin(tmp_path):
-    interruption = Interruption()
-    interruption.requested = signal.SIGTERM
+    signals = StopSignals()
+    signals.requested = signal.SIGTERM
     with pytest.raises(Stopped, match="SIGTERM with nothing new to save"):
-        run(tmp_path, interruption=interruption)
+        run(tmp_path, signals=signals)
     assert saved_steps(tmp_path) == []
 
 

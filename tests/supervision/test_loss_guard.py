@@ -5,14 +5,14 @@ import json
 import pytest
 
 from hicmae_jax.logs.events import Events
-from hicmae_jax.supervision.loss_guard import ENOUGH, NumberGuard
+from hicmae_jax.supervision.loss_guard import ENOUGH, LossGuard
 
 CLIPS = [7, 3]
 
 
 @pytest.fixture
 def guard(tmp_path):
-    return NumberGuard(Events(tmp_path), skips=3, spike=5.0)
+    return LossGuard(Events(tmp_path), skips=3, spike=5.0)
 
 
 def events(directory):
@@ -80,7 +80,7 @@ def test_what_was_skipped_is_no_standard(guard, tmp_path):
 
 
 def test_other_processes_keep_quiet(tmp_path, capsys):
-    NumberGuard(Events(tmp_path, active=False), skips=3, spike=5.0).check(1, float("nan"), 1, CLIPS)
+    LossGuard(Events(tmp_path, active=False), skips=3, spike=5.0).check(1, float("nan"), 1, CLIPS)
     assert not events(tmp_path)
     assert capsys.readouterr().err == ""
 

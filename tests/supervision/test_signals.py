@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hicmae_jax.supervision.signals import Interruption, Stopped
+from hicmae_jax.supervision.signals import Stopped, StopSignals
 from tests.support.processes import wait_until
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -16,12 +16,12 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 # What every program begins with.
 BEGIN = """
     import ctypes, gc, os, signal, sys, threading, time
-    from hicmae_jax.supervision import signals as interruption
-    from hicmae_jax.supervision.signals import SIGNALS, Interruption, Stopped
+    from hicmae_jax.supervision import signals
+    from hicmae_jax.supervision.signals import SIGNALS, StopSignals, Stopped
 
     # A shell starts background jobs with the interrupt ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    interruption.GRACE_SECONDS = 0.5
+    signals.GRACE_SECONDS = 0.5
 
     def ready():
         print("ready", flush=True)
@@ -29,33 +29,33 @@ BEGIN = """
     libc = ctypes.CDLL(None)
 """
 SAVES = """
-    with Interruption() as interruption:
-        interruption.defer()
+    with StopSignals() as stop_signals:
+        stop_signals.defer()
         ready()
-        while not interruption.requested:
+        while not stop_signals.requested:
             time.sleep(0.01)
         time.sleep(0.5)  # while it saves, another thread says so
-        print("saved for", interruption.requested)
+        print("saved for", stop_signals.requested)
 """
 NOTHING_TO_SAVE = """
     try:
-        with Interruption():
+        with StopSignals():
             ready()
             time.sleep(60)
     except Stopped as stopped:
         print(stopped)
-        sys.exit(interruption.EXIT_CODES[stopped.signal])
+        sys.exit(signals.EXIT_CODES[stopped.signal])
 """
 STUCK = """
-    with Interruption():
+    with StopSignals():
         # Another thread takes them, and this one sleeps on.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Timer(0.3, ready).start()  # when this one is in there
         libc.sleep(60)
 """
 STUCK_DEFERRED = """
-    with Interruption() as interruption:
-        interruption.defer()
+    with StopSignals() as stop_signals:
+        stop_signals.defer()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Timer(0.3, ready).start()
         libc.sleep(60)
@@ -66,12 +66,12 @@ IN_A_COLLECTION = """
             ready()
             time.sleep(60)
 
-    with Interruption() as interruption:
+    with StopSignals() as stop_signals:
         gc.callbacks.append(collected)
         gc.collect()  # which drops what its callbacks raise
         gc.callbacks.clear()
         try:
-            interruption.defer()
+            stop_signals.defer()
             print("never reached")
         except Stopped as stopped:
             print("seen later:", stopped.signal.name)
@@ -156,7 +156,7 @@ def test_a_signal_within_a_collection_is_not_lost(start):
 
 def test_the_handlers_before_come_back():
     before = [signal.getsignal(kind) for kind in SIGNALS]
-    with Interruption():
+    with StopSignals():
         assert [signal.getsignal(kind) for kind in SIGNALS] != before
     assert [signal.getsignal(kind) for kind in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
@@ -171,10 +171,10 @@ def test_a_stop_says_what_was_saved():
 def test_only_the_first_signal_counts(monkeypatch):
     left = []
     monkeypatch.setattr("hicmae_jax.supervision.signals.os._exit", left.append)
-    with Interruption() as interruption:
-        interruption.defer()
+    with StopSignals() as stop_signals:
+        stop_signals.defer()
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
-        assert interruption.requested == signal.SIGTERM
+        assert stop_signals.requested == signal.SIGTERM
         wait_until(lambda: left)
     assert left == [128 + signal.SIGINT]

@@ -8,7 +8,7 @@ import sys
 from typing import Any, TextIO
 
 
-class LastingStream:
+class PipeTolerantStream:
     """A stream whose `write` and `flush` never fail; all else is the stream's own."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -29,6 +29,6 @@ class LastingStream:
         return getattr(self._stream, name)
 
 
-def install() -> None:
+def ignore_broken_pipes() -> None:
     """Make `sys.stdout` and `sys.stderr` last."""
-    sys.stdout, sys.stderr = LastingStream(sys.stdout), LastingStream(sys.stderr)
+    sys.stdout, sys.stderr = PipeTolerantStream(sys.stdout), PipeTolerantStream(sys.stderr)

@@ -8,8 +8,8 @@ from tests.support.processes import wait_until
 PRINTS = """
 import os, sys
 from tqdm import tqdm
-from hicmae_jax.supervision import lasting_output
-lasting_output.install()
+from hicmae_jax.supervision import broken_pipe
+broken_pipe.ignore_broken_pipes()
 print("begun", flush=True)
 sys.stdin.read(1)  # until nobody reads
 for _ in tqdm(range(10_000), mininterval=0):
