@@ -1,40 +1,33 @@
-"""Commands run one after the other, each once: what is done is kept in a file, and the rest can go on.
+"""A list of commands, each done once: a record says which are done, and the same list goes on with the rest.
 
-Every command is shown before it runs, as one would type it. One of them may be killed on purpose.
+Every command is printed before it runs, as one would type it.
 """
 
 import contextlib
 import dataclasses
 import json
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hicmae_jax.checkpoints import manager as checkpoints
-from hicmae_jax.logs import metrics
+RECORD = "stages.json"
+"""File in the root directory that says which stages are done, and what each one printed."""
 
-DONE = "stages.json"
-"""Marks a directory as a demo's and says what has been done in it."""
-
-PATIENCE = 10.0
-"""Seconds that a command has to end after Ctrl-C, which may find it compiling, and again after SIGTERM."""
-
-POLL = 0.1
-"""Seconds from one look at a training run's log to the next."""
+GRACE_SECONDS = 10.0
+"""Time that a command gets to end after Ctrl-C, since it may be compiling, and again after SIGTERM."""
 
 
 class StageError(Exception):
-    """A command has failed; the message is one line.
+    """A stage's command has failed; the message is one line.
 
     Attributes:
-        code: exit code to end with.
+        code: exit code for the caller to end with.
     """
 
     def __init__(self, message: str, code: int) -> None:
@@ -47,40 +40,113 @@ class Stage:
     """One command.
 
     Attributes:
-        name: what it does, in a few words.
+        name: what the command does, in a few words; no two stages of a list have the same.
         command: program and arguments.
-        makes: files that it refuses to overwrite; what an unfinished attempt left of them is removed.
-        kill_in: kill it with SIGKILL at a step drawn from this range; empty to let it finish.
-        run: directory of the run whose steps `kill_in` counts.
+        makes: files that the command refuses to overwrite. They are removed before it runs, since an
+            interrupted attempt may have left a part of them.
     """
 
     name: str
     command: tuple[str, ...]
     makes: tuple[Path, ...] = ()
-    kill_in: range = range(0)
-    run: Path = Path()
 
-    def shown(self) -> str:
-        """The command as one types it."""
+    def typed(self) -> str:
+        """The command as one types it in a shell."""
         program = Path(self.command[0])
         if program.is_relative_to(Path.cwd()):
             program = program.relative_to(Path.cwd())
         return shlex.join([str(program), *self.command[1:]])
 
+    def run(self) -> dict[str, Any]:
+        """Run the command and print its output as it comes.
 
-class Finished:
-    """Which stages of a directory are done, and what they left to say; kept in its `DONE`.
+        Returns:
+            `seconds` that it took, and what `execute` returns.
+
+        Raises:
+            StageError: the command has failed.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the command has ended too.
+        """
+        for path in self.makes:
+            path.unlink(missing_ok=True)
+        begin = time.monotonic()
+        found = self.execute()
+        return {"seconds": round(time.monotonic() - begin, 1), **found}
+
+    def execute(self) -> dict[str, Any]:
+        """Run the command to its end; a subclass may do something else with it.
+
+        Returns:
+            `printed`: the lines of the command's standard output.
+
+        Raises:
+            StageError: the command has failed.
+        """
+        lines = []
+        with self.started(stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line.rstrip("\n"))
+            self.check_exit(process.wait())
+        return {"printed": lines}
+
+    @contextlib.contextmanager
+    def started(self, stdout: int | None = None) -> Iterator[subprocess.Popen[str]]:
+        """The running command, which ends at the latest when the block does.
+
+        Args:
+            stdout: `subprocess.PIPE` to read what the command prints; by default the terminal shows it.
+        """
+        # Unbuffered, so that lines appear as they are printed and none is lost if the process is killed.
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(self.command, text=True, env=environment, stdout=stdout) as process:
+
+            def pass_on(signum: int, frame: object) -> None:
+                process.terminate()
+                raise KeyboardInterrupt
+
+            before = signal.signal(signal.SIGTERM, pass_on)
+            try:
+                yield process
+            finally:
+                signal.signal(signal.SIGTERM, before)
+                # A terminal sends Ctrl-C to the command too, so the first attempt only waits for its end.
+                for stop in (lambda: None, process.terminate, process.kill):
+                    stop()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(GRACE_SECONDS)
+                        break
+
+    def check_exit(self, code: int) -> None:
+        """Check that the command has succeeded.
+
+        Args:
+            code: of the process: its exit code, or the negative number of the signal that ended it.
+
+        Raises:
+            StageError: any code but 0.
+        """
+        if code:
+            reason = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+            raise StageError(
+                f"{self.name}: the command ended with {reason}", code if code > 0 else 128 - code
+            )
+
+
+class Record:
+    """Which stages are done and what they returned, kept in `stages.json` of a root directory.
 
     Args:
-        root: new or empty, or what an earlier call has begun.
+        root: a new or empty directory, or one that has a record.
 
     Raises:
         ValueError: the directory holds something else, or its record is damaged.
-        OSError: it cannot be written.
+        OSError: the directory cannot be written.
     """
 
     def __init__(self, root: Path) -> None:
-        self._path = root / DONE
+        self._path = root / RECORD
         self._stages: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             try:
@@ -89,7 +155,7 @@ class Finished:
                 raise ValueError(f"{self._path} is damaged ({error}): delete {root} to begin again") from None
             return
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise ValueError(f"{root} is not empty and not a demo's: give a new or empty directory")
+            raise ValueError(f"{root} is not empty and has no {RECORD}: give a new or empty directory")
         root.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -97,12 +163,12 @@ class Finished:
         """Whether a stage is done.
 
         Raises:
-            ValueError: it was done by another command.
+            ValueError: a stage of that name was done by another command.
         """
         if stage.name not in self._stages:
             return False
         before = self._stages[stage.name]["command"]
-        if before != stage.shown():
+        if before != stage.typed():
             raise ValueError(
                 f"{self._path.parent} was begun with another command for {stage.name!r} ({before}): "
                 f"delete it, or give another --root"
@@ -110,12 +176,17 @@ class Finished:
         return True
 
     def add(self, stage: Stage, found: Mapping[str, Any]) -> None:
-        """Keep that a stage is done, with what was found out."""
-        self._stages[stage.name] = {"command": stage.shown(), **found}
+        """Keep that a stage is done.
+
+        Args:
+            stage: that is done.
+            found: what its `run` returned.
+        """
+        self._stages[stage.name] = {"command": stage.typed(), **found}
         self._write()
 
     def __getitem__(self, name: str) -> Mapping[str, Any]:
-        """What `run` found out of a stage, and its `command`."""
+        """What the stage of a name returned, and its `command`."""
         return self._stages[name]
 
     def _write(self) -> None:
@@ -124,96 +195,56 @@ class Finished:
         partial.replace(self._path)
 
 
-def run(stage: Stage) -> dict[str, Any]:
-    """Run a stage's command, its output shown as it comes.
+def run_all(stages: Sequence[Stage], record: Record) -> None:
+    """Run the stages that are not done, in order, and record each.
 
-    Returns:
-        `seconds` it took; `printed`, the lines of its standard output, or `killed`, as `_kill` describes it.
+    Args:
+        stages: to be done.
+        record: of the directory in which they work.
 
     Raises:
-        StageError: it failed, or could not be killed in time.
-        KeyboardInterrupt: Ctrl-C; the command has ended too.
+        StageError: a command has failed; the stages before it are recorded.
+        ValueError: a stage was done by another command.
+        KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    for path in stage.makes:
-        path.unlink(missing_ok=True)
-    begun = time.monotonic()
-    found = _kill(stage) if stage.kill_in else {"printed": _finish(stage)}
-    return {"seconds": round(time.monotonic() - begun, 1), **found}
+    for number, stage in enumerate(stages, start=1):
+        done = record.holds(stage)
+        print(f"\n[{number}/{len(stages)}] {stage.name}{' (done before)' if done else ''}")
+        print(f"  {stage.typed()}", flush=True)
+        if not done:
+            record.add(stage, stage.run())
 
 
-def _finish(stage: Stage) -> list[str]:
-    lines = []
-    with _started(stage, stdout=subprocess.PIPE) as process:
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line.rstrip("\n"))
-        _check_exit(stage, process.wait())
-    return lines
+def python_command(module: str, *arguments: str, **options: object) -> tuple[str, ...]:
+    """The command that runs a Python module.
 
-
-def _kill(stage: Stage) -> dict[str, Any]:
-    """Kill a training run in the middle, as a preemption does.
-
-    Returns:
-        `killed`: the last `step` that it had logged, the step of its last whole `checkpoint`, and `loss`, for
-        each logged step after that, which the run will have to make again.
+    Args:
+        module: as after `python -m`.
+        *arguments: as they are, before the options.
+        **options: `name=value` becomes `--name=value`.
     """
-    made_before = _last_step(stage.run)
-    possible = [step for step in stage.kill_in if step > made_before]
-    if not possible:
-        last = stage.kill_in[-1]
-        message = f"{stage.name}: {stage.run} is past step {last}, the last to kill it at: delete it"
-        raise StageError(message, 1)
-    step = random.choice(possible)
-    with _started(stage) as process:
-        while process.poll() is None and _last_step(stage.run) < step:
-            time.sleep(POLL)
-        process.kill()
-        code = process.wait()
-        if code != -signal.SIGKILL:
-            _check_exit(stage, code)
-            raise StageError(f"{stage.name}: it ended before it could be killed at step {step}", 1)
-    print(file=sys.stderr, flush=True)  # the progress bar had no time to end its line
-    checkpoint = checkpoints.find_step(stage.run)
-    logged = {line["step"]: line["loss/total"] for line in _lines(stage.run) if "loss/total" in line}
-    print(f"killed      after step {max(logged)}; its last checkpoint is of step {checkpoint}", flush=True)
-    again = {str(step): loss for step, loss in logged.items() if step > checkpoint}
-    return {"killed": {"step": max(logged), "checkpoint": checkpoint, "loss": again}}
+    given = (f"--{name}={value}" for name, value in options.items())
+    return (sys.executable, "-m", module, *arguments, *given)
 
 
-def _lines(run: Path) -> list[dict[str, Any]]:
-    return metrics.read_metrics(run) if (run / metrics.FILE).exists() else []
+def exit_code(program: str, work: Callable[[], int]) -> int:
+    """Call a function that runs stages, and turn what stops it into one line and an exit code.
 
+    SIGTERM, with which a cluster stops a program, is handled as Ctrl-C.
 
-def _last_step(run: Path) -> int:
-    return max((line["step"] for line in _lines(run)), default=0)
-
-
-def _check_exit(stage: Stage, code: int) -> None:
-    if code:
-        how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-        raise StageError(f"{stage.name}: the command ended with {how}", code if code > 0 else 128 - code)
-
-
-@contextlib.contextmanager
-def _started(stage: Stage, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    """The running command, which ends when the block does."""
-    # Unbuffered, so that lines are seen as they come and none is lost with a killed process.
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(stage.command, text=True, env=environment, **more) as process:
-
-        def pass_on(signum: int, frame: object) -> None:
-            process.terminate()
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGTERM, pass_on)
-        try:
-            yield process
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            # A terminal sends Ctrl-C to the command too: it is not sent again, but waited for.
-            for hurry in (lambda: None, process.terminate, process.kill):
-                hurry()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(PATIENCE)
-                    break
+    Args:
+        program: name that the line begins with.
+        work: returns the exit code if nothing stops it.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work()
+    except StageError as error:
+        print(f"{program}: {error}; run the same command again to go on", file=sys.stderr)
+        return error.code
+    except (ValueError, OSError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130

@@ -1,24 +1,28 @@
-"""What a demo has to show: whether it learned, by criteria set beforehand, as a page and as JSON."""
+"""Criteria, fixed in advance, by which the demo has learned and resumed; and the page that shows them."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 FEWEST_CLIPS = 64
+"""Retrieval among fewer clips says too little."""
 TIMES_CHANCE = 2
+"""Recall must reach this multiple of chance."""
 K = 5
+"""Recall counts a partner among the first K clips."""
 SAME_LOSS = 1e-3
-"""Relative difference of two losses of the same step. Devices may add in another order; another batch, or
-other parameters, change a loss by percents."""
+"""Largest relative difference of two losses of the same step. Devices may sum in another order; another batch
+or other parameters would change a loss by percents."""
 
 
 class Criterion(NamedTuple):
-    """Something that must hold.
+    """One criterion and its outcome.
 
     Attributes:
-        name: what is looked at.
-        holds: whether it does.
-        measured: the numbers, and what was asked of them, in one line.
+        name: what was measured.
+        holds: whether the criterion holds.
+        measured: the numbers, and what they had to reach, in one line.
     """
 
     name: str
@@ -27,15 +31,16 @@ class Criterion(NamedTuple):
 
 
 class Resumption(NamedTuple):
-    """How a killed run went on.
+    """How a killed run resumed.
 
     Attributes:
         killed_at: last step logged before the kill.
-        checkpoint: step of the last whole checkpoint then.
-        went_on_from: step that the run said it went on from; None if it said nothing.
+        checkpoint: step of the last whole checkpoint at that time.
+        went_on_from: step from which the run printed that it goes on; None if it printed none.
         repeated: steps logged both before the kill and after it.
-        largest_difference: of the two losses of a repeated step, relative; 0 if none was repeated.
-        missing: steps that ought to be logged once in the end and are not.
+        largest_difference: largest relative difference between the two losses of a repeated step; 0 if no
+            step was repeated.
+        missing: steps that the finished log should have exactly once, and has not.
     """
 
     killed_at: int
@@ -56,14 +61,14 @@ def resumption(
     """Compare a run before and after it was killed.
 
     Args:
-        killed: `step`, `checkpoint` and `loss` by step, as `demo_stages.run` found them at the kill.
-        printed: by the command that went on.
+        killed: `step`, `checkpoint` and `loss` at the kill, as `KilledTraining.execute` returns them.
+        printed: lines that the resumed command printed.
         lines: of the finished run's metrics.
         log_every: steps from one line to the next.
-        total_steps: of the run.
+        total_steps: number of training steps.
     """
-    said = [re.match(r"going on +from step ([\d,]+) ", line) for line in printed]
-    steps = [int(match[1].replace(",", "")) for match in said if match]
+    matches = [re.match(r"going on +from step ([\d,]+) ", line) for line in printed]
+    steps = [int(match[1].replace(",", "")) for match in matches if match]
     now = [(line["step"], line["loss/total"]) for line in lines if "loss/total" in line]
     before = {int(step): loss for step, loss in killed["loss"].items()}
     pairs = {step: (before[step], loss) for step, loss in now if step in before}
@@ -74,16 +79,19 @@ def resumption(
         checkpoint=killed["checkpoint"],
         went_on_from=steps[0] if steps else None,
         repeated=tuple(sorted(pairs)),
-        largest_difference=max((abs(a - b) / abs(a) for a, b in pairs.values()), default=0.0),
+        largest_difference=_largest(abs(a - b) / abs(a) for a, b in pairs.values()),
         missing=tuple(sorted(step for step in due if logged.count(step) != 1)),
     )
 
 
 def torch_shares(printed: Sequence[str]) -> dict[str, float]:
-    """The comparison with PyTorch as `launch.export` prints it.
+    """The comparison with PyTorch that `launch.export --check` printed.
+
+    Args:
+        printed: lines of its output.
 
     Returns:
-        Quantity → largest difference as a share of what is allowed.
+        Quantity → largest difference, as a share of the allowed one.
 
     Raises:
         ValueError: no comparison was printed.
@@ -91,55 +99,61 @@ def torch_shares(printed: Sequence[str]) -> dict[str, float]:
     begin = next((number for number, line in enumerate(printed) if line.startswith("compared ")), None)
     rows = [line.rsplit(maxsplit=1) for line in printed[begin + 1 :]] if begin is not None else []
     if not rows:
-        raise ValueError("the export has printed no comparison with PyTorch")
+        raise ValueError("launch.export has printed no comparison with PyTorch: does it run with --check?")
     return {name.strip(): float(share) for name, share in rows}
 
 
 def last_layer(scores: Mapping[str, Any]) -> str:
-    """The deepest layer of both encoders, as `layer 6`: where retrieval is judged, whatever others give."""
+    """Name of the deepest layer that was scored, such as `layer 6`: the one whose retrieval counts."""
     return max(scores["retrieval"]["trained"], key=lambda name: int(name.split()[1]))
 
 
 def criteria(
     scores: Mapping[str, Any], resumed: Resumption, shares: Mapping[str, Mapping[str, float]]
 ) -> list[Criterion]:
-    """What must hold of a demo.
+    """Check all criteria.
 
     Args:
-        scores: of `launch.evaluate`, its JSON.
-        resumed: how the killed run went on.
-        shares: exported file → quantity → share, from `torch_shares`.
+        scores: contents of the JSON file that `launch.evaluate` wrote.
+        resumed: how the killed run resumed.
+        shares: exported file → what `torch_shares` returns for it.
     """
     found = [_retrieval(scores)]
     found += [_reconstruction(scores["reconstruction"], kind) for kind in ("video", "audio")]
-    return [*found, _going_on(resumed), *(_torch(name, of) for name, of in shares.items())]
+    return [*found, _resumed(resumed), *(_torch(name, share) for name, share in shares.items())]
+
+
+def _largest(values: Iterable[float]) -> float:
+    """The largest of some numbers, NaN if one of them is; 0 if there are none."""
+    return max(values, key=lambda value: (math.isnan(value), value), default=0.0)
 
 
 def _retrieval(scores: Mapping[str, Any]) -> Criterion:
     layer = last_layer(scores)
-    of = scores["retrieval"]["trained"][layer]["mean"][f"recall@{K}"]
-    clips, needed = scores["clips"], TIMES_CHANCE * of["chance"]
+    result = scores["retrieval"]["trained"][layer]["mean"][f"recall@{K}"]
+    clips, needed = scores["clips"], TIMES_CHANCE * result["chance"]
     return Criterion(
         f"recall@{K}, {layer}",
-        clips >= FEWEST_CLIPS and of["recall"] >= needed and of["low"] > of["chance"],
-        f"{of['recall']:.1%} ({of['low']:.1%}–{of['high']:.1%}) of {clips} clips; "
-        f"chance {of['chance']:.1%}, needed {needed:.1%}",
+        clips >= FEWEST_CLIPS and result["recall"] >= needed and result["low"] > result["chance"],
+        f"{result['recall']:.1%} ({result['low']:.1%}–{result['high']:.1%}) of {clips} clips; "
+        f"chance {result['chance']:.1%}, needed {needed:.1%}",
     )
 
 
 def _reconstruction(errors: Mapping[str, Mapping[str, float]], kind: str) -> Criterion:
     trained = errors["trained"][kind]
-    others = {name: of[kind] for name, of in errors.items() if name != "trained"}
-    beside = ", ".join(f"{name} {error:.3f}" for name, error in others.items())
-    return Criterion(f"masked {kind} error", trained < min(others.values()), f"{trained:.3f}; {beside}")
+    others = {name: error[kind] for name, error in errors.items() if name != "trained"}
+    compared = ", ".join(f"{name} {error:.3f}" for name, error in others.items())
+    return Criterion(f"masked {kind} error", trained < min(others.values()), f"{trained:.3f}; {compared}")
 
 
-def _going_on(resumed: Resumption) -> Criterion:
+def _resumed(resumed: Resumption) -> Criterion:
     right_step = resumed.went_on_from == resumed.checkpoint > 0
     difference = resumed.largest_difference
     same = f"losses within {difference:.0e}" if difference else "the same losses"
     again = f"{len(resumed.repeated)} logged steps again, {same}"
-    lost = f"; steps not logged once: {', '.join(map(str, resumed.missing))}" if resumed.missing else ""
+    missing = ", ".join(map(str, resumed.missing))
+    lost = f"; steps not logged exactly once: {missing}" if missing else ""
     return Criterion(
         "killed and resumed",
         right_step and not resumed.missing and resumed.largest_difference <= SAME_LOSS,
@@ -149,27 +163,28 @@ def _going_on(resumed: Resumption) -> Criterion:
 
 
 def _torch(name: str, shares: Mapping[str, float]) -> Criterion:
-    worst = max(shares, key=shares.get)
-    return Criterion(
-        f"{name} in PyTorch", shares[worst] <= 1, f"largest difference {shares[worst]:.2%} of what is allowed"
-    )
+    worst = _largest(shares.values())
+    return Criterion(f"{name} in PyTorch", worst <= 1, f"largest difference {worst:.2%} of what is allowed")
 
 
 def page(found: Sequence[Criterion], seconds: Mapping[str, float], files: Mapping[str, Sequence[str]]) -> str:
     """The summary for a terminal.
 
     Args:
-        found: criteria.
-        seconds: stage → how long it took.
-        files: kind → names.
+        found: criteria and their outcomes.
+        seconds: stage → time that it took.
+        files: kind of file → names.
     """
-    width = max(map(len, [*seconds, *files, *(of.name for of in found)])) + 2
+    width = max(map(len, [*seconds, *files, *(criterion.name for criterion in found)])) + 2
     lines = ["", "time"]
     lines += [f"  {name:{width}}{_duration(took):>12}" for name, took in seconds.items()]
     lines += [f"  {'in all':{width}}{_duration(sum(seconds.values())):>12}", "", "files"]
     lines += [f"  {kind:{width}}{', '.join(names)}" for kind, names in files.items()]
     lines += ["", "does it hold?"]
-    lines += [f"  {of.name:{width}}{'yes' if of.holds else 'NO':5}{of.measured}" for of in found]
+    lines += [
+        f"  {criterion.name:{width}}{'yes' if criterion.holds else 'NO':5}{criterion.measured}"
+        for criterion in found
+    ]
     return "\n".join(lines)
 
 

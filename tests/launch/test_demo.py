@@ -1,4 +1,4 @@
-"""The demo: its criteria fail when they should, and its commands run once and go on where they stopped."""
+"""The demo: its criteria fail when they should, and it goes on after an interruption."""
 
 import json
 import os
@@ -9,9 +9,10 @@ import textwrap
 import pytest
 
 from hicmae_jax.studies import stages
-from hicmae_jax.studies.stages import Finished, Stage, StageError
+from hicmae_jax.studies.stages import StageError
 from launch.demo import __main__ as demo
 from launch.demo import criteria
+from launch.demo.killed_training import KilledTraining
 from tests.support.paths import ROOT
 from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
 
@@ -141,47 +142,9 @@ def python(source, *arguments):
     return (sys.executable, "-c", textwrap.dedent(source), *map(str, arguments))
 
 
-def test_a_stage_is_done_once_and_what_it_printed_is_kept(tmp_path, capfd):
-    stage = Stage("count", python("print('one'); print('two')"))
-    finished = Finished(tmp_path / "demo")
-    assert not finished.holds(stage)
-    finished.add(stage, stages.run(stage))
-    again = Finished(tmp_path / "demo")
-    assert again.holds(stage)
-    assert again["count"]["printed"] == ["one", "two"]
-    assert capfd.readouterr().out == "one\ntwo\n"
-    with pytest.raises(ValueError, match="begun with another command for 'count'"):
-        again.holds(Stage("count", python("print('three')")))
-
-
-def test_another_directory_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(ValueError, match="is not empty and not a demo's"):
-        Finished(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    (tmp_path / "thesis.tex").rename(tmp_path / stages.DONE)
-    with pytest.raises(ValueError, match="is damaged"):
-        Finished(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("source", "code", "how"),
-    [
-        ("raise SystemExit(3)", 3, "exit code 3"),
-        ("import os; os.kill(os.getpid(), 9)", 137, "signal SIGKILL"),
-    ],
-)
-def test_a_failing_command_is_named_and_its_code_kept(source, code, how):
-    with pytest.raises(StageError, match=f"prepare shards: the command ended with {how}") as caught:
-        stages.run(Stage("prepare shards", python(source)))
-    assert caught.value.code == code
-
-
-def test_what_an_unfinished_attempt_left_is_removed(tmp_path):
-    write = python("import sys; open(sys.argv[1], 'x').write('whole')", tmp_path / "a")
-    (tmp_path / "a").write_text("half")
-    stages.run(Stage("write", write, makes=(tmp_path / "a",)))
-    assert (tmp_path / "a").read_text() == "whole"
+def killed_training(source, run, kill_in, *arguments):
+    command = python(source, run, *arguments)
+    return KilledTraining("train", command, run_directory=run, kill_in=kill_in)
 
 
 # Logs a step every 0.01 s, and has a checkpoint at every tenth.
@@ -198,8 +161,7 @@ TRAINING = """
 
 
 def test_training_is_killed_within_the_range_and_its_state_noted(tmp_path):
-    train = python(TRAINING, tmp_path, 10_000)
-    killed = stages.run(Stage("train", train, kill_in=range(30, 60), run=tmp_path))["killed"]
+    killed = killed_training(TRAINING, tmp_path, range(30, 60), 10_000).run()["killed"]
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     assert killed["step"] == last >= 30
     assert last < 10_000
@@ -209,13 +171,12 @@ def test_training_is_killed_within_the_range_and_its_state_noted(tmp_path):
 
 
 def test_training_that_ends_or_fails_before_it_is_killed_is_an_error(tmp_path):
-    short = python(TRAINING, tmp_path, 2)
     with pytest.raises(StageError, match="ended before it could be killed at step 6"):
-        stages.run(Stage("train", short, kill_in=range(6, 7), run=tmp_path))
+        killed_training(TRAINING, tmp_path, range(6, 7), 2).run()
     with pytest.raises(StageError, match="exit code 7"):
-        stages.run(Stage("train", python("raise SystemExit(7)"), kill_in=range(6, 7), run=tmp_path))
+        killed_training("raise SystemExit(7)", tmp_path, range(6, 7)).run()
     with pytest.raises(StageError, match="is past step 1, the last to kill it at: delete it"):
-        stages.run(Stage("train", python(""), kill_in=range(1, 2), run=tmp_path))
+        killed_training("", tmp_path, range(1, 2)).run()
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
@@ -233,12 +194,15 @@ def test_an_interrupted_demo_ends_its_command_and_goes_on_later(tmp_path, kind):
     assert process.returncode == 130
     assert err.splitlines()[-1] == "demo: interrupted; run the same command again to go on"
     assert "Traceback" not in err
-    assert json.loads((tmp_path / "demo" / stages.DONE).read_text()) == {}
+    assert json.loads((tmp_path / "demo" / stages.RECORD).read_text()) == {}
 
 
 @pytest.mark.parametrize(
     ("argument", "message"),
-    [("stray", "do not know what to do with 'stray'"), (f"--root={__file__}", "not empty and not a demo's")],
+    [
+        ("stray", "do not know what to do with 'stray'"),
+        (f"--root={__file__}", "is not empty and has no stages.json"),
+    ],
 )
 def test_a_wrong_command_line_is_one_clear_line(argument, message):
     process = start_module("launch.demo", argument)
