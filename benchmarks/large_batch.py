@@ -26,7 +26,7 @@ from absl import app, flags
 from configs import demo
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.checkpoints.manager import load_parameters
+from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain

@@ -63,20 +63,6 @@ ALLOWED = {
 }
 
 
-# Imports that files still to be split have; each goes with its split.
-PENDING = {
-    "hicmae_jax.aot.compile imports hicmae_jax.runs.pretrain",
-    "hicmae_jax.aot.fit_memory imports hicmae_jax.runs.pretrain",
-    "hicmae_jax.training.step imports hicmae_jax.model.config.LossConfig",
-    "hicmae_jax.training.step imports hicmae_jax.model.hicmae.HiCMAE",
-    "hicmae_jax.training.step imports hicmae_jax.objective.pretrain",
-    "hicmae_jax.training.step imports hicmae_jax.objective.pretrain.Levels",
-    "hicmae_jax.training.step imports hicmae_jax.objective.pretrain.pretrain_loss",
-    "hicmae_jax.training.step imports hicmae_jax.preprocessing.pretrain.PreprocessConfig",
-    "hicmae_jax.training.step imports hicmae_jax.preprocessing.pretrain.preprocess_batch",
-}
-
-
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -106,7 +92,7 @@ def test_imports_flow_one_way():
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     assert len(paths) > len(PACKAGES)
     found = [line for path in paths for line in violations(module_name(path), path.read_text())]
-    assert sorted(set(found) - PENDING) == []
+    assert sorted(set(found)) == []
 
 
 @pytest.mark.parametrize(

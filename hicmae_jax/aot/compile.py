@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.media.decode import FPS, SAMPLE_RATE, Crop
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import GIB
@@ -97,10 +97,10 @@ def compile_step(config: RunConfig, devices: Sequence[jax.Device]) -> Step:
         DoesNotFitError: the step needs more memory than a chip has.
     """
     mesh = sharding.make_mesh(config.fsdp, devices)
-    pretrain.check_spreads(config, mesh)
+    build.check_batch_divides(config, mesh)
     optimizer_config = config.optimizer_config(STEPS_PER_EPOCH)
-    optimizer, state = pretrain.abstract_run(config, optimizer_config, mesh)
-    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), state, mesh)
+    optimizer, state = build.abstract_run(config, optimizer_config, mesh)
+    step = build.make_step(config, optimizer, optimizer_config.schedule(), state, mesh)
     lowered = step.lower(state, abstract_batch(config, mesh))
     begin = time.perf_counter()
     try:

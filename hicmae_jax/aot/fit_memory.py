@@ -7,7 +7,7 @@ import jax
 
 from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.aot.compile import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.training import sharding
 
@@ -102,6 +102,6 @@ def _with_model(config: RunConfig, **fields: str) -> RunConfig:
 def _state_bytes(config: RunConfig, devices: Sequence[jax.Device]) -> int:
     """Bytes of parameters, gradient and moments over all devices; each device keeps 1 / fsdp of them."""
     mesh = sharding.make_mesh(config.fsdp, devices)
-    _, abstract = pretrain.abstract_run(config, config.optimizer_config(STEPS_PER_EPOCH), mesh)
+    _, abstract = build.abstract_run(config, config.optimizer_config(STEPS_PER_EPOCH), mesh)
     trees = (abstract.params, abstract.params, abstract.opt_state)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trees))

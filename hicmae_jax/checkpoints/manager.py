@@ -18,18 +18,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from hicmae_jax.checkpoints import checksums, reader
-from hicmae_jax.checkpoints.reader import RECORD, STATE
+from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
 from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
 
-DIRECTORY, DAMAGED = "checkpoints", "damaged_checkpoints"
-# Parameters are read on their own, by this name of the train state's field.
-PARAMETERS = "params"
+DAMAGED = "damaged_checkpoints"
 # Endings of names that a checkpoint has before it is whole, and while it is being removed.
 PARTIAL, REMOVED = ".partial", ".removed"
 # How long a process that ends for another reason waits for the other processes' parts of the last save.
@@ -58,7 +55,7 @@ class Checkpoints:
         """
         if keep < 1 or (milestone is not None and milestone < 1):
             raise ValueError(f"keep = {keep} and milestone = {milestone} must be at least 1")
-        self._run = _absolute(run)
+        self._run = reader.absolute(run)
         self._root = self._run / DIRECTORY
         self._keep, self._milestone = keep, milestone
         self._writer: Writer | None = None
@@ -283,60 +280,7 @@ class Checkpoints:
         return good, lines
 
 
-def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """Read the parameters of a run without its optimiser state, on any machine.
-
-    Safe beside a run that is still training: nothing is written or removed.
-
-    Args:
-        directory: a run's directory, or its `checkpoints`.
-        step: which checkpoint; None for the last.
-
-    Returns:
-        The parameter tree, NumPy arrays as they were saved (encoders that are scanned hold stacked layers),
-        and the checkpoint's record.
-
-    Raises:
-        FileNotFoundError: the directory is not a run's, or has no such checkpoint.
-        ValueError: the checkpoint is damaged, or holds no parameters.
-    """
-    path = reader.find(_root(directory), step)
-    if reason := checksums.check(path):
-        raise ValueError(
-            f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
-        )
-    shapes = reader.read_shapes(path)
-    if PARAMETERS not in shapes:
-        raise ValueError(f"{path}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
-    wanted = {PARAMETERS: shapes[PARAMETERS]}
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-    state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
-    return state[PARAMETERS], reader.read_record(path)
-
-
-def find_step(directory: epath.PathLike, step: int | None = None) -> int:
-    """The step of the checkpoint that `load_parameters` reads for the same arguments.
-
-    Raises:
-        FileNotFoundError: the directory is not a run's, or has no such checkpoint.
-    """
-    return int(reader.find(_root(directory), step).name)
-
-
 # --- Directories --------------------------------------------------------------------------------------------
-
-
-def _root(directory: epath.PathLike) -> epath.Path:
-    """The checkpoints of a run that is named by its directory, or by them."""
-    root = _absolute(directory)
-    return root / DIRECTORY if (root / DIRECTORY).exists() else root
-
-
-def _absolute(directory: epath.PathLike) -> epath.Path:
-    path = epath.Path(directory)
-    # Orbax refuses relative paths; a bucket's, gs://…, is absolute, and resolving would spoil it.
-    return path if path.is_absolute() else path.resolve()
 
 
 def _free_name(path: epath.Path) -> epath.Path:

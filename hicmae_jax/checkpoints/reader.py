@@ -12,9 +12,18 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
+DIRECTORY = "checkpoints"
+"""In the directory of a run."""
 STATE, RECORD = "state", "record.json"
 # Endings of names in Orbax's database that describe an array; others are parts of one.
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
+
+
+def absolute(directory: epath.PathLike) -> epath.Path:
+    """The directory as Orbax wants it, which refuses relative paths."""
+    path = epath.Path(directory)
+    # The path of a bucket, gs://…, is absolute, and resolving would spoil it.
+    return path if path.is_absolute() else path.resolve()
 
 
 def find_all(root: epath.Path) -> dict[int, epath.Path]:

@@ -8,7 +8,7 @@ from etils import epath
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.checkpoints import manager as checkpoints
+from hicmae_jax.checkpoints import load as checkpoints
 from hicmae_jax.evaluation import report
 from hicmae_jax.evaluation.figures.curves import draw_curves
 from hicmae_jax.evaluation.figures.reconstructions import draw_reconstructions

@@ -16,7 +16,8 @@ import optax
 from etils import epath
 
 from hicmae_jax.checkpoints import checksums, reader
-from hicmae_jax.checkpoints.manager import DIRECTORY, PARTIAL
+from hicmae_jax.checkpoints.manager import PARTIAL
+from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.runs import resuming
 from hicmae_jax.settings import recorded as recorded_config
 

@@ -8,7 +8,6 @@ when the next line is due.
 import collections
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,13 +16,13 @@ from tqdm import tqdm
 
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.logs.metrics import MetricsLog
+from hicmae_jax.runs.clock import Clock, Work
 from hicmae_jax.supervision.signals import Stopped
 from hicmae_jax.supervision.supervisor import StepInFlight, Supervisor
-from hicmae_jax.training.chips import peak_flops
+from hicmae_jax.training.accumulation import Batch
 from hicmae_jax.training.state import TrainState
+from hicmae_jax.training.step import TrainStep
 
-Batch = Mapping[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Mapping[str, jax.Array]]]
 Evaluate = Callable[[Any], Mapping[str, float]]
 
 STEPS_IN_FLIGHT = 2
@@ -48,19 +47,6 @@ class Intervals:
     checkpoint: int
     evaluate: int | None = None
     profile: range = range(0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a step amounts to, for the rates in the log.
-
-    Attributes:
-        clips: in a step, over all hosts.
-        flops: model arithmetic of one clip, forward and backward, whatever the implementation does.
-    """
-
-    clips: int
-    flops: float
 
 
 # --- The steps ----------------------------------------------------------------------------------------------
@@ -210,56 +196,3 @@ def _write(log: MetricsLog, unwritten: list[tuple[int, dict[str, Any]]], bar: tq
         log.write(made, values)
         bar.set_postfix(loss=f"{values['loss/total']:.4f}", refresh=False)
     unwritten.clear()
-
-
-# --- The clock ----------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Rates and waits between two lines of the log; evaluation and saving do not count."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        devices = jax.devices()
-        peak = peak_flops(devices[0])
-        self._peak = None if peak is None else peak * len(devices)
-        self._waited = {"input": 0.0, "device": 0.0}
-        self._begun = time.perf_counter()
-        self._last_made: int | None = None
-
-    @contextlib.contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        """Count the time inside as waiting for the `input` or the `device`."""
-        begun = time.perf_counter()
-        yield
-        self._waited[what] += time.perf_counter() - begun
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Leave the time inside out of the rates."""
-        begun = time.perf_counter()
-        yield
-        self._begun += time.perf_counter() - begun
-
-    def lap(self, made: int) -> dict[str, float]:
-        """Rates since the last call, nothing at the first: it holds the compilation.
-
-        Args:
-            made: updates made so far.
-        """
-        now = time.perf_counter()
-        seconds, waited = now - self._begun, dict(self._waited)
-        self._begun, self._waited = now, dict.fromkeys(self._waited, 0.0)
-        last, self._last_made = self._last_made, made
-        if last is None:
-            return {}
-        clips_per_second = (made - last) * self._work.clips / seconds
-        rates = {
-            "time/step_seconds": seconds / (made - last),
-            "time/clips_per_second": clips_per_second,
-            "time/model_flops_per_second": clips_per_second * self._work.flops,
-            **{f"time/{what}_wait_share": wait / seconds for what, wait in waited.items()},
-        }
-        if self._peak is not None:
-            rates["time/mfu"] = rates["time/model_flops_per_second"] / self._peak
-        return rates

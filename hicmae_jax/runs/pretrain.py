@@ -17,44 +17,41 @@ Everything that can be wrong is looked at first, in seconds; only then is anythi
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.fixed_clips import FixedClips
-from data_pipeline.reading.pipeline import BatchStream, Pipeline
+from data_pipeline.reading.pipeline import Pipeline
 from data_pipeline.reading.sources import ClipSource
-from hicmae_jax.checkpoints.manager import DIRECTORY, Checkpoints
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.events import Events, say
-from hicmae_jax.logs.metrics import REMEDY, MetricsLog, check_on_disk
+from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.logs.versions import versions
 from hicmae_jax.model import shapes
 from hicmae_jax.model.flops import flops as model_flops
-from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser, parameter_key
-from hicmae_jax.runs import branching, resuming
+from hicmae_jax.runs import branching, build, resuming
 from hicmae_jax.runs.branching import Branch
-from hicmae_jax.runs.loop import Intervals, TrainStep, Work, train
+from hicmae_jax.runs.broken_clips import BROKEN, note_faults
+from hicmae_jax.runs.clock import Work
+from hicmae_jax.runs.directory import check_directory, write_json
+from hicmae_jax.runs.loop import Intervals, train
 from hicmae_jax.settings.pretrain import RunConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
 from hicmae_jax.supervision.supervisor import Supervisor
 from hicmae_jax.supervision.watchdog import Watchdog
-from hicmae_jax.training import accumulation, sharding
-from hicmae_jax.training import optimizer as optim
+from hicmae_jax.training import sharding
 from hicmae_jax.training import state as train_state
-from hicmae_jax.training import step as train_step
 from hicmae_jax.training.state import TrainState
 
-CONFIG, VERSIONS, BROKEN, PROFILE = "config.json", "versions.json", "broken_clips.txt", "profile"
+CONFIG, VERSIONS, PROFILE = "config.json", "versions.json", "profile"
 
 
 def run(
@@ -97,12 +94,12 @@ def run(
     with agreement.all_or_none():
         mesh = sharding.make_mesh(config.fsdp)
         spread = sharding.batch_sharding(mesh)
-        check_spreads(config, mesh)
+        build.check_batch_divides(config, mesh)
         pipeline = Pipeline(config.data, sharding_rows(spread, config.batch))
         held_out_clips = _held_out_clips(config)
         fingerprints = _fingerprints(pipeline.source)
         judged_on = {} if held_out_clips is None else _fingerprints(held_out_clips.source)
-        _check_directory(directory)
+        check_directory(directory)
     agreement.check_alike(data=fingerprints, evaluation=judged_on)
     agreement.check_shared(directory)
     if is_first:
@@ -174,7 +171,7 @@ def run(
                 _print_size(config, pipeline, total_steps, mesh)
 
             # --- State ---
-            optimizer, abstract = abstract_run(config, optimizer_config, mesh)
+            optimizer, abstract = build.abstract_run(config, optimizer_config, mesh)
             with watchdog.stage("start"):
                 if first_step is None:
                     initialise = initialiser(config.model, config.masks)
@@ -185,11 +182,11 @@ def run(
                 else:
                     state = checkpoints.restore(abstract)
             if is_first:
-                _write_json(directory / CONFIG, described)
-                _write_json(directory / VERSIONS, record["versions"])
+                write_json(directory / CONFIG, described)
+                write_json(directory / VERSIONS, record["versions"])
 
             # --- Train ---
-            step = make_step(config, optimizer, schedule, abstract, mesh)
+            step = build.make_step(config, optimizer, schedule, abstract, mesh)
             broken = directory / (BROKEN if is_first else f"{jax.process_index()}-{BROKEN}")
             guard = LossGuard(events, config.faults.skips, config.faults.spike)
             events.write("started", step=first_step or 0, processes=jax.process_count(), devices=mesh.size)
@@ -197,7 +194,7 @@ def run(
             return train(
                 state,
                 step,
-                to_device(_noting_faults(stream, broken, events), spread, config.batch),
+                to_device(note_faults(stream, broken, events), spread, config.batch),
                 first_step=first_step or 0,
                 total_steps=total_steps,
                 work=Work(
@@ -218,53 +215,6 @@ def run(
                 profile_directory=str(directory / PROFILE),
                 show_progress=show_progress and is_first,
             )
-
-
-def abstract_run(
-    config: RunConfig, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
-) -> tuple[Any, TrainState]:
-    """The optimiser of a run, and its state's shapes and shardings; nothing is computed.
-
-    Args:
-        config: of the run.
-        optimizer_config: with the length of the schedule.
-        mesh: from `sharding.make_mesh`.
-    """
-    initialise = initialiser(config.model, config.masks)
-    optimizer = optim.make_optimizer(optimizer_config, shapes.abstract_parameters(config.model, config.masks))
-    return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
-
-
-def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
-    """The terms and the gradient of a run's loss, in as many micro-batches as it says.
-
-    Args:
-        config: of the run.
-        mesh: where it lives.
-    """
-    objective = (HiCMAE(config.model), config.preprocess, config.loss, config.seed, mesh)
-    group = config.loss.group_size
-    if config.accumulate == 1:
-        return accumulation.at_once(train_step.pretrain_terms(*objective))
-    if group is None:
-        return accumulation.in_two_passes(train_step.pretrain_apart(*objective), config.accumulate, mesh)
-    return accumulation.averaged(train_step.pretrain_terms(*objective), config.accumulate, group, mesh)
-
-
-def make_step(
-    config: RunConfig, optimizer: Any, schedule: Any, abstract: TrainState, mesh: jax.sharding.Mesh
-) -> TrainStep:
-    """The compiled-once update of a run.
-
-    Args:
-        config: of the run.
-        optimizer: from `abstract_run`.
-        schedule: learning rate by step.
-        abstract: from `abstract_run`.
-        mesh: where it lives.
-    """
-    gradient = make_gradient(config, mesh)
-    return train_step.make_train_step(gradient, optimizer, schedule, abstract, mesh)
 
 
 @contextlib.contextmanager
@@ -303,20 +253,6 @@ def _held_out(
     return HeldOut(clips, config.preprocess, config.loss, negatives, mesh, reading)
 
 
-def check_spreads(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
-    """Refuse micro-batches that would leave some devices with fewer clips than others.
-
-    Raises:
-        ValueError: naming the batch and what would do.
-    """
-    batch, accumulate = config.batch, config.accumulate
-    if batch // accumulate % mesh.size:
-        raise ValueError(
-            f"batch {batch} / accumulate {accumulate}, {batch // accumulate} clips, does not divide over "
-            f"{mesh.size} devices: choose a batch that is a multiple of {accumulate * mesh.size}"
-        )
-
-
 def _fingerprints(source: ClipSource) -> dict[str, str]:
     return {str(clips.root): clips.about.fingerprint for clips in source.sets}
 
@@ -327,21 +263,6 @@ def _warn_of_trained_on(fingerprints: Mapping[str, str], judged_on: Mapping[str,
             print(f"warning     evaluation.sets: {directory} is trained on, so its scores say little")
 
 
-def _check_directory(directory: epath.Path) -> None:
-    """Refuse a bucket, and a directory with something else in it."""
-    check_on_disk(directory)
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory: give another one for the run")
-    names = {path.name for path in directory.iterdir()} - {agreement.MARK}
-    # Not by the configuration: others keep a config.json too, which would be written over.
-    if names and DIRECTORY not in names:
-        raise ValueError(
-            f"{directory} is not empty and not a run's ({sorted(names)[0]}, …): give a new directory"
-        )
-
-
 def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: jax.sharding.Mesh) -> None:
     sizes = shapes.pretrain_parameters(config.model, config.masks)
     flops = sum(model_flops(config.model, config.masks).training.values())
@@ -350,28 +271,3 @@ def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: j
     print(f"data        {len(pipeline.source):,} clips, {pipeline.steps_per_epoch:,} steps to an epoch")
     print(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")
     print(f"steps       {total_steps:,} of {config.batch:,} clips", flush=True)
-
-
-def _write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
-
-
-def _noting_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[dict[str, np.ndarray]]:
-    """Pass batches on; add clips that could not be read to the list in a file, and restarts to the events."""
-    restarts = 0
-    listed = dict.fromkeys(path.read_text().splitlines()) if path.exists() else {}
-    for batch in stream:
-        found = listed | dict.fromkeys(stream.broken.values())
-        if len(found) > len(listed):
-            try:
-                path.write_text("".join(f"{line}\n" for line in found))
-            except OSError as error:
-                raise OSError(f"{path}: a clip was not listed: {error.strerror}; {REMEDY}") from error
-            listed = found
-        if stream.restarts > restarts:
-            restarts = stream.restarts
-            events.write("data workers started again", step=stream.step, times=restarts)
-        yield batch

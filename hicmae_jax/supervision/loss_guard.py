@@ -1,6 +1,6 @@
 """Watches the numbers of each step: updates that were skipped, and losses that jump.
 
-The step itself skips an update whose loss or gradient is not finite (see `train_step`). Here it is written
+The step itself skips an update whose loss or gradient is not finite (see `training.step`). Here it is written
 down with the clips it was made of, and a run that skips one update after the other is ended.
 """
 

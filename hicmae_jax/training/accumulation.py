@@ -1,9 +1,9 @@
-"""A step's gradient: of the whole batch at once, or of micro-batches one after the other.
+"""Gradient of a batch, computed at once or from micro-batches one after the other.
 
-Where clips are contrasted with the whole batch, the mean over micro-batches is not the batch's gradient, for
-each would see its own negatives alone. Those need two passes: the first makes the features of all clips, of
-which the contrastive loss and its gradient in each feature are taken at once; the second makes them again,
-with the gradient in the parameters that leads to them.
+If every clip is contrasted with the whole batch, the mean over micro-batches is not the gradient of the
+batch, because each micro-batch would see only its own negatives. Such a loss needs two passes. The first
+computes the features of all clips, and from them the contrastive loss and its gradient in each feature. The
+second computes the features again and carries that gradient back to the parameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,16 +17,17 @@ from hicmae_jax.training.sharding import batch_sharding
 Batch = Mapping[str, jax.Array]
 Values = dict[str, jax.Array]
 LossAndTerms = Callable[[Any, Batch, jax.Array], tuple[jax.Array, Values]]
+"""(parameters, batch, step) → (loss, its terms)."""
 Gradient = Callable[[Any, Batch, jax.Array], tuple[Values, Any]]
-"""(parameters, batch, step) → (the loss's terms, gradient in the parameters)."""
+"""(parameters, batch, step) → (terms of the loss, gradient in the parameters)."""
 
 
-class Apart(NamedTuple):
-    """A loss that is the sum of a mean over clips and a contrast between them.
+class SplitLoss(NamedTuple):
+    """A loss that is the sum of a mean over clips and a contrast between clips.
 
     Attributes:
-        features: (parameters, batch, step) → tree of float32[B, …], what is contrasted.
-        mean: (parameters, batch, step) → the mean over clips, its terms, and the features as well.
+        features: (parameters, batch, step) → tree of float32[B, …], which `contrast` compares.
+        mean: (parameters, batch, step) → the mean over clips, its terms, and the same features.
         contrast: features of the whole batch → the rest of the loss and its terms.
     """
 
@@ -35,8 +36,8 @@ class Apart(NamedTuple):
     contrast: Callable[[Any], tuple[jax.Array, Values]]
 
 
-def at_once(terms: LossAndTerms) -> Gradient:
-    """The gradient of a whole batch.
+def whole_batch(terms: LossAndTerms) -> Gradient:
+    """The gradient of a batch, computed at once.
 
     Args:
         terms: (parameters, batch, step) → the loss and its terms.
@@ -49,74 +50,78 @@ def at_once(terms: LossAndTerms) -> Gradient:
     return gradient
 
 
-def averaged(terms: LossAndTerms, count: int, group: int, mesh: jax.sharding.Mesh) -> Gradient:
-    """The mean over micro-batches: that of the whole batch where terms are means over rows or groups.
+def mean_of_micro_batches(terms: LossAndTerms, count: int, group: int, mesh: jax.sharding.Mesh) -> Gradient:
+    """The mean gradient of micro-batches.
+
+    It is the gradient of the whole batch if all terms are means over rows or over groups of rows.
 
     Args:
         terms: (parameters, batch, step) → the loss and its terms.
         count: how many micro-batches.
-        group: consecutive rows that stay in one micro-batch, as a group of negatives must; `count` times it
+        group: consecutive rows that stay in one micro-batch, such as a group of negatives; `count` × `group`
             divides the batch.
-        mesh: each micro-batch is spread over all of it.
+        mesh: each micro-batch is spread over all its devices.
     """
 
     def gradient(params: Any, batch: Batch, step: jax.Array) -> tuple[Values, Any]:
         parts = cut(dict(batch), count, group, mesh)
-        return _mean(lambda part: at_once(terms)(params, part, step), parts, count)
+        return _mean(lambda part: whole_batch(terms)(params, part, step), parts, count)
 
     return gradient
 
 
-def in_two_passes(apart: Apart, count: int, mesh: jax.sharding.Mesh) -> Gradient:
-    """The gradient of the whole batch, negatives and all, from micro-batches.
+def two_pass(loss: SplitLoss, count: int, mesh: jax.sharding.Mesh) -> Gradient:
+    """The gradient of the whole batch, with the negatives of the whole batch, from micro-batches.
 
-    The features of all clips are held, and no more of a micro-batch than without contrast. Both passes must
-    work on the same inputs, as they do if masks and augmentation are drawn from (seed, step, example).
+    Memory holds the features of all clips, and otherwise no more than one micro-batch needs without the
+    contrast. Both passes must compute the same inputs, which they do if masks and augmentation are drawn from
+    (seed, step, example).
 
     Args:
-        apart: the loss in its two parts.
+        loss: the loss in its two parts.
         count: how many micro-batches; it divides the batch.
-        mesh: each micro-batch is spread over all of it.
+        mesh: each micro-batch is spread over all its devices.
     """
 
     def gradient(params: Any, batch: Batch, step: jax.Array) -> tuple[Values, Any]:
         parts = cut(dict(batch), count, 1, mesh)
-        _, features = jax.lax.scan(lambda _, part: (None, apart.features(params, part, step)), None, parts)
+        _, features = jax.lax.scan(lambda _, part: (None, loss.features(params, part, step)), None, parts)
         features = joined(features, mesh)
-        (contrast, of_contrast), pulls = jax.value_and_grad(apart.contrast, has_aux=True)(features)
+        (contrast, contrast_terms), pulls = jax.value_and_grad(loss.contrast, has_aux=True)(features)
 
-        def second(part: Batch, pull: Any) -> tuple[Values, Any]:
-            def loss(params: Any) -> tuple[jax.Array, Values]:
-                mean, values, features = apart.mean(params, part, step)
-                # What the contrast would add to the gradient, had all clips been in this micro-batch. The
-                # factor is for the mean over micro-batches that is taken of it.
+        def second_pass(part: Batch, pull: Any) -> tuple[Values, Any]:
+            def surrogate(params: Any) -> tuple[jax.Array, Values]:
+                mean, values, features = loss.mean(params, part, step)
+                # The products have the gradient that the contrast of the whole batch has in these features.
+                # `count` undoes the division when the mean over micro-batches is taken.
                 products = jax.tree.map(jnp.vdot, features, pull)
                 return mean + count * sum(jax.tree.leaves(products)), values | {"total": mean}
 
-            (_, values), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            (_, values), grads = jax.value_and_grad(surrogate, has_aux=True)(params)
             return values, grads
 
         both = (parts, cut(pulls, count, 1, mesh))
-        values, grads = _mean(lambda part_and_pull: second(*part_and_pull), both, count)
-        return values | of_contrast | {"total": values["total"] + contrast}, grads
+        values, grads = _mean(lambda part_and_pull: second_pass(*part_and_pull), both, count)
+        return values | contrast_terms | {"total": values["total"] + contrast}, grads
 
     return gradient
 
 
 def cut(arrays: Any, count: int, group: int, mesh: jax.sharding.Mesh) -> Any:
-    """Micro-batches of a batch.
+    """Cut a batch into micro-batches.
 
-    To each goes every `count`-th group: a device that holds as many has its share of every micro-batch, and
-    no clip moves. Runs of consecutive rows would make XLA gather the whole batch on every device.
+    Each micro-batch takes every `count`-th group. If a device holds that many groups, it has its share of
+    every micro-batch and no clip moves between devices. (With runs of consecutive rows XLA would gather the
+    whole batch on every device.)
 
     Args:
-        arrays: tree of [B, …], rows over all devices.
-        count: how many.
-        group: consecutive rows that stay together; `count` times it divides B.
-        mesh: of the devices.
+        arrays: tree of [B, …], rows spread over all devices.
+        count: how many micro-batches.
+        group: consecutive rows that stay in one micro-batch; `count` × `group` divides B.
+        mesh: the devices.
 
     Returns:
-        The same tree of [count, B / count, …], rows over all devices.
+        The same tree of [count, B / count, …], rows of each micro-batch spread over all devices.
     """
     where = jax.sharding.NamedSharding(mesh, jax.P(None, *batch_sharding(mesh).spec))
 
@@ -129,7 +134,15 @@ def cut(arrays: Any, count: int, group: int, mesh: jax.sharding.Mesh) -> Any:
 
 
 def joined(parts: Any, mesh: jax.sharding.Mesh) -> Any:
-    """What `cut` makes of groups of one row, put together again: a tree of [B, …] in the batch's order."""
+    """Undo `cut` of groups of one row.
+
+    Args:
+        parts: tree of [count, B / count, …].
+        mesh: the devices.
+
+    Returns:
+        Tree of [B, …] in the order of the batch.
+    """
 
     def rows(parts: jax.Array) -> jax.Array:
         rows = jnp.moveaxis(parts, 0, 1).reshape(-1, *parts.shape[2:])
@@ -139,7 +152,7 @@ def joined(parts: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _mean(function: Callable[[Any], Any], parts: Any, count: int) -> Any:
-    """Mean of what a function gives for each of `count` parts, one after the other."""
+    """Mean of the function's values for `count` parts, computed one after the other."""
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(part)), None

@@ -1,69 +1,19 @@
-"""One update: preprocessing, loss, gradient, AdamW, all in one compiled function."""
+"""One update: gradient, optimiser and counts in one compiled function, for any loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from hicmae_jax.model.config import LossConfig
-from hicmae_jax.model.hicmae import HiCMAE
-from hicmae_jax.objective import pretrain as objective
-from hicmae_jax.objective.pretrain import Levels, pretrain_loss
-from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
-from hicmae_jax.training.accumulation import Apart, Batch, Gradient, LossAndTerms
+from hicmae_jax.training.accumulation import Batch, Gradient
 from hicmae_jax.training.sharding import replicated, traced_on
 from hicmae_jax.training.state import TrainState
 
-Metrics = dict[str, jax.Array]
-
-
-def pretrain_terms(
-    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int, mesh: jax.sharding.Mesh
-) -> LossAndTerms:
-    """The pre-training loss of a host batch, as a function of (parameters, batch, step).
-
-    Args:
-        model: the pre-training model.
-        preprocess: augmentation and masks.
-        loss: the objective's choices.
-        seed: of augmentation and masks, the same throughout a run.
-        mesh: where batches lie.
-
-    Returns:
-        A function giving the total and all terms.
-    """
-
-    def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        # Made in here: a key from outside lies on a device, from where compiling the step would fetch it.
-        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        return pretrain_loss(model, params, *inputs, loss, mesh)
-
-    return terms
-
-
-def pretrain_apart(
-    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int, mesh: jax.sharding.Mesh
-) -> Apart:
-    """The same loss in two parts, for micro-batches that have the negatives of the whole batch.
-
-    Arguments as for `pretrain_terms`.
-    """
-
-    def features(params: Any, batch: Batch, step: jax.Array) -> Levels:
-        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        return objective.levels(model, params, *inputs)
-
-    def mean(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Metrics, Levels]:
-        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        return objective.without_contrast(model, params, *inputs, loss)
-
-    def contrast(features: Levels) -> tuple[jax.Array, Metrics]:
-        values = objective.contrast(features, loss, mesh)
-        return loss.contrastive_weight * values["contrastive"], values
-
-    return Apart(features, mean, contrast)
+Metrics = Mapping[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+"""(state, batch) → (next state, metrics on the devices)."""
 
 
 def make_train_step(
@@ -72,18 +22,22 @@ def make_train_step(
     schedule: optax.Schedule,
     abstract: TrainState,
     mesh: jax.sharding.Mesh,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Compile-once update function; the state that goes in is donated.
+) -> TrainStep:
+    """The update function, compiled at its first call.
+
+    The caller's state is donated. An update whose loss or gradient is not finite is skipped.
 
     Args:
-        gradient: terms and gradient of (parameters, batch, step), from `accumulation`.
+        gradient: from `accumulation`: (parameters, batch, step) → scalar terms of the loss, with their sum
+            `total`, and the gradient. The batch has int32[B] `replaced`.
         optimizer: its updates are added to the parameters.
         schedule: learning rate by step, for the log.
         abstract: shapes and shardings of the state.
-        mesh: where everything lives.
+        mesh: the devices of the state and of the batches.
 
     Returns:
-        (state, batch) → (next state, metrics): scalars on the devices, every process's the same.
+        (state, batch) → (next state, metrics). Metrics are scalars, the same on every process: each term as
+        `loss/<term>`, `rate`, `norm/…`, and the state's counts.
     """
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -91,12 +45,10 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(grads)
-        # One number over all devices: every process makes the update, or none.
+        # The same number on all devices, so every process makes the update or none does.
         finite = jnp.isfinite(values["total"]) & jnp.isfinite(norm)
-        params, opt_state = made_or_kept(finite, (params, opt_state), (state.params, state.opt_state))
-        levels = values.pop("contrastive_levels")
+        params, opt_state = select_update(finite, (params, opt_state), (state.params, state.opt_state))
         metrics = {f"loss/{name}": value for name, value in values.items()}
-        metrics |= {f"loss/contrastive_level_{i}": level for i, level in enumerate(levels)}
         metrics |= {
             "rate": schedule(state.step),
             "norm/gradient": norm,
@@ -115,19 +67,21 @@ def make_train_step(
     return jax.jit(traced_on(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
 
 
-def made_or_kept(made: jax.Array, after: Any, before: Any) -> Any:
-    """The state after an update if it is made, else that before; the learning rate's steps count either way.
+def select_update(finite: jax.Array, after: Any, before: Any) -> Any:
+    """Choose the arrays after an update, or those before it if the update is skipped.
+
+    The step count of the learning rate goes on either way.
 
     Args:
-        made: bool[].
-        after: tree of arrays, with the states of optax transformations.
+        finite: bool[], whether to make the update.
+        after: tree of arrays, which may hold states of optax transformations.
         before: tree of the same structure.
     """
 
     def choose(new: Any, old: Any) -> Any:
         if isinstance(new, optax.ScaleByScheduleState):
             return new
-        return jax.tree.map(lambda x, y: jnp.where(made, x, y), new, old)
+        return jax.tree.map(lambda x, y: jnp.where(finite, x, y), new, old)
 
     is_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)  # noqa: E731
     return jax.tree.map(choose, after, before, is_leaf=is_schedule)

@@ -5,7 +5,7 @@ import sys
 import jax
 from etils import epath
 
-from hicmae_jax.checkpoints import manager as checkpoints
+from hicmae_jax.checkpoints import load as checkpoints
 from hicmae_jax.settings import recorded as recorded_config
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import parity, torch_names

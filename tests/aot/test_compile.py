@@ -15,7 +15,7 @@ from hicmae_jax.aot import compile as aot_compile
 from hicmae_jax.aot import fit_memory, topology
 from hicmae_jax.aot.report import report
 from hicmae_jax.model import shapes
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.chips import GIB
 from launch import aot
@@ -115,8 +115,8 @@ class Refusing:
 
 
 def compile_refused(monkeypatch, devices, message):
-    monkeypatch.setattr(pretrain, "abstract_run", lambda *args: (None, None))
-    monkeypatch.setattr(pretrain, "make_step", lambda *args: Refusing(message))
+    monkeypatch.setattr(build, "abstract_run", lambda *args: (None, None))
+    monkeypatch.setattr(build, "make_step", lambda *args: Refusing(message))
     config = run_config.from_config_dict(given(**{"data.sets": ("any",)}), "tpu")
     aot_compile.compile_step(config, devices)
 

@@ -12,16 +12,16 @@ from launch import config_flag, host_flags, pretrain
 
 def main(argv: list[str]) -> int:
     # Not above, for the launcher settles things first.
-    from hicmae_jax.training import step as train_step
+    from hicmae_jax.runs import step_loss
 
     poison = np.array(flags.FLAGS.poison, np.int32)
-    preprocess_batch = train_step.preprocess_batch
+    preprocess_batch = step_loss.preprocess_batch
 
     def poisoned(batch, seed_key, step, config):
         inputs = preprocess_batch(batch, seed_key, step, config)
         return inputs._replace(video=jnp.where((step == poison).any(), jnp.nan, inputs.video))
 
-    train_step.preprocess_batch = poisoned
+    step_loss.preprocess_batch = poisoned
     return pretrain.main(argv)
 
 

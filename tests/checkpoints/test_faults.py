@@ -20,7 +20,8 @@ from etils import epath
 
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.checksums import SEAL
-from hicmae_jax.checkpoints.manager import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.checkpoints.load import PARAMETERS, find_step, load_parameters
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.training import sharding
 from tests.checkpoints.test_manager import RECORD, assert_same_bits, one_array, steps_in
 from tests.support.corpus_fixtures import tree
@@ -177,7 +178,7 @@ def test_an_error_of_the_run_waits_for_its_last_save(tmp_path):
 KILLED = textwrap.dedent("""
     import os, shutil, signal, sys
     import jax, jax.numpy as jnp
-    from hicmae_jax.checkpoints import checksums as checkpoint_seal
+    from hicmae_jax.checkpoints import checksums
     from hicmae_jax.checkpoints.manager import Checkpoints
 
     def die(*arguments, **options):
@@ -185,7 +186,7 @@ KILLED = textwrap.dedent("""
 
     rename, rmtree = os.rename, shutil.rmtree
     moments = {
-        "writing": lambda: setattr(checkpoint_seal, "seal", die),
+        "writing": lambda: setattr(checksums, "seal", die),
         "sealing": lambda: setattr(os, "rename", lambda a, b: (die if "json" in str(a) else rename)(a, b)),
         "naming": lambda: setattr(os, "rename", lambda a, b: (die if "json" not in str(a) else rename)(a, b)),
         "removing": lambda: setattr(shutil, "rmtree", lambda a: (die if "removed" in str(a) else rmtree)(a)),

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax.checkpoints.manager import PARAMETERS, Checkpoints, find_step, load_parameters
+from hicmae_jax.checkpoints.load import PARAMETERS, find_step, load_parameters
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.training import sharding
 from hicmae_jax.training.state import TrainState
 

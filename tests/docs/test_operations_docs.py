@@ -11,10 +11,11 @@ import pytest
 
 from configs import pretrain as recipe
 from hicmae_jax.checkpoints import manager as checkpoints
+from hicmae_jax.checkpoints.reader import DIRECTORY as CHECKPOINTS
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
-from hicmae_jax.runs import pretrain, resuming
+from hicmae_jax.runs import broken_clips, pretrain, resuming
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
@@ -232,10 +233,10 @@ def test_the_files_are_those_of_a_run():
         re.findall(r"`([^`]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
     )
     assert named == {
-        *(pretrain.CONFIG, pretrain.VERSIONS, metrics.FILE, events.FILE, pretrain.BROKEN),
+        *(pretrain.CONFIG, pretrain.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN),
         *(f"{pretrain.PROFILE}/", f"{metrics.TENSORBOARD}/", metrics._WANDB_ID, "wandb/"),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),
-        *(f"{checkpoints.DIRECTORY}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),
+        *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),
         f"{checkpoints.DAMAGED}/STEP/",
     }
 

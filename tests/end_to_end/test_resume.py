@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hicmae_jax.checkpoints.manager import Checkpoints
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.training import sharding
 from tests.support import shrunk_recipe
 from tests.support.processes import start_module, wait_until
@@ -52,7 +52,7 @@ def finish(process):
 def last_state(directory, data, **settings):
     """The whole state in the last checkpoint, and its step."""
     config = shrunk_recipe.config(data, **settings)
-    _, abstract = pretrain.abstract_run(config, config.optimizer_config(1), sharding.make_mesh())
+    _, abstract = build.abstract_run(config, config.optimizer_config(1), sharding.make_mesh())
     with Checkpoints(directory) as checkpoints:
         return checkpoints.latest_step(), jax.device_get(checkpoints.restore(abstract))
 

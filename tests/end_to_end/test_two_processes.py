@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from hicmae_jax.checkpoints.manager import load_parameters
+from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.logs.metrics import read_metrics
 from tests.support import shrunk_recipe
 from tests.support.several_hosts import environment, finish, start, start_hosts

@@ -14,8 +14,10 @@ import pytest
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.runs import clock as clocks
 from hicmae_jax.runs import loop
-from hicmae_jax.runs.loop import Clock, Intervals, Work
+from hicmae_jax.runs.clock import Clock, Work
+from hicmae_jax.runs.loop import Intervals
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
 from hicmae_jax.supervision.supervisor import Supervisor
@@ -355,7 +357,7 @@ def test_a_profile_that_outlasts_the_run_is_written_at_its_end(tmp_path):
 def now(monkeypatch):
     """A clock that the test sets."""
     now = types.SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: now.seconds))
+    monkeypatch.setattr(clocks, "time", types.SimpleNamespace(perf_counter=lambda: now.seconds))
     return now
 
 
@@ -384,7 +386,7 @@ def test_rates_are_of_training_alone(now):
 
 
 def test_the_share_of_the_peak_is_told_where_the_peak_is_known(now, monkeypatch):
-    monkeypatch.setattr(loop, "peak_flops", lambda device: 1e9)
+    monkeypatch.setattr(clocks, "peak_flops", lambda device: 1e9)
     clock = Clock(WORK)
     clock.lap(1)
     now.seconds += 1

@@ -10,10 +10,11 @@ import torch
 from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
-from hicmae_jax.checkpoints.manager import load_parameters
+from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
+from hicmae_jax.runs.broken_clips import note_faults
 from hicmae_jax.settings.pretrain import from_config_dict
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import torch_model, torch_names
@@ -256,7 +257,7 @@ def test_faults_of_the_data_are_noted_and_the_list_of_clips_outlives_an_interrup
                 yield {"example": number}
 
     def note(*lines):
-        return list(pretrain._noting_faults(Stream(*lines), listed, Events(tmp_path)))
+        return list(note_faults(Stream(*lines), listed, Events(tmp_path)))
 
     listed = tmp_path / "broken_clips.txt"
     assert len(note("c: truncated", "a: empty", "a: empty")) == 3

@@ -12,7 +12,7 @@ from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
 from hicmae_jax.objective import contrastive
 from hicmae_jax.objective import pretrain as objective
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.training import accumulation, sharding
 from tests.support import shrunk_recipe, tiny_model
 from tests.training.test_step import (
@@ -75,9 +75,12 @@ def apart(mesh):
 
     def contrast(pair):
         levels = contrastive.info_nce(pair[:1], pair[1:], 0.5, None, mesh)
-        return (1 + 0.1 * STEP) * levels.sum(), {"contrastive": levels.sum(), "contrastive_levels": levels}
+        return (1 + 0.1 * STEP) * levels.sum(), {
+            "contrastive": levels.sum(),
+            "contrastive_level_0": levels[0],
+        }
 
-    return accumulation.Apart(features, mean, contrast)
+    return accumulation.SplitLoss(features, mean, contrast)
 
 
 def made(gradient, mesh, params, batch):
@@ -95,7 +98,7 @@ def difference(actual, expected):
 @pytest.mark.parametrize(("mesh", "count"), [((1, 1), 8), ((8, 1), 4), ((8, 4), 2)], ids=str)
 def test_two_passes_give_the_whole_batchs_terms_and_gradient(mesh, count):
     mesh, params, batch = mesh_of(*mesh), host(two_matrices(jax.random.key(3))), rows(0)
-    values, gradient = made(accumulation.in_two_passes(apart(mesh), count, mesh), mesh, params, batch)
+    values, gradient = made(accumulation.two_pass(apart(mesh), count, mesh), mesh, params, batch)
     expected, of_all = made(gradient_of(mesh, group=None), mesh, params, batch)
     assert values.keys() == expected.keys()
     for name in values:
@@ -110,7 +113,7 @@ def test_two_passes_give_the_whole_batchs_terms_and_gradient(mesh, count):
 def test_of_two_passes_no_clip_moves_but_for_its_features():
     mesh = mesh_of(8, 1)
     batch = jax.device_put(rows(0), sharding.batch_sharding(mesh))
-    gradient = jax.jit(accumulation.in_two_passes(apart(mesh), 2, mesh))
+    gradient = jax.jit(accumulation.two_pass(apart(mesh), 2, mesh))
     text = gradient.lower(two_matrices(jax.random.key(0)), batch, STEP).compile().as_text()
     sent = [line for line in text.splitlines() if "all-gather(" in line or "all-to-all(" in line]
     assert len(sent) == 2, sent  # the features, and a number for each
@@ -160,7 +163,7 @@ def test_hicmaes_gradient_has_the_negatives_of_the_whole_batch(fsdp, accumulate)
         config = shrunk_recipe.config(batch=32, loss__contrastive_weight=0.5, **changes)
         shapes = jax.eval_shape(initialiser(config.model, config.masks), jax.random.key(0))
         params = host(tiny_model.random_like(shapes))
-        return made(pretrain.make_gradient(config, mesh), mesh, params, clips(config.batch))
+        return made(build.make_gradient(config, mesh), mesh, params, clips(config.batch))
 
     expected, of_all = of(loss__negatives="global")
     values, gradient = of(loss__negatives="global", accumulate=accumulate)

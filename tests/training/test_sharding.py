@@ -23,7 +23,7 @@ from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Walk
 from hicmae_jax.model import sizes
 from hicmae_jax.model.hicmae import Encoder
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import path_rules, sharding
 from hicmae_jax.training.sharding import DATA, FSDP
@@ -47,7 +47,7 @@ def state_of_b(fsdp, kind="adamw", clip=None, **model):
     settings.optimizer.update({"kind": kind, "clip": clip})
     settings.model.update(model)
     config = run_config.from_config_dict(settings, "cpu")
-    return pretrain.abstract_run(config, config.optimizer_config(10), abstract_mesh(fsdp))[1]
+    return build.abstract_run(config, config.optimizer_config(10), abstract_mesh(fsdp))[1]
 
 
 def leaves(tree):

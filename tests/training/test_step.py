@@ -10,7 +10,7 @@ import pytest
 
 from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.objective import losses
-from hicmae_jax.runs import pretrain
+from hicmae_jax.runs import build
 from hicmae_jax.training import accumulation, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training import step as train_step
@@ -63,7 +63,7 @@ def terms(params, batch, step, group):
     }
     values = {name: jnp.square(pairs[name] - 0.5).mean() for name in pairs}
     level = losses.info_nce(pairs["video"], pairs["audio"], 0.5, group)
-    values |= {"contrastive": level, "contrastive_levels": level[None]}
+    values |= {"contrastive": level, "contrastive_level_0": level}
     # The step's number counts, as it does for augmentation and masks.
     values["total"] = (1 + 0.1 * step) * (values["video"] + values["audio"] + level)
     return values["total"], values
@@ -79,8 +79,8 @@ def gradient_of(mesh, accumulate=1, group=4, of=terms):
     """Terms and gradient, in micro-batches if there are to be any."""
     of_group = functools.partial(of, group=group)
     if accumulate == 1:
-        return accumulation.at_once(of_group)
-    return accumulation.averaged(of_group, accumulate, group or 1, mesh)
+        return accumulation.whole_batch(of_group)
+    return accumulation.mean_of_micro_batches(of_group, accumulate, group or 1, mesh)
 
 
 def small(mesh, **choices):
@@ -228,8 +228,8 @@ def test_hicmaes_step_holds_no_array_of_a_device():
     config = shrunk_recipe.config(batch=16, seed=2**32 - 1)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
     mesh = mesh_of(8, 1)
-    optimizer, abstract = pretrain.abstract_run(config, optimizer_config, mesh)
-    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
+    optimizer, abstract = build.abstract_run(config, optimizer_config, mesh)
+    step = build.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
     held = step.trace(abstract, clips(config.batch)).jaxpr.consts
     assert held, "filters and positions are constants"
     assert not [value for value in held if isinstance(value, jax.Array)]
@@ -242,7 +242,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
     config = shrunk_recipe.config(batch=16, fsdp=fsdp, accumulate=accumulate, optimizer__epsilon=1e-3)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
     mesh = mesh_of(devices, fsdp)
-    optimizer, abstract = pretrain.abstract_run(config, optimizer_config, mesh)
+    optimizer, abstract = build.abstract_run(config, optimizer_config, mesh)
     initialise = initialiser(config.model, config.masks)
     state = train_state.create(initialise, optimizer, abstract, parameter_key(config.seed))
     assert_where_they_should_be(state, abstract)
@@ -251,7 +251,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
     begun = host(tiny_model.random_like(drawn))
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
     state = state.replace(params=jax.device_put(begun, where))
-    step = pretrain.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
+    step = build.make_step(config, optimizer, optimizer_config.schedule(), abstract, mesh)
     batch = jax.device_put(clips(config.batch), sharding.batch_sharding(mesh))
     for _ in range(STEPS):
         state, metrics = step(state, batch)

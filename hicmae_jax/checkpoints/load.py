@@ -1,0 +1,61 @@
+"""Reads the parameters of a run, for anyone, on any machine, also while the run goes on."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from hicmae_jax.checkpoints import checksums, reader
+
+PARAMETERS = "params"
+"""The field or key of the saved state that holds the parameters."""
+
+
+def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+    """Read the parameters of a run without its optimiser state.
+
+    It writes and removes nothing, so the run may still be training.
+
+    Args:
+        directory: of a run, or its `checkpoints`.
+        step: of the checkpoint; None for the last.
+
+    Returns:
+        The parameters, NumPy arrays as they were saved (scanned encoders have stacked layers), and the record
+        of the checkpoint.
+
+    Raises:
+        FileNotFoundError: the directory is not that of a run, or has no such checkpoint.
+        ValueError: the checkpoint is damaged, or holds no parameters.
+    """
+    path = reader.find(_checkpoints_of(directory), step)
+    if reason := checksums.check(path):
+        raise ValueError(
+            f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
+        )
+    shapes = reader.read_shapes(path)
+    if PARAMETERS not in shapes:
+        raise ValueError(f"{path}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
+    wanted = {PARAMETERS: shapes[PARAMETERS]}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+    state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
+    return state[PARAMETERS], reader.read_record(path)
+
+
+def find_step(directory: epath.PathLike, step: int | None = None) -> int:
+    """The step of the checkpoint that `load_parameters` reads for the same arguments.
+
+    Raises:
+        FileNotFoundError: the directory is not that of a run, or has no such checkpoint.
+    """
+    return int(reader.find(_checkpoints_of(directory), step).name)
+
+
+def _checkpoints_of(directory: epath.PathLike) -> epath.Path:
+    """The checkpoints' directory; a run's directory or that one may be given."""
+    root = reader.absolute(directory)
+    inside = root / reader.DIRECTORY
+    return inside if inside.exists() else root

@@ -1,0 +1,42 @@
+"""The list of clips that could not be read, kept while a run trains."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+
+from data_pipeline.reading.pipeline import BatchStream
+from hicmae_jax.logs.events import Events
+from hicmae_jax.logs.metrics import REMEDY
+
+BROKEN = "broken_clips.txt"
+
+
+def note_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[dict[str, np.ndarray]]:
+    """Pass batches on, and write down what went wrong while they were read.
+
+    Args:
+        stream: of batches.
+        path: of the list, a line for each clip that could not be read; it keeps the lines that it has.
+        events: where restarts of data workers are written.
+
+    Yields:
+        The batches of the stream.
+
+    Raises:
+        OSError: the list could not be written, or the stream has failed.
+    """
+    restarts = 0
+    listed = dict.fromkeys(path.read_text().splitlines()) if path.exists() else {}
+    for batch in stream:
+        found = listed | dict.fromkeys(stream.broken.values())
+        if len(found) > len(listed):
+            try:
+                path.write_text("".join(f"{line}\n" for line in found))
+            except OSError as error:
+                raise OSError(f"{path}: a clip was not listed: {error.strerror}; {REMEDY}") from error
+            listed = found
+        if stream.restarts > restarts:
+            restarts = stream.restarts
+            events.write("data workers started again", step=stream.step, times=restarts)
+        yield batch

@@ -1,0 +1,83 @@
+"""What a pre-training run computes: its optimiser, the shapes of its state, its gradient and its update."""
+
+import jax
+import optax
+
+from hicmae_jax.model import shapes
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.initialise import initialiser
+from hicmae_jax.runs.step_loss import pretrain_split_loss, pretrain_terms
+from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.training import accumulation
+from hicmae_jax.training import optimizer as optim
+from hicmae_jax.training import state as train_state
+from hicmae_jax.training.state import TrainState
+from hicmae_jax.training.step import TrainStep, make_train_step
+
+
+def abstract_run(
+    config: RunConfig, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
+) -> tuple[optax.GradientTransformation, TrainState]:
+    """The optimiser of a run, and the shapes and shardings of its state; nothing is computed.
+
+    Args:
+        config: settings of the run.
+        optimizer_config: with the length of the schedule.
+        mesh: from `sharding.make_mesh`.
+    """
+    initialise = initialiser(config.model, config.masks)
+    optimizer = optim.make_optimizer(optimizer_config, shapes.abstract_parameters(config.model, config.masks))
+    return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
+
+
+def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
+    """The terms and the gradient of the loss of a run, in as many micro-batches as its settings say.
+
+    Args:
+        config: settings of the run.
+        mesh: the devices of the run.
+    """
+    objective = (HiCMAE(config.model), config.preprocess, config.loss, config.seed, mesh)
+    group = config.loss.group_size
+    if config.accumulate == 1:
+        return accumulation.whole_batch(pretrain_terms(*objective))
+    if group is None:
+        return accumulation.two_pass(pretrain_split_loss(*objective), config.accumulate, mesh)
+    return accumulation.mean_of_micro_batches(pretrain_terms(*objective), config.accumulate, group, mesh)
+
+
+def make_step(
+    config: RunConfig,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    abstract: TrainState,
+    mesh: jax.sharding.Mesh,
+) -> TrainStep:
+    """The update function of a run, compiled at its first call.
+
+    Args:
+        config: settings of the run.
+        optimizer: from `abstract_run`.
+        schedule: learning rate by step.
+        abstract: from `abstract_run`.
+        mesh: the devices of the run.
+    """
+    return make_train_step(make_gradient(config, mesh), optimizer, schedule, abstract, mesh)
+
+
+def check_batch_divides(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
+    """Refuse micro-batches that would give some devices fewer clips than others.
+
+    Args:
+        config: settings of the run.
+        mesh: the devices of the run.
+
+    Raises:
+        ValueError: names the batch and what it must be a multiple of.
+    """
+    batch, accumulate = config.batch, config.accumulate
+    if batch // accumulate % mesh.size:
+        raise ValueError(
+            f"batch {batch} / accumulate {accumulate}, {batch // accumulate} clips, does not divide over "
+            f"{mesh.size} devices: choose a batch that is a multiple of {accumulate * mesh.size}"
+        )

@@ -1,0 +1,50 @@
+"""The directory of a run: what it may be, and files that are written whole or not at all."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from hicmae_jax.checkpoints.reader import DIRECTORY
+from hicmae_jax.hosts import agreement
+from hicmae_jax.logs.metrics import check_on_disk
+
+
+def check_directory(directory: epath.Path) -> None:
+    """Refuse a bucket, a file, and a directory that holds other things than a run.
+
+    Args:
+        directory: of the run, which need not exist.
+
+    Raises:
+        ValueError: names the directory, and what is in it.
+    """
+    check_on_disk(directory)
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is not a directory: give another one for the run")
+    names = {path.name for path in directory.iterdir()} - {agreement.MARK}
+    # A config.json does not show that it is a run: other programs have files of that name, which the run
+    # would overwrite.
+    if names and DIRECTORY not in names:
+        raise ValueError(
+            f"{directory} is not empty and not a run's ({sorted(names)[0]}, …): give a new directory"
+        )
+
+
+def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+    """Write a file whole or not at all, and make its directory if it is missing.
+
+    Args:
+        path: of the file.
+        value: nested dictionary that JSON can hold.
+
+    Raises:
+        OSError: the file was not written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{path.name}.partial"
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)

@@ -1,0 +1,66 @@
+"""The pre-training loss of a host batch: preprocessing on the device, then the objective."""
+
+from typing import Any
+
+import jax
+
+from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.pretrain import Levels, pretrain_loss
+from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
+from hicmae_jax.training.accumulation import Batch, LossAndTerms, SplitLoss, Values
+
+
+def pretrain_terms(
+    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int, mesh: jax.sharding.Mesh
+) -> LossAndTerms:
+    """The pre-training loss as a function of (parameters, batch, step).
+
+    Args:
+        model: the pre-training model.
+        preprocess: augmentation and masks.
+        loss: choices of the objective.
+        seed: for augmentation and masks; the same in all steps of a run.
+        mesh: the devices of the batches.
+
+    Returns:
+        A function that gives the total and all terms, scalars.
+    """
+
+    def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Values]:
+        # The key is made here: an outer key would be an array on a device, which compiling would fetch.
+        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
+        total, values = pretrain_loss(model, params, *inputs, loss, mesh)
+        return total, _scalars(values)
+
+    return terms
+
+
+def pretrain_split_loss(
+    model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int, mesh: jax.sharding.Mesh
+) -> SplitLoss:
+    """The same loss in two parts, for micro-batches that are contrasted with the whole batch.
+
+    Arguments as for `pretrain_terms`.
+    """
+
+    def features(params: Any, batch: Batch, step: jax.Array) -> Levels:
+        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
+        return objective.levels(model, params, *inputs)
+
+    def mean(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Values, Levels]:
+        inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
+        return objective.without_contrast(model, params, *inputs, loss)
+
+    def contrast(features: Levels) -> tuple[jax.Array, Values]:
+        values = objective.contrast(features, loss, mesh)
+        return loss.contrastive_weight * values["contrastive"], _scalars(values)
+
+    return SplitLoss(features, mean, contrast)
+
+
+def _scalars(terms: Values) -> Values:
+    """The terms with `contrastive_levels`, float32[levels], as scalars `contrastive_level_0`, …."""
+    scalars = {name: term for name, term in terms.items() if name != "contrastive_levels"}
+    return scalars | {f"contrastive_level_{i}": level for i, level in enumerate(terms["contrastive_levels"])}
