@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hicmae_jax.checkpoints import manager as checkpoints
+from hicmae_jax.checkpoints import load as checkpoints
 from hicmae_jax.logs import metrics
 from hicmae_jax.studies.stages import Stage, StageError
 
