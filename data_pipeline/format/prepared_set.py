@@ -105,10 +105,10 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
 def _what_is_there(root: epath.Path) -> str:
     """Says what a directory without a description is, and what to do."""
     if not root.exists():
-        return "no prepared set, for there is no such directory: check the path"
+        return "there is no such directory: check the path"
     if (root / PLAN).exists():
         return "its preparation did not finish: run the same launch.prepare again"
-    return "no prepared set but something else: prepare raw clips with launch.prepare first"
+    return "this directory is not a prepared set: prepare raw clips with launch.prepare first"
 
 
 def shard_file(kind: str, split: str, index: int, n_shards: int) -> str:

@@ -42,7 +42,7 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
                     future.result()
         except BrokenProcessPool:
             raise RuntimeError(
-                "a worker process died, perhaps for want of memory: run again with fewer --workers; "
+                "a worker process died, perhaps because memory ran out: run again with fewer --workers; "
                 "finished shards stay"
             ) from None
         finally:

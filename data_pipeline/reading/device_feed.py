@@ -1,7 +1,7 @@
-"""From a host's rows to global arrays on the devices.
+"""From the batches that a host reads to global arrays on the devices.
 
-Which rows of the global batch a host reads is decided by the sharding, so that the global array of a step is
-the same on every mesh: row `r` is the clip at position `step * batch + r` of the order.
+The sharding decides which rows of the global batch a host reads. So the global array of a step is the same on
+every mesh: row `r` is the clip at position `step * batch + r` of the order.
 """
 
 import collections
@@ -14,13 +14,14 @@ from data_pipeline.format.host_batch import HostBatch
 
 
 def sharding_rows(sharding: jax.sharding.Sharding, batch: int) -> list[int]:
-    """Rows of the global batch that this process's devices hold, ascending.
+    """Returns the rows of the global batch that this process's devices hold, ascending.
 
-    A mesh laid out along a torus need not give a process neighbouring rows; `to_device` expects these.
+    The process must read these rows for `to_device`. They need not be consecutive: on a mesh that follows a
+    torus, a process's devices may hold rows from several places of the batch.
 
     Args:
         sharding: of an array's leading dimension.
-        batch: rows of the global batch.
+        batch: number of rows of the global batch.
 
     Raises:
         ValueError: the sharding does not divide the batch.
@@ -29,7 +30,7 @@ def sharding_rows(sharding: jax.sharding.Sharding, batch: int) -> list[int]:
         slices = sharding.addressable_devices_indices_map((batch,)).values()
     except ValueError as error:
         raise ValueError(f"a batch of {batch} clips does not divide over the mesh: {error}") from error
-    return sorted({row for (rows,) in slices for row in range(batch)[rows]})
+    return sorted({row for index in slices if index for row in range(batch)[index[0]]})
 
 
 def to_device(
@@ -38,13 +39,13 @@ def to_device(
     """Copies batches to the devices, `ahead` of them before they are needed (2: double buffering).
 
     Args:
-        batches: this host's rows of each batch, as `sharding_rows` names them.
+        batches: the rows of each batch that `sharding_rows` names for this process.
         sharding: of the leading dimension of every array.
-        batch: rows of the global batch.
-        ahead: batches on the devices at a time.
+        batch: number of rows of the global batch.
+        ahead: number of batches copied before they are needed.
 
     Yields:
-        The global batches, sharded; the copy runs while the previous batch is being worked on.
+        The global batches, sharded. A copy runs while the devices work on the previous batch.
     """
 
     def global_array(local: np.ndarray) -> jax.Array:

@@ -1,7 +1,7 @@
-"""Held-out clips: each once, always the same ones, always the same part of each.
+"""Held-out clips: each is read once, always the same clips and always the same part of each.
 
-What training reads is drawn; what it is judged on must not be, or two scores would differ by their draws. A
-clip that cannot be read is left out and named, never replaced: a stand-in would be judged twice.
+Training draws its samples at random. Evaluation must not, or two scores would differ by their draws. A clip
+that cannot be read is left out and reported. It is not replaced: its replacement would count twice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,18 +17,18 @@ from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
 
 MIDDLE = 0.5
-"""Draw of the start frame that puts the sample in the middle of the clip."""
+"""`ClipRequest.draw` that takes the sample from the middle of the clip."""
 
 
 def read_clips(
     source: ClipSource, requests: Sequence[ClipRequest], threads: int = 1
 ) -> tuple[HostBatch[np.ndarray], dict[int, str]]:
-    """Reads clips, leaving out those that cannot be read.
+    """Reads clips, and leaves out those that cannot be read.
 
     Args:
         source: prepared sets.
-        requests: which clips, and where in each.
-        threads: clips read at a time.
+        requests: what to read.
+        threads: number of clips to read at a time.
 
     Returns:
         The clips that were read, in the order of the requests, without `replaced`; and example id → one line
@@ -44,32 +44,33 @@ def read_clips(
     broken = {}
     for row in np.flatnonzero(~own).tolist():
         example = int(wanted[row])
-        again = f"{source.name(example)}: can be read again"
+        again = f"{source.name(example)}: failed once, but can be read now"
         broken[example] = source.diagnose(requests[row]).get(example, again)
     kept = slice(None) if own.all() else own  # a slice does not copy
-    return {
+    batch: HostBatch[np.ndarray] = {
         "frames": frames[kept],
         "audio": audio[kept],
         "samples": read[kept, 1],
         "example": wanted[kept],
-    }, broken
+    }
+    return batch, broken
 
 
 class FixedClips:
-    """Batches of held-out clips, the same at every reading.
+    """Batches of held-out clips, the same every time they are read.
 
     Attributes:
         source: the sets.
         examples: ids of the clips to read, ascending.
-        broken: example id → one line (name and reason) for each clip left out so far; each is logged once,
+        broken: example id → one line (name and reason) for each clip left out so far. Each is logged once,
             as a warning.
 
     Args:
         roots: directories of prepared sets.
-        sampling: how samples are cut; each from the middle of its clip.
-        batch: clips in a batch; the last may have fewer.
-        count: how many clips, evenly spaced over all sets; None or more than there are takes all.
-        threads: clips read at a time.
+        sampling: how samples are cut; each is cut from the middle of its clip.
+        batch: number of clips in a batch; the last batch may have fewer.
+        count: number of clips to read, evenly spaced over all sets; None, or more than there are, reads all.
+        threads: number of clips to read at a time.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
@@ -94,7 +95,7 @@ class FixedClips:
         self._threads = threads
 
     def __iter__(self) -> Iterator[HostBatch[np.ndarray]]:
-        """Reads the clips in order, as `read_clips` gives them.
+        """Reads the clips in order, as `read_clips` returns them.
 
         Raises:
             OSError: none of the clips can be read.

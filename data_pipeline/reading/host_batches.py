@@ -1,4 +1,4 @@
-"""A host's share of any step's batch, read into place by a pool of threads."""
+"""A host's rows of the batch of any step, read by a pool of threads."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +13,13 @@ from data_pipeline.reading.sources import ClipSource
 
 
 class ReadBatch(HostBatch[np.ndarray]):
-    """A host's rows of a batch, with what was asked for.
+    """A host's rows of a batch, with what was asked for; without `replaced`, which follows from it.
 
     Attributes:
-        wanted: int32[B], ids of the clips that were asked for; another than `example` where that clip could
-            not be read.
+        wanted: int32[B], ids of the clips that were asked for; `example` differs where that clip could not be
+            read.
         draw: float64[B], `ClipRequest.draw` of each row.
-        step: int64, the batch's step.
+        step: int64, the step that the batch belongs to.
     """
 
     wanted: np.ndarray
@@ -28,17 +28,17 @@ class ReadBatch(HostBatch[np.ndarray]):
 
 
 class HostBatches:
-    """Random access from a step to the rows of its batch that this host needs.
+    """Gives this host's rows of the batch of any step.
 
-    Row `r` of step `s` is the clip at position `s * batch + r` of the order, whoever reads it: that is why
-    batches do not depend on the number of hosts. Picklable; the threads belong to a process.
+    Row `r` of step `s` is the clip at position `s * batch + r` of the order, whichever host reads it. So
+    batches do not depend on the number of hosts. Picklable: each process starts threads of its own.
 
     Args:
         order: position → `ClipRequest`, endless.
-        source: where to read them.
-        batch: rows of the whole batch, over all hosts.
-        rows: those to read here, ascending.
-        threads: clips to read at a time.
+        source: where to read the clips.
+        batch: number of rows of the whole batch, over all hosts.
+        rows: the rows to read here, ascending.
+        threads: number of clips to read at a time.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class HostBatches:
         """Reads this host's rows of the batch of a step."""
         requests = [self._order[int(step) * self._batch + row] for row in self._rows]
         source, count = self._source, len(requests)
-        # Frames are decoded straight into the batch: stacking samples would copy every byte again.
+        # Frames are decoded straight into the batch: stacking single samples would copy every byte again.
         frames = self._arrays.empty((count, source.sampling.frames, *source.frame_shape), np.uint8)
         audio = self._arrays.empty((count, source.audio_samples), np.int16)
         self._pool = self._pool or ThreadPoolExecutor(self._threads, "clip-reader")

@@ -1,15 +1,15 @@
-"""Batches from a step: what training reads, on any number of hosts, workers and threads.
+"""The batches of training, from any step on, with any number of hosts, worker processes and threads.
 
-The batch is a function of (seed, step) alone. Nothing is saved but the step: a restarted run, or one on
-another number of hosts, continues with the batches it would have seen. Each host reads the rows of the global
-batch that its devices hold (see `device_feed`).
+A batch is a function of (seed, step) alone, so only the step needs to be saved. A restarted run, also on
+another number of hosts, continues with the batches that it would have read without the restart. Each host
+reads the rows of the global batch that its devices hold (see `device_feed`).
 
-Clips are read by `threads` threads into a batch's own arrays, either in this process (`workers=0`) or in
-`workers` processes, which take turns by whole batches.
+`threads` threads read clips straight into the arrays of a batch. They belong to this process (`workers=0`),
+or to each of `workers` processes; then every process reads whole batches in turn.
 
-Memory: a process that reads holds `prefetch` batches, waiting or being read, and one handed over. A worker's
-batches also pass through shared memory (see `worker_batches`). A clip takes frames · H · W · 3 + 2 · samples
-bytes: 1.31 MB at 16 × 160 × 160.
+Memory: a process that reads holds `prefetch` batches that are being read or wait, and one that it has handed
+over. Batches of worker processes also take shared memory (see `worker_batches`). A clip takes
+frames · H · W · 3 + 2 · samples bytes: 1.31 MB for 16 frames of 160 × 160.
 """
 
 import dataclasses
@@ -36,18 +36,18 @@ class PipelineConfig:
 
     Attributes:
         data: directories of prepared sets.
-        weights: share of each set in the batches, in any unit; empty for one proportional to its clips.
-        batch: clips in a batch, over all hosts.
-        seed: of order, start frames and mixing.
-        frames: frames in a sample.
-        stride: frames of the clip from one of the sample to the next; a multiple of the stored phases.
-        shuffle_window: shards to shuffle clips over, 0 for a shuffle of the whole set (see `clip_order`).
-        threads: clips read at a time, in each process.
-        workers: processes that read, 0 for this one.
-        prefetch: batches read ahead, in each process.
+        weights: share of each set in the batches, in any unit; empty: in proportion to the sets' clips.
+        batch: number of clips in a batch, over all hosts.
+        seed: of the order of clips and of the first frames.
+        frames: number of frames in a sample.
+        stride: distance between two frames of a sample, in frames of the clip; a multiple of the stored one.
+        shuffle_window: number of shards to shuffle clips over; 0 shuffles the whole set (see `clip_order`).
+        threads: number of clips that each process reads at a time.
+        workers: number of processes that read; 0 reads in this process.
+        prefetch: number of batches that each process reads ahead.
 
     Raises:
-        ValueError: an impossible number, or weights that do not go with the sets.
+        ValueError: a number is too small, or there is not one positive weight for each set.
     """
 
     data: tuple[str, ...]
@@ -71,7 +71,7 @@ class PipelineConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} {getattr(self, name)} is not at least {least}")
-        if isinstance(self.data, str):
+        if isinstance(self.data, str):  # type: ignore[unreachable]  # a caller without a type checker
             raise ValueError(f"data {self.data!r}: give a tuple of directories, even of one")
         if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
             raise ValueError(f"weights {self.weights}: give a positive one for each of {len(self.data)} sets")
@@ -85,16 +85,16 @@ class Pipeline:
         config: as given.
         source: the sets.
         rows: the rows of each batch that this host reads.
-        batch_bytes: size of this host's share of a batch.
+        batch_bytes: size of these rows in bytes.
 
     Args:
         config: what to read and how.
-        rows: rows of the global batch to read here, as `sharding_rows` names them; None for all.
+        rows: rows of the global batch to read here, from `sharding_rows`; None for all.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
-        ValueError: a set that cannot be read or does not fit the others, fewer clips than a batch, or too
-            little shared memory for the workers.
+        ValueError: a set cannot be read or does not fit the others, or there are fewer clips than a batch
+            has, or too little shared memory for the workers.
     """
 
     def __init__(self, config: PipelineConfig, rows: Sequence[int] | None = None) -> None:
@@ -114,11 +114,11 @@ class Pipeline:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in all clips of all sets."""
+        """Number of whole batches in one pass over the clips of all sets."""
         return len(self.source) // self.config.batch
 
     def order(self) -> grain.MapDataset[ClipRequest]:
-        """Position → clip, over all sets, endless."""
+        """Returns the endless order of clips over all sets: position → `ClipRequest`."""
         config = self.config
         orders = []
         for number, clips in enumerate(self.source.sets):
@@ -131,7 +131,7 @@ class Pipeline:
         return grain.MapDataset.mix(orders, config.weights or [len(clips) for clips in self.source.sets])
 
     def batches(self, first_step: int = 0) -> "BatchStream":
-        """The batches of `first_step` and all steps after it; close it when done.
+        """Starts to read the batches of `first_step` and of all steps after it; close the stream when done.
 
         Raises:
             ValueError: a step below 0.
@@ -140,7 +140,7 @@ class Pipeline:
             raise ValueError(f"step {first_step} is not at least 0")
         config = self.config
         batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
-        # Grain counts elements, and an element here is a batch: its default of 500 would fill any memory.
+        # Grain counts elements, and here an element is a batch: its default of 500 would not fit in memory.
         ahead = grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
 
         def read_from(step: int) -> grain.IterDataset:
@@ -152,17 +152,17 @@ class Pipeline:
 
 
 class BatchStream:
-    """Iterator over a host's batches that counts and names the clips that were replaced.
+    """Iterator over a host's batches that counts the replaced clips and reports the broken ones.
 
     Attributes:
-        step: of the batch that comes next.
-        replaced: rows that held a stand-in so far.
-        broken: example id → one line (name and reason) for each unreadable clip met so far; each is logged
+        step: step of the next batch.
+        replaced: number of rows so far that held a replacement.
+        broken: example id → one line (name and reason) for each unreadable clip found so far. Each is logged
             once, as a warning.
 
     Raises:
-        OSError: on iteration, when no clip at all can be read any more: the storage is gone.
-        RuntimeError: on iteration, when workers died again and again.
+        OSError: on iteration: no clip at all can be read any more, because the storage is gone.
+        RuntimeError: on iteration: worker processes died several times in a row.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class BatchStream:
         read: ReadBatch = next(self._batches)
         replaced = read["example"] != read["wanted"]
         for row in np.flatnonzero(replaced):
-            self._name_broken(ClipRequest(int(read["wanted"][row]), float(read["draw"][row])))
+            self._report_broken(ClipRequest(int(read["wanted"][row]), float(read["draw"][row])))
         if (read["example"] == NO_CLIP).any():
             raise OSError(
                 f"step {read['step']}: no clip can be read any more, last {list(self.broken.values())[-1:]}"
@@ -198,22 +198,23 @@ class BatchStream:
 
     @property
     def restarts(self) -> int:
-        """How often worker processes have been started again."""
+        """How often the worker processes have been started again."""
         return self._batches.restarts if isinstance(self._batches, WorkerBatches) else 0
 
-    def _name_broken(self, request: ClipRequest) -> None:
+    def _report_broken(self, request: ClipRequest) -> None:
+        """Logs why a request was served by a replacement, once for each broken clip."""
         if request.example in self.broken:
             return
         found = self._source.diagnose(request)
         if request.example not in found:
-            found[request.example] = f"{self._source.name(request.example)}: can be read again"
+            found[request.example] = f"{self._source.name(request.example)}: failed once, but can be read now"
         for example, line in found.items():
             if example not in self.broken:
                 self.broken[example] = line
                 logging.warning("Replacing an unreadable clip: %s", line)
 
     def close(self) -> None:
-        """Stop the threads or workers and free what they hold."""
+        """Stops the threads or worker processes and frees what they hold."""
         self._batches.close()
 
     def __enter__(self) -> "BatchStream":

@@ -1,10 +1,10 @@
-"""Random access to prepared sets that never fails: an unreadable clip is replaced by another.
+"""Random access to prepared sets. Reading never fails: a clip that cannot be read is replaced by another.
 
-Storage of terabytes has broken places. A record that does not parse, a frame that does not decode, a missing
-or truncated shard must not stop a training run, nor change which clips the other hosts train on. So a clip
-that cannot be read is replaced by one chosen by a hash of its number: the same on every host, in every run
-and at every restart. The reader only says which clip it took; naming the broken ones, once each, is left
-to the process that trains (`ClipSource.diagnose`).
+In terabytes of storage something is always broken. A record that does not parse, a frame that does not decode
+or a missing shard must not stop a training run, and must not change which clips other hosts train on. So a
+hash of the broken clip's number chooses its replacement: the same clip on every host, in every run and after
+every restart. `ClipSource.read` only returns which clip it read. The process that trains finds out why
+(`ClipSource.diagnose`) and reports each broken clip once.
 """
 
 import resource
@@ -22,17 +22,17 @@ from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import PreparedSet, read_prepared_set
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 
-_ATTEMPTS = 32
-_PROBES = 256
-_SPARE_FILES = 256
+_ATTEMPTS = 32  # clips chosen by hash, the first of which is the requested one
+_PROBES = 256  # clips of a set that are tried at the start until one can be read
+_SPARE_FILES = 256  # open files that the process needs besides the shards
 
 
 class UnusableSampleError(ValueError):
-    """The clip can be read but cannot be trained on; the message says why."""
+    """A clip that can be read but not trained on; the message says why."""
 
 
 class _WholeFile(NamedTuple):
-    """ArrayRecord's file instruction: with it, a file is not opened before it is read from."""
+    """ArrayRecord's file instruction. A file described by it is opened only when it is first read."""
 
     filename: str
     skip: int
@@ -41,15 +41,18 @@ class _WholeFile(NamedTuple):
 
 
 class ClipSet:
-    """One prepared set, read a sample at a time.
+    """One prepared set, read sample by sample.
 
-    Files are opened when first read from, in each process anew, and stay open. Picklable.
+    Each process opens a file when it first reads from it, and keeps it open. Picklable.
 
     Attributes:
         root: the set's directory.
         about: its description.
         audio: its audio records, one a clip.
         video: its video records, `records.STRIDE` a clip.
+
+    Args:
+        root: the set's directory.
 
     Raises:
         FileNotFoundError: there is no finished prepared set at `root`.
@@ -77,20 +80,20 @@ class ClipSet:
         return ArrayRecordDataSource([_WholeFile(file, 0, n, n) for file, n in lengths.items()])
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Returns the number of clips."""
         return self.about.n_clips
 
     def read(
         self, clip: int, draw: float, sampling: ClipSampling, frames: np.ndarray, audio: np.ndarray
     ) -> int:
-        """Read one sample into the caller's arrays.
+        """Reads one sample into the caller's arrays.
 
         Args:
             clip: number of the clip in this set.
-            draw: uniform in [0, 1), decides the start frame.
+            draw: uniform in [0, 1); decides the first frame.
             sampling: how to cut a sample out of the clip.
             frames: uint8[T, H, W, 3] to fill.
-            audio: int16[N] to fill; what the sound does not reach is set to 0.
+            audio: int16[N] to fill; the part after the end of the sound is set to 0.
 
         Returns:
             How many of the N samples are sound.
@@ -98,7 +101,7 @@ class ClipSet:
         Raises:
             Exception: of many kinds, if the clip cannot be read or used.
         """
-        # ArrayRecord verifies a hash of every record it reads; a second checksum costs more (`records`).
+        # No checksum: ArrayRecord already verifies a hash of every record that it reads.
         sound = records.parse_audio(self.audio[clip], checksum=False)
         if (sound.fps, sound.sample_rate) != (self.about.fps, self.about.sample_rate):
             raise UnusableSampleError(f"{sound.fps} fps, {sound.sample_rate} Hz: not as the set says")
@@ -124,7 +127,7 @@ class ClipSet:
         return len(samples)
 
     def name(self, clip: int) -> str:
-        """The clip's name if any of its records still tells it, and where it is stored."""
+        """Returns where a clip is stored, and its name if one of its records can still be read."""
         for data, first, count, parse in (
             (self.audio, clip, 1, records.parse_audio),
             (self.video, records.STRIDE * clip, records.STRIDE, records.parse_video),
@@ -132,24 +135,28 @@ class ClipSet:
             for index in range(first, first + count):
                 try:
                     return f"{parse(data[index]).clip} (clip {clip} of {self.root})"
-                except Exception:  # whatever is wrong with it, another record may tell
+                except Exception:  # of any kind: another record may be intact
                     continue
         return f"clip {clip} of {self.root}"
 
 
 class ClipSource:
-    """Several prepared sets as one, whose reads never fail.
+    """Several prepared sets, read as one. Reading never fails.
 
     Attributes:
-        sets: the sets; example ids count through them in order.
+        sets: the sets; example ids count the clips of the first set, then those of the second, and so on.
         sampling: how samples are cut.
         frame_shape: (height, width, 3) of the stored frames.
-        audio_samples: most samples of sound in a sample.
+        audio_samples: largest number of audio samples that belong to one sample.
+
+    Args:
+        roots: the sets' directories.
+        sampling: how to cut samples.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
-        ValueError: sets that differ in frame size or rates, a stride that the stored phases do not serve, no
-            readable clip in a set, or a limit on open files that is too low.
+        ValueError: sets differ in frame size or rates, the stride is not a multiple of the stored one, a set
+            has no readable clip, or the limit on open files is too low.
     """
 
     def __init__(self, roots: Sequence[epath.PathLike], sampling: ClipSampling) -> None:
@@ -169,15 +176,15 @@ class ClipSource:
         self._fallbacks = [self._readable_clip(s) for s in self.sets]
 
     def __len__(self) -> int:
-        """Number of clips in all sets."""
+        """Returns the number of clips in all sets."""
         return sum(len(clips) for clips in self.sets)
 
     def first_example(self, number: int) -> int:
-        """Example id of the first clip of set `number`."""
+        """Returns the example id of the first clip of set `number`."""
         return sum(len(clips) for clips in self.sets[:number])
 
     def read(self, request: ClipRequest, frames: np.ndarray, audio: np.ndarray) -> tuple[int, int]:
-        """Read a sample, or one that stands in for it, into the caller's arrays.
+        """Reads a sample, or its replacement, into the caller's arrays.
 
         Args:
             request: what to read.
@@ -185,20 +192,20 @@ class ClipSource:
             audio: int16[audio_samples] to fill.
 
         Returns:
-            (example id of the clip that was read, number of samples of sound). If nothing at all could be
-            read, `NO_CLIP` and 0, with both arrays 0.
+            (example id of the clip that was read, number of samples of sound). If no clip at all could be
+            read: `NO_CLIP` and 0, and both arrays are filled with 0.
         """
         for number, clip in self._candidates(request.example):
             try:
                 samples = self.sets[number].read(clip, request.draw, self.sampling, frames, audio)
-            except Exception:  # of whatever kind: an error must not leave a worker (see `diagnose`)
+            except Exception:  # of any kind: `diagnose` tells the trainer why
                 continue
             return self.first_example(number) + clip, samples
         frames[:], audio[:] = 0, 0
         return NO_CLIP, 0
 
     def diagnose(self, request: ClipRequest) -> dict[int, str]:
-        """Why a request was not served by its own clip: example id → one line for each clip tried in vain."""
+        """Returns why a clip was replaced: example id → one line for each clip that cannot be read."""
         frames, audio = self.empty_sample()
         broken = {}
         for number, clip in self._candidates(request.example):
@@ -212,19 +219,19 @@ class ClipSource:
         return broken
 
     def name(self, example: int) -> str:
-        """A clip's name and where it is stored."""
+        """Returns a clip's name and where it is stored."""
         number, clip = next(self._candidates(example))
         return self.sets[number].name(clip)
 
     def empty_sample(self) -> tuple[np.ndarray, np.ndarray]:
-        """Arrays that `read` can fill: uint8[T, H, W, 3] and int16[audio_samples]."""
+        """Returns arrays that `read` can fill: uint8[T, H, W, 3] and int16[audio_samples]."""
         return (
             np.empty((self.sampling.frames, *self.frame_shape), np.uint8),
             np.empty(self.audio_samples, np.int16),
         )
 
     def _candidates(self, example: int) -> Iterator[tuple[int, int]]:
-        """(set, clip) wanted, then those that may stand in for it, all of the same set: at most 33."""
+        """Yields (set, clip) of the requested clip, then of at most 32 replacements from the same set."""
         number, clip = 0, example
         while clip >= len(self.sets[number]):
             clip -= len(self.sets[number])
@@ -235,7 +242,7 @@ class ClipSource:
         yield number, self._fallbacks[number]
 
     def _readable_clip(self, clips: ClipSet) -> int:
-        """A clip that can be read, so that even a set with few good clips always has a replacement."""
+        """Finds a clip that can be read: the last replacement, should all others be unreadable."""
         frames, audio = self.empty_sample()
         last = None
         probes = min(_PROBES, len(clips))
@@ -252,7 +259,7 @@ class ClipSource:
 
 
 def _allow_open_files(files: int) -> None:
-    """Raise this process's limit on open files, which its workers inherit, as far as needed."""
+    """Raises this process's limit on open files, which its workers inherit, as far as needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files + _SPARE_FILES
     if hard != resource.RLIM_INFINITY and wanted > hard:

@@ -1,16 +1,18 @@
-"""Batches that worker processes read, whatever becomes of the workers.
+"""Batches read by worker processes. Workers that die are started again, and no batch is lost.
 
-A worker can die: the kernel kills one for want of memory, or a library crashes. A batch is a function of its
-step alone, so all workers are started again at the step that is missing, and no batch is lost or comes twice.
+The kernel may kill a worker that takes too much memory, or a library may crash. Because a batch is a function
+of its step alone, all workers are then started again at the missing step, and no batch comes twice.
 
-Grain starts, feeds and ends the workers. What it leaves to us: they must be deaf to Ctrl-C and SIGTERM, which
-a terminal or a cluster sends to all processes of a run at once and which only the trainer is to answer; they
-must end with their stream, even one that hangs, and not outlive the trainer; and what they had in shared
-memory must be freed. For their end they watch the lock on a file, which lasts as long as the stream.
+Grain starts, feeds and ends the workers. This module adds four things:
 
-Shared memory: at most four batches a worker (one waiting for its queue, one in it, two in Grain's buffer on
-this side), two with the consumer, and what Grain's remover has not got round to, 50 arrays or eight batches.
-So /dev/shm has at most 4 · workers + 10 batches, which is checked before the workers start.
+* Workers ignore Ctrl-C and SIGTERM. A terminal or a cluster sends these to all processes of a run at once,
+  and only the training process may act on them.
+* Workers end with the stream, even a worker that hangs, and never outlive the training process. To notice the
+  end, each waits for the lock on a file that the training process holds as long as the stream is open.
+* Shared memory that dead workers have left is freed.
+* The free shared memory is checked before workers start. They need at most 4 · workers + 10 batches: for
+  each worker one that waits for its queue, one in the queue and two in Grain's buffer in this process; two
+  that the consumer holds; and those that Grain has not removed yet, 50 arrays or eight batches.
 """
 
 import contextlib
@@ -34,28 +36,28 @@ from etils import epath
 from data_pipeline.reading.host_batches import ReadBatch
 
 _SHARED_MEMORY = epath.Path("/dev/shm")
-_MOST_FAILURES = 3
+_MOST_FAILURES = 3  # in a row, before the run stops
 _LIKELY_CAUSE = {
-    "SIGKILL": ", perhaps for want of memory",
-    "SIGBUS": f", perhaps for want of {_SHARED_MEMORY}",
+    "SIGKILL": ", perhaps because memory ran out",
+    "SIGBUS": f", perhaps because {_SHARED_MEMORY} is full",
 }
 
 
 class WorkerBatches:
-    """Iterator over the batches of a step and all after it.
+    """Iterator over the batches of a step and of all steps after it.
 
     Attributes:
-        restarts: how often workers have been started again.
+        restarts: how often the workers have been started again.
 
     Args:
-        read_from: step → the batches from it on, each with its `step`; endless and picklable.
+        read_from: step → the batches from this step on (`ReadBatch`); endless and picklable.
         workers: number of processes.
-        first_step: to begin with.
+        first_step: step of the first batch.
     """
 
     def __init__(self, read_from: Callable[[int], grain.IterDataset], workers: int, first_step: int) -> None:
         if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain asks for its flags, which a notebook never parses
+            flags.FLAGS.mark_as_parsed()  # Grain reads its flags, which a notebook never parses
         self._read_from = read_from
         self._workers = workers
         self._step = first_step
@@ -70,27 +72,27 @@ class WorkerBatches:
         return self
 
     def __next__(self) -> ReadBatch:
-        """The next step's batch.
+        """Returns the batch of the next step.
 
         Raises:
-            RuntimeError: workers died again and again before one had read it.
+            RuntimeError: workers died several times in a row before one had read it.
         """
         while True:
             try:
                 batch = next(self._running) if self._running else self._start()
                 if batch["step"] != self._step:
-                    # Grain goes on without the batches of a worker that failed.
+                    # Grain leaves out the batches of a worker that failed.
                     raise RuntimeError(f"the batch of step {batch['step']} came instead")
-            except Exception as error:  # of the worker that failed, or Grain's of its end
-                self._clear_away(error)
+            except Exception as error:  # raised in the worker, or by Grain because the worker ended
+                self._end_failed_workers(error)
             else:
                 self._step += 1
                 self._failures = 0
                 return batch
 
-    def _clear_away(self, error: Exception) -> None:
-        """End what is left of the workers, unless it has happened too often to start again."""
-        traceback.clear_frames(error.__traceback__)  # which hold batches
+    def _end_failed_workers(self, error: Exception) -> None:
+        """Ends the remaining workers, and raises an error if workers have failed too often in a row."""
+        traceback.clear_frames(error.__traceback__)  # frames hold batches
         reason = _reason(error)
         self.close()
         self._failures += 1
@@ -103,7 +105,7 @@ class WorkerBatches:
         logging.warning("Step %d: starting data workers again: %s", self._step, reason)
 
     def _start(self) -> ReadBatch:
-        """Start the workers, and wait for the first batch."""
+        """Starts the workers and waits for the first batch."""
         self._names = f"hb{secrets.token_hex(3)}"
         self._lock, self._lifeline = tempfile.mkstemp(prefix="hicmae-data-workers-")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -116,31 +118,32 @@ class WorkerBatches:
         return first.result()
 
     def close(self) -> None:
-        """End the workers and free what they hold."""
+        """Ends the workers and frees what they hold."""
         if self._running is None:
             return
-        os.close(self._lock)  # first: Grain waits for its workers
+        os.close(self._lock)  # first, because Grain waits until its workers have ended
         self._running.close()
         self._running = None
         epath.Path(self._lifeline).unlink(missing_ok=True)
-        gc.collect()  # the errors of Grain's threads, whose workers are gone, hold batches in cycles
+        gc.collect()  # errors of Grain's threads hold batches in reference cycles
         _free_shared_memory(self._names)
 
 
 def _first_batch(running: grain.DatasetIterator, first: Future[ReadBatch]) -> None:
-    """Has workers born deaf to signals: processes inherit what the thread that starts them blocks.
+    """Starts the workers with SIGINT and SIGTERM blocked, and fetches the first batch.
 
-    In a thread of its own, for where they are blocked they cannot end the wait for that batch either.
+    A process inherits the signals that are blocked in the thread that starts it. This must be a thread of its
+    own, so that the main thread can still be interrupted while it waits for the batch.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         first.set_result(next(running))
-    except Exception as error:  # for the thread that waits
+    except Exception as error:  # raised again in the thread that waits
         first.set_exception(error)
 
 
 class _WorkerStart:
-    """What a worker does first."""
+    """What a worker does first: watch for the end of the stream, and name its shared memory."""
 
     def __init__(self, names: str, lifeline: str) -> None:
         self._names = names
@@ -149,13 +152,13 @@ class _WorkerStart:
     def __call__(self, index: int, count: int) -> None:
         del index, count
         threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
-        # Not public; but only by their names can a killed worker's arrays be told from others'.
-        shared_memory._SHM_NAME_PREFIX = f"/{self._names}"
+        # The prefix is not public, but nothing else tells the arrays of a killed worker from those of others.
+        shared_memory._SHM_NAME_PREFIX = f"/{self._names}"  # type: ignore[attr-defined]  # not public
 
 
 def _end_with(lifeline: str) -> None:
-    """Wait for a lock that is free once the stream is closed, or its process gone; then end."""
-    with contextlib.suppress(FileNotFoundError):  # others may be quicker to remove it
+    """Waits until the stream is closed or its process has ended, which frees the lock; then exits."""
+    with contextlib.suppress(FileNotFoundError):  # another worker may have removed the file
         with open(lifeline, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
         os.unlink(lifeline)
@@ -163,18 +166,18 @@ def _end_with(lifeline: str) -> None:
 
 
 def shared_batches(workers: int) -> int:
-    """Most batches in shared memory at a time, as the module explains."""
+    """Returns the largest number of batches in shared memory at a time, as the module explains."""
     return 4 * workers + 10 if workers else 0
 
 
 def check_shared_memory(needed: int) -> None:
-    """Workers hand batches over in shared memory; a worker that runs out of it is killed without a word.
+    """Checks that there is enough shared memory: a worker that runs out of it is killed without a message.
 
     Args:
-        needed: bytes.
+        needed: number of bytes that the workers need.
 
     Raises:
-        ValueError: there are fewer.
+        ValueError: fewer bytes are free.
     """
     if not _SHARED_MEMORY.exists():
         return
@@ -183,24 +186,24 @@ def check_shared_memory(needed: int) -> None:
     if needed > free:
         raise ValueError(
             f"workers need up to {needed / 1e6:,.0f} MB of {_SHARED_MEMORY}, with {free / 1e6:,.0f} MB free: "
-            "use fewer workers, a smaller batch, threads alone (workers=0), or enlarge it (docker --shm-size)"
+            "use fewer workers, a smaller batch, only threads (workers=0), or enlarge it (docker --shm-size)"
         )
 
 
 def _free_shared_memory(names: str) -> None:
-    """Remove what dead workers have left, but not what this process still reads."""
+    """Removes the shared memory of dead workers, except what this process still reads."""
     left = [path.name for path in _SHARED_MEMORY.glob(f"{names}*")]
     in_use = set()
     for descriptor in os.listdir("/proc/self/fd") if left else ():
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(OSError):  # closed in the meantime
             in_use.add(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
     for name in left:
         if name in in_use:
             continue
-        with contextlib.suppress(FileNotFoundError):  # Grain's remover was quicker
+        with contextlib.suppress(FileNotFoundError):  # Grain has removed it in the meantime
             try:
                 segment = shared_memory.SharedMemory(name)
-            except ValueError:  # its maker died before giving it a size
+            except ValueError:  # the worker died before it gave the segment a size
                 (_SHARED_MEMORY / name).unlink()
                 continue
             segment.close()
@@ -208,7 +211,7 @@ def _free_shared_memory(names: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why a worker ended, in a few words."""
+    """Says why a worker ended, in a few words."""
     ended = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if ended is None:
         return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -44,7 +44,7 @@ def worker_killed(trial: Trial) -> None:
     (worker,) = workers(processes[0].pid)
     os.kill(worker, SIGKILL)
     ending = trial.completes(run, processes)
-    said = "starting data workers again: one was killed by SIGKILL, perhaps for want of memory"
+    said = "starting data workers again: one was killed by SIGKILL, perhaps because memory ran out"
     trial.expect(said in ending.err, f"{said!r} was not said: {ending.err}")
     trial.lost = 0  # it has ended but once
 

@@ -77,7 +77,7 @@ def test_bad_input_is_named_before_anything_is_computed(run, data, tmp_path, mon
         score_run(str(run), 4, [str(data)], 64, 4, output)
     with pytest.raises(FileNotFoundError, match="no such directory"):
         score_run(str(tmp_path / "nowhere"), None, [str(data)], 64, 4, output)
-    with pytest.raises(FileNotFoundError, match=r"dataset\.json is missing: no prepared set"):
+    with pytest.raises(FileNotFoundError, match="this directory is not a prepared set"):
         score_run(str(run), None, [str(tmp_path)], 64, 4, output)
     assert not output.exists()
     output.write_text("kept")

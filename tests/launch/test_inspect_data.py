@@ -239,7 +239,7 @@ def test_the_command_lists_what_is_wrong_and_says_so_in_its_exit_code(damaged):
     ("arguments", "message"),
     [
         (["--data="], "--data names no prepared set"),
-        (["--data={tmp}"], "dataset.json is missing: no prepared set but something else"),
+        (["--data={tmp}"], "dataset.json is missing: this directory is not a prepared set"),
         (["--data={set}", "--sheet={tmp}/a.jpg"], "does not end in .png"),
         (["--data={set}", "--sheet={tmp}/none/a.png"], "there is no directory"),
         (["--data={set}", "verify"], "do not know what to do with 'verify': options begin with --"),

@@ -100,12 +100,12 @@ MISTAKES = {
     "a directory that is not there": (
         {"data.sets": "perpared"},
         [],
-        "perpared/dataset.json is missing: no prepared set, for there is no such directory: check the path",
+        "perpared/dataset.json is missing: there is no such directory: check the path",
     ),
     "raw clips": (
         {"data.sets": "raw"},
         [],
-        "raw/dataset.json is missing: no prepared set but something else: prepare raw clips with "
+        "raw/dataset.json is missing: this directory is not a prepared set: prepare raw clips with "
         "launch.prepare first",
     ),
     "a set that is not finished": (

@@ -31,8 +31,8 @@ def test_description_survives_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("present", "message"),
     [
-        ([], "no prepared set, for there is no such directory: check the path"),
-        (["dev/mp4"], "no prepared set but something else: prepare raw clips with launch.prepare first"),
+        ([], "there is no such directory: check the path"),
+        (["dev/mp4"], "this directory is not a prepared set: prepare raw clips with launch.prepare first"),
         (["plan.json", "video"], "its preparation did not finish: run the same launch.prepare again"),
     ],
 )

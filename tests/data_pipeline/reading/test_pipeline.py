@@ -184,7 +184,7 @@ def test_a_failure_that_passes_is_named_too(root, monkeypatch):
         assert batch["replaced"].sum() == stream.replaced == 1
         (line,) = stream.broken.values()
         assert line.startswith("clip/")
-        assert line.endswith("can be read again")
+        assert line.endswith("failed once, but can be read now")
 
 
 # --- Worker processes ---------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_a_set_smaller_than_a_batch_is_refused(root):
         Pipeline(config(root, batch=21))
     with pytest.raises(ValueError, match="are not rows of a batch of 8"):
         Pipeline(config(root), rows=[7, 8])
-    with pytest.raises(FileNotFoundError, match="no prepared set"):
+    with pytest.raises(FileNotFoundError, match="there is no such directory"):
         Pipeline(config(root + "/nowhere"))
     with pytest.raises(ValueError, match="step -1 is not at least 0"):
         Pipeline(config(root)).batches(-1)

@@ -179,7 +179,7 @@ def test_sets_that_do_not_fit_are_refused(healthy, tmp_path):
         ClipSource([healthy, other], SAMPLING)
     with pytest.raises(ValueError, match="stride 3 is not a multiple of 4"):
         ClipSource([healthy], ClipSampling(stride=3))
-    with pytest.raises(FileNotFoundError, match="no prepared set"):
+    with pytest.raises(FileNotFoundError, match="there is no such directory"):
         ClipSource([tmp_path / "nowhere"], SAMPLING)
     with pytest.raises(ValueError, match="mount the bucket"):
         ClipSource(["gs://bucket/set"], SAMPLING)

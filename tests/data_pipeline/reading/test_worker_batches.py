@@ -96,7 +96,7 @@ def test_killed_workers_are_started_again_and_the_batches_are_those_of_an_undist
     for line in lines:
         assert line.startswith("Step ")
         assert line.endswith(
-            "starting data workers again: one was killed by SIGKILL, perhaps for want of memory"
+            "starting data workers again: one was killed by SIGKILL, perhaps because memory ran out"
         )
     # What the dead ones held is gone too; what this process has read, Grain removes in a thread of its own.
     assert not workers()
@@ -136,8 +136,8 @@ def raises():
 @pytest.mark.parametrize(
     ("death", "reason"),
     [
-        (killed, "one was killed by SIGKILL, perhaps for want of memory"),
-        (out_of_shared_memory, "one was killed by SIGBUS, perhaps for want of /dev/shm"),
+        (killed, "one was killed by SIGKILL, perhaps because memory ran out"),
+        (out_of_shared_memory, "one was killed by SIGBUS, perhaps because /dev/shm is full"),
         (leaves, "one ended with exit code 3"),
         (raises, "MemoryError: no room for a batch"),
     ],
