@@ -32,6 +32,7 @@ from etils import epath
 from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import decode as media
 from data_pipeline.preparation.builder import prepare
 from data_pipeline.preparation.plan import Options
@@ -103,7 +104,7 @@ def from_files(window: Window) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(frames), np.concatenate(pieces)[first - begin :][:count]
 
 
-def check(windows: list[Window], batch: dict[str, np.ndarray]) -> None:
+def check(windows: list[Window], batch: HostBatch[np.ndarray]) -> None:
     """Makes sure that the ways lead to the same samples."""
     for window, frames, audio, samples in zip(windows, batch["frames"], batch["audio"], batch["samples"]):
         decoded, sound = from_files(window)

@@ -1,14 +1,15 @@
 """A function of (parameters, batch) applied to any number of clips with one compilation."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
+from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.training.sharding import batch_sharding, make_mesh, replicated, traced_on
 
-Batch = Mapping[str, np.ndarray]
+Batch = HostBatch[np.ndarray]
 
 
 class BatchedApply:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.model.hicmae import Encoder
@@ -51,11 +52,11 @@ def level_features(
     return dict(zip(layers, zip(of_video, of_audio, strict=True), strict=True))
 
 
-def embed_clips(preprocess: PreprocessConfig) -> Callable[[Any, Mapping[str, jax.Array]], Any]:
+def embed_clips(preprocess: PreprocessConfig) -> Callable[[Any, HostBatch[jax.Array]], Any]:
     """A function (parameters, host batch) → `level_features`, without augmentation; for `BatchedApply`."""
     config = preprocess.for_evaluation()
 
-    def embed(params: Any, batch: Mapping[str, jax.Array]) -> Any:
+    def embed(params: Any, batch: HostBatch[jax.Array]) -> Any:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
         return level_features(params, inputs.video, inputs.log_mel, config.model)
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
@@ -88,7 +89,7 @@ class HeldOut:
         scores["clips"] = float(count)
         return {f"held_out/{name}": value for name, value in scores.items()}
 
-    def _batches(self) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self) -> Iterator[HostBatch[np.ndarray]]:
         batches = iter(self._clips)
         while True:
             with self._reading():

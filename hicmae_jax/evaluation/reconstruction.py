@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import LossConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
@@ -44,7 +45,7 @@ class MaskedForward(NamedTuple):
 
 def score_clips(
     preprocess: PreprocessConfig, loss: LossConfig
-) -> Callable[[Any, Mapping[str, jax.Array]], MaskedForward]:
+) -> Callable[[Any, HostBatch[jax.Array]], MaskedForward]:
     """A function (parameters, host batch) → `MaskedForward`, without augmentation; for `BatchedApply`.
 
     Args:
@@ -54,7 +55,7 @@ def score_clips(
     config = preprocess.for_evaluation()
     model = HiCMAE(config.model)
 
-    def score(params: Any, batch: Mapping[str, jax.Array]) -> MaskedForward:
+    def score(params: Any, batch: HostBatch[jax.Array]) -> MaskedForward:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
         output = model.apply({"params": params}, *inputs)
         video, audio = masked_targets(model, *inputs, loss.frame_difference)
@@ -106,7 +107,7 @@ class Picture(NamedTuple):
 
 def draw_clips(
     preprocess: PreprocessConfig, loss: LossConfig
-) -> Callable[[Any, Mapping[str, jax.Array]], dict[str, Picture]]:
+) -> Callable[[Any, HostBatch[jax.Array]], dict[str, Picture]]:
     """A function (parameters, host batch) → pictures, without augmentation; for `BatchedApply`.
 
     Args:
@@ -119,7 +120,7 @@ def draw_clips(
     config = preprocess.for_evaluation()
     model = HiCMAE(config.model)
 
-    def draw(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, Picture]:
+    def draw(params: Any, batch: HostBatch[jax.Array]) -> dict[str, Picture]:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
         output = model.apply({"params": params}, *inputs)
         clip = (inputs.video, inputs.log_mel)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
@@ -102,7 +103,7 @@ def score(
 
 def picture_blocks(
     contenders: Mapping[str, Any],
-    batches: Iterable[Mapping[str, np.ndarray]],
+    batches: Iterable[HostBatch[np.ndarray]],
     rows: int,
     preprocess: PreprocessConfig,
     loss: LossConfig,

@@ -10,13 +10,14 @@ every device to compute an FFT.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import log_mel_constants as kaldi
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.inputs import ModelInputs
@@ -61,13 +62,12 @@ class PreprocessConfig:
 
 
 def preprocess_batch(
-    batch: Mapping[str, jax.Array], seed_key: jax.Array, step: jax.Array | int, config: PreprocessConfig
+    batch: HostBatch[jax.Array], seed_key: jax.Array, step: jax.Array | int, config: PreprocessConfig
 ) -> ModelInputs:
     """Make model inputs from a host batch; jit it with `config` static, or call it inside a jitted step.
 
     Args:
-        batch: frames uint8[B, T, S, S, 3], audio int16[B, N], samples int32[B] (how many of the N are sound)
-            and example int32[B] (ids of the clips); other entries are ignored.
+        batch: samples as they are stored, with square frames; `replaced` is ignored.
         seed_key: a typed PRNG key, the same throughout a run.
         step: number of the step, may be traced.
         config: what to make.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from etils import epath
 
+from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.pipeline import BatchStream
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import REMEDY
@@ -12,7 +13,7 @@ from hicmae_jax.logs.metrics import REMEDY
 BROKEN = "broken_clips.txt"
 
 
-def note_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[dict[str, np.ndarray]]:
+def note_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[HostBatch[np.ndarray]]:
     """Pass batches on, and write down what went wrong while they were read.
 
     Args:

@@ -6,7 +6,7 @@ computes the features of all clips, and from them the contrastive loss and its g
 second computes the features again and carries that gradient back to the parameters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from hicmae_jax.training.sharding import batch_sharding
 
-Batch = Mapping[str, jax.Array]
+Batch = Any
+"""Tree of arrays with one row for each clip, such as `HostBatch`."""
 Values = dict[str, jax.Array]
 LossAndTerms = Callable[[Any, Batch, jax.Array], tuple[jax.Array, Values]]
 """(parameters, batch, step) → (loss, its terms)."""
