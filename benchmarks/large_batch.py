@@ -1,22 +1,20 @@
-"""What a larger batch does to training at equal epochs, and which remedy helps, on made-up talking faces.
+"""What a larger batch does to training at equal epochs, and which setting helps, on made-up talking faces.
 
     python -m benchmarks.large_batch --root=runs/large_batch [--epochs=32] [--only='512, sqrt']
 
-Makes and prepares the corpus, trains every variant of `VARIANTS`, and scores each on the same speakers never
-seen. `--root` keeps everything: the same command goes on where it was interrupted, and one that is finished
-prints its table again. `results.jsonl` holds a line a run. On one core it takes 40 to 60 minutes.
+Makes and prepares a corpus, trains each of `VARIANTS`, and scores each on the same speakers, none of whom is
+in the training data. After an interruption the same command goes on; after the end it prints its table again.
+On one core it takes 40 to 60 minutes. `ROOT/results` keeps the figures of each run.
 
-The model is as small as still learns. Rates are anchored at batch 32: all AdamW runs of a batch of 32 would
-have the same. Contrast is scored against 31 negatives for all, whatever a run was trained with, for its loss
-grows with the logarithm of their number.
+The model is about the smallest that still learns. Learning rates are given at batch 32, so every rate rule
+gives the same rate there. All runs are scored against 31 negatives, whatever they were trained with, because
+the contrastive loss grows with the logarithm of that number.
 """
 
 import dataclasses
 import json
 import math
-import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +30,32 @@ from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.studies.stages import Record, Stage, exit_code, python_command, run_all
 from hicmae_jax.training import optimizer as optim
 
 FLAGS = flags.FLAGS
 
 CLIPS_EACH = 8
-"""Of a speaker; one speaker of nine is for scoring."""
+"""Clips of a speaker; one speaker of nine is for scoring."""
 SECONDS = "3,3"
 ANCHOR, RATE_AT_ANCHOR = 32, 2e-3
 NEGATIVES = 32
 """Clips that are contrasted with each other when a run is scored."""
 WARMUP_SHARE = 0.1
-"""Of the clips that are seen, in every run."""
+"""Share of the clips seen in a run during which the learning rate rises."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One run.
+    """Settings of one run.
 
     Attributes:
-        batch: clips to an update.
-        rule: how the rate follows from that at batch 32.
-        kind: of optimiser.
-        negatives: as the recipe's.
-        rate: at batch 32.
-        seed: of everything drawn.
+        batch: clips for each update.
+        rule: how the learning rate follows from `rate` and `batch`.
+        kind: of the optimiser.
+        negatives: as in the recipe's `loss.negatives`.
+        rate: learning rate at batch 32.
+        seed: of all random draws.
     """
 
     batch: int
@@ -67,7 +66,12 @@ class Variant:
     seed: int = 0
 
     def changes(self, epochs: int, clips: int) -> dict[str, Any]:
-        """Settings in which it differs from the others."""
+        """Settings that differ between variants.
+
+        Args:
+            epochs: passes over the data.
+            clips: that a pass sees.
+        """
         anchored = optim.rate_factor(self.rule, ANCHOR)
         return {
             "seed": self.seed,
@@ -82,7 +86,7 @@ class Variant:
         }
 
 
-# Of 32 at a quarter of the rate, `sqrt` and `linear` would make `512, fixed` and `512, sqrt`.
+# From a quarter of the rate, the rule `sqrt` would give `512, fixed`, and `linear` would give `512, sqrt`.
 VARIANTS = {
     "32": Variant(32),
     "512, fixed": Variant(512),
@@ -99,7 +103,12 @@ VARIANTS = {
 
 
 def settings(root: Path, changes: dict[str, Any]) -> RunConfig:
-    """The demo's configuration, smaller yet, with a variant's changes."""
+    """The demo's configuration with a smaller model and a variant's changes.
+
+    Args:
+        root: directory of the prepared clips.
+        changes: from `Variant.changes`.
+    """
     config = demo.get_config()
     config.steps = config.warmup_steps = None
     smaller = {
@@ -113,7 +122,7 @@ def settings(root: Path, changes: dict[str, Any]) -> RunConfig:
         "model.decoder_dim": 48,
         "model.decoder_depth": 3,
         "model.fusion_depth": 1,
-        # 4 of 16 places stay, and few masked tokens are decoded: contrast is what is looked at.
+        # 4 of 16 places stay visible and few masked tokens are decoded, since contrast is what is studied.
         "masks.video_ratio": 0.75,
         "masks.video_decode_fraction": 0.5,
         "masks.audio_decode_fraction": 0.25,
@@ -128,41 +137,70 @@ def settings(root: Path, changes: dict[str, Any]) -> RunConfig:
     return run_config.from_config_dict(config, "cpu")
 
 
-def make_data(root: Path, clips: int) -> None:
-    """Make up the corpus and prepare both splits, or go on with that.
+def result_path(root: Path, name: str, epochs: int) -> Path:
+    """File with the figures of a variant."""
+    return root / "results" / f"{epochs}" / f"{_file_name(name)}.json"
+
+
+def _file_name(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "").replace(":", "")
+
+
+def stages(root: Path, clips: int, epochs: int, names: Iterable[str]) -> list[Stage]:
+    """The commands that make the data, and train and score each variant.
 
     Args:
-        root: where.
+        root: directory in which they work.
         clips: in both splits together.
-
-    Raises:
-        subprocess.CalledProcessError: a command has failed, and said why.
+        epochs: passes over the data, in each run.
+        names: of the variants.
     """
-
-    def launch(command: str, *options: str) -> None:
-        subprocess.run([sys.executable, "-m", f"launch.{command}", *options, "--workers=1"], check=True)
-
-    raw = root / "raw"
     speakers = clips // CLIPS_EACH
-    sizes = (f"--clips={clips}", f"--speakers={speakers}", f"--test_speakers={speakers // 9}")
-    if not (root / "test" / "dataset.json").exists():
-        launch("make_corpus", f"--root={raw}", *sizes, f"--seconds={SECONDS}")
-        for split in ("dev", "test"):
-            launch("prepare", f"--input={raw}", f"--output={root / split}", f"--split={split}")
+
+    def prepare(split: str) -> tuple[str, ...]:
+        return python_command(
+            "launch.prepare", input=root / "raw", output=root / split, split=split, workers=1
+        )
+
+    make_corpus = python_command(
+        "launch.make_corpus",
+        root=root / "raw",
+        clips=clips,
+        speakers=speakers,
+        test_speakers=speakers // 9,
+        seconds=SECONDS,
+        workers=1,
+    )
+
+    def train(name: str) -> Stage:
+        command = python_command(
+            "benchmarks.large_batch", root=root, clips=clips, epochs=epochs, measure=name
+        )
+        return Stage(f"train and score {name}, {epochs} epochs", command)
+
+    return [
+        Stage("make up talking faces", make_corpus),
+        Stage("prepare shards to train on", prepare("dev")),
+        Stage("prepare shards to score on", prepare("test")),
+        *map(train, names),
+    ]
 
 
 def measure(root: Path, clips: int, name: str, variant: Variant, epochs: int) -> dict[str, Any]:
-    """Train a variant, and score it.
+    """Train a variant and score it.
 
     Args:
-        root: with the data; the run is kept beside them.
-        clips: in both splits.
+        root: directory with the data; the run's directory is made in it too.
+        clips: in both splits together.
         name: of the variant.
-        variant: what to train.
+        variant: its settings.
         epochs: passes over the data.
+
+    Returns:
+        The settings of the variant and its figures.
     """
     config = settings(root, variant.changes(epochs, clips * 8 // 9))
-    directory = root / "runs" / f"{epochs}" / name.replace(", ", "_").replace(" ", "").replace(":", "")
+    directory = root / "runs" / f"{epochs}" / _file_name(name)
     pretrain.run(config, directory, show_progress=False)
     lines = [line for line in read_metrics(directory) if "rate" in line]
     sampling = ClipSampling(config.data.frames, config.data.stride)
@@ -182,58 +220,69 @@ def measure(root: Path, clips: int, name: str, variant: Variant, epochs: int) ->
         **{term: scores[f"held_out/{term}"] for term in ("total", "video", "audio", "contrastive")},
         "recall@5": scores[f"held_out/recall@5/layer_{last}"],
         "chance@5": scores["held_out/chance@5"],
-        # Without the first update, which is compiled.
+        # The first update has no time in the log, since it includes compiling.
         "seconds": sum(line.get("time/step_seconds", 0.0) for line in lines),
     }
 
 
-def table(results: Iterable[dict[str, Any]]) -> str:
-    """The results in Markdown."""
+def table(results: Iterable[Mapping[str, Any]]) -> str:
+    """The results as a Markdown table.
+
+    Args:
+        results: from `measure`.
+    """
     rows = [
         "| batch, rate rule | negatives | peak rate | updates | video | audio | contrastive (of log 32) "
         "| recall@5 | seconds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for of in results:
-        contrast = of["contrastive"] / of["levels"]
+    for result in results:
+        contrast = result["contrastive"] / result["levels"]
         cells = (
-            of["name"],
-            of["negatives"],
-            f"{of['peak_rate']:.2g}",
-            of["updates"],
-            f"{of['video']:.3f}",
-            f"{of['audio']:.3f}",
+            result["name"],
+            result["negatives"],
+            f"{result['peak_rate']:.2g}",
+            result["updates"],
+            f"{result['video']:.3f}",
+            f"{result['audio']:.3f}",
             f"{contrast:.2f} ({contrast / math.log(NEGATIVES):.0%})",
-            f"{of['recall@5']:.1%} (chance {of['chance@5']:.1%})",
-            f"{of['seconds']:.0f}",
+            f"{result['recall@5']:.1%} (chance {result['chance@5']:.1%})",
+            f"{result['seconds']:.0f}",
         )
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 
 
-def main(argv: list[str]) -> None:
-    """Makes data, trains what has no result yet, and prints the table."""
+def main(argv: list[str]) -> int:
+    """Makes the data, trains the variants that have no result yet, and prints the table of all results.
+
+    With --measure it trains and scores one variant, writes its result and prints it.
+    """
     del argv
-    root = Path(FLAGS.root).resolve()
-    root.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
-    make_data(root, FLAGS.clips)
-    file = root / "results.jsonl"
-    before = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    done = {of["name"]: of for of in before if of["epochs"] == FLAGS.epochs}
-    for name, variant in VARIANTS.items():
-        if name in done or (FLAGS.only and name not in FLAGS.only):
-            continue
-        done[name] = result = measure(root, FLAGS.clips, name, variant, FLAGS.epochs)
-        with file.open("a") as lines:
-            lines.write(json.dumps(result) + "\n")
-        print(json.dumps(result), flush=True)
-    print(table(done[name] for name in VARIANTS if name in done))
+    root, epochs = Path(FLAGS.root).resolve(), FLAGS.epochs
+    if FLAGS.measure:
+        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
+        result = measure(root, FLAGS.clips, FLAGS.measure, VARIANTS[FLAGS.measure], epochs)
+        path = result_path(root, FLAGS.measure, epochs)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result) + "\n")
+        print(json.dumps(result))
+        return 0
+
+    def run() -> int:
+        run_all(stages(root, FLAGS.clips, epochs, FLAGS.only or VARIANTS), Record(root))
+        paths = [result_path(root, name, epochs) for name in VARIANTS]
+        print()
+        print(table(json.loads(path.read_text()) for path in paths if path.exists()))
+        return 0
+
+    return exit_code("large_batch", run)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("root", None, "Where data, runs and results are kept.", required=True)
-    flags.DEFINE_integer("clips", 1152, "Clips to make up; a ninth are for scoring.", lower_bound=72)
-    flags.DEFINE_integer("epochs", 32, "Passes over the data, of every run.", lower_bound=1)
-    flags.DEFINE_multi_string("only", [], "Names of variants; by default all.")
+    flags.DEFINE_string("root", None, "Directory for data, runs and results.", required=True)
+    flags.DEFINE_integer("clips", 1152, "Clips to make up; a ninth of them are for scoring.", lower_bound=72)
+    flags.DEFINE_integer("epochs", 32, "Passes over the data, in every run.", lower_bound=1)
+    flags.DEFINE_multi_enum("only", [], list(VARIANTS), "Variants to train; by default all.")
+    flags.DEFINE_enum("measure", None, list(VARIANTS), "Train and score this variant only, in this process.")
     app.run(main)

@@ -1,39 +1,38 @@
-"""What pre-training costs on slices of TPUs, by the TPU compiler: the tables of `docs/scale.md`.
+"""The tables of `docs/scale.md`: what a train step costs on slices of TPUs, by the TPU compiler.
 
     python -m benchmarks.tpu_scale --root=runs/tpu_scale
 
-Compiles one step after the other with `launch.aot`, minutes each and no TPU needed; what is compiled already
-is not compiled again. Then the tables: of each step, and an estimate of how it scales.
+Compiles one step after the other with `launch.aot`, which takes minutes each and needs no TPU. After an
+interruption the same command goes on. Then it prints two tables: the cost of each step, and an estimate of
+how the step scales.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import app, flags
 
+from hicmae_jax.studies.stages import Record, Stage, exit_code, python_command, run_all
 from hicmae_jax.training.chips import CHIPS, GIB, Chip
 
-_ROOT = flags.DEFINE_string("root", "runs/tpu_scale", "directory of the compiled steps' figures")
-_ONLY = flags.DEFINE_bool("only_tables", False, "compile nothing: tables of what is there")
+FLAGS = flags.FLAGS
 
 MB = 1e6
 HOST_CHIPS = {"v5e": 8, "v5p": 4, "v6e": 8}
-SAMPLES_A_CORE = 603  # `python -m benchmarks.input_pipeline`, docs/data.md
-MB_A_SAMPLE = 0.7  # read from storage, likewise
+SAMPLES_A_CORE = 603  # a second, measured by `python -m benchmarks.input_pipeline`; see docs/data.md
+MB_A_SAMPLE = 0.7  # read from storage; see docs/data.md
 
 
 class Case(NamedTuple):
-    """A step to compile.
+    """A train step to compile.
 
     Attributes:
         size: of the model.
-        topology: chips.
-        batch: clips.
-        options: further ones.
+        topology: chips and their network.
+        batch: clips in a step.
+        options: further options of `launch.aot`.
     """
 
     size: str
@@ -41,10 +40,23 @@ class Case(NamedTuple):
     batch: int
     options: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """Of its file."""
-        return f"{self.size}-{self.topology.replace(':', '-')}-{self.batch}"
+    def figures_path(self, root: Path) -> Path:
+        """File of the step's figures."""
+        return root / f"{self.size}-{self.topology.replace(':', '-')}-{self.batch}.json"
+
+    def stage(self, root: Path) -> Stage:
+        """The command that compiles the step and writes its figures."""
+        path = self.figures_path(root)
+        command = python_command(
+            "launch.aot",
+            f"--config=pretrain:{self.size}",
+            f"--config.batch={self.batch}",
+            "--config.loss.negatives=global",
+            f"--topology={self.topology}",
+            *self.options,
+            f"--json={path}",
+        )
+        return Stage(f"compile {path.stem}", command)
 
 
 POD = "v5e:16x16"
@@ -59,90 +71,114 @@ CASES = (
 )
 
 
-def compile_case(case: Case, path: Path) -> None:
-    """Compile one step in a process of its own, and write its figures."""
-    command = [
-        *(sys.executable, "-m", "launch.aot", f"--config=pretrain:{case.size}"),
-        *(f"--config.batch={case.batch}", "--config.loss.negatives=global", f"--topology={case.topology}"),
-        *(*case.options, f"--json={path}"),
-    ]
-    print(" ".join(command[1:]), flush=True)
-    subprocess.run(command, check=True)
-
-
 def chip_of(figures: Mapping[str, Any]) -> Chip:
     """The chip that a step was compiled for."""
     return next(chip for chip in CHIPS if chip.name in figures["chip"])
 
 
 def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line a step: memory, traffic, arithmetic, bound."""
+    """Lines of the table of costs, one a step: memory, traffic, arithmetic, bound.
+
+    Args:
+        all_figures: of each step, what `launch.aot --json` wrote.
+    """
     yield (
-        "| size | chips | batch | fsdp | memory a chip, GiB | of it | temporaries, MB a clip | "
-        "traffic, MB a clip | GFLOP a clip | the model's | least ms a step | bound by |"
+        "| size | chips | batch | fsdp | memory a chip, GiB | share of the chip's | temporaries, MB a clip | "
+        "traffic, MB a clip | GFLOP a clip | GFLOP the model needs | least ms a step | bound by |"
     )
     yield "|" + "---|" * 12
-    for of in all_figures:
-        memory, roofline = of["hbm_per_chip"], of["roofline"]
-        least = max(roofline["memory_seconds"], roofline["arithmetic_seconds"])
-        yield (
-            f"| {of['size']} | {of['topology']} | {of['batch']:,} | {of['fsdp']} | "
-            f"{memory['total'] / GIB:.1f} | {memory['share']:.0%} | {of['temp_bytes_per_clip'] / MB:.0f} | "
-            f"{of['hbm_bytes_per_clip'] / MB:,.0f} ({of['hbm_padded_bytes_per_clip'] / MB:,.0f}) | "
-            f"{of['flops_per_clip'] / 1e9:.1f} | {of['analytic_flops_per_clip'] / 1e9:.1f} | "
-            f"{least * 1e3:.0f} | {roofline['bound']} |"
+    for figures in all_figures:
+        memory = figures["hbm_per_chip"]
+        cells = (
+            figures["size"],
+            figures["topology"],
+            f"{figures['batch']:,}",
+            figures["fsdp"],
+            f"{memory['total'] / GIB:.1f}",
+            f"{memory['share']:.0%}",
+            f"{figures['temp_bytes_per_clip'] / MB:.0f}",
+            f"{figures['hbm_bytes_per_clip'] / MB:,.0f} ({figures['hbm_padded_bytes_per_clip'] / MB:,.0f})",
+            f"{figures['flops_per_clip'] / 1e9:.1f}",
+            f"{figures['analytic_flops_per_clip'] / 1e9:.1f}",
+            f"{least_seconds(figures) * 1e3:.0f}",
+            figures["roofline"]["bound"],
         )
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+def least_seconds(figures: Mapping[str, Any]) -> float:
+    """The least time of a step by memory and arithmetic, in seconds."""
+    return max(figures["roofline"]["memory_seconds"], figures["roofline"]["arithmetic_seconds"])
 
 
 def message_seconds(figures: Mapping[str, Any]) -> float:
-    """Least seconds that a chip's links need for a step's messages.
+    """The least time that a chip's links need for the messages of a step, in seconds.
 
-    Through a chip pass, in each direction, about the bytes of a gather's result or a scatter's input, and
-    twice those of a sum over all chips; all links are taken to be busy at their rate.
+    In each direction a chip passes on about the bytes of a gather's result or of a scatter's input, and twice
+    the bytes of a sum over all chips. All links are assumed to be busy at the rate that the maker states.
+
+    Args:
+        figures: of the step.
     """
     crossing = sum(
         message["total"] * (2 if message["kind"] == "all-reduce" else 1) for message in figures["collectives"]
     )
-    return crossing / (chip_of(figures).links / 2)
+    links = chip_of(figures).links
+    assert links, f"the rate of the links of {figures['chip']} is not known"
+    return crossing / (links / 2)
 
 
 def scaling_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line a step: messages, what they cost at most, what hosts must deliver."""
+    """Lines of the table of scaling, one a step: messages, their cost at most, what a host must deliver.
+
+    Args:
+        all_figures: of each step, what `launch.aot --json` wrote.
+    """
     yield (
-        "| size | chips | batch | sent in a step, MB | of it beside other work | ms for all | "
-        "beside a step of, ms | weak scaling, no overlap | clips/s a chip, at most | cores a host | "
-        "GB/s a host |"
+        "| size | chips | batch | messages a step, MB | asynchronous | ms for messages | least ms a step | "
+        "weak scaling without overlap | clips/s a chip, at most | cores a host | GB/s a host |"
     )
     yield "|" + "---|" * 11
-    for of in all_figures:
-        roofline = of["roofline"]
-        least = max(roofline["memory_seconds"], roofline["arithmetic_seconds"])
-        sent, seconds = sum(each["total"] for each in of["collectives"]), message_seconds(of)
-        beside = sum(each["total"] for each in of["collectives"] if each["asynchronous"])
-        rate = of["clips_per_chip"] / (least + seconds)
-        hosted = rate * HOST_CHIPS[of["topology"].partition(":")[0]]
-        yield (
-            f"| {of['size']} | {of['topology']} | {of['batch']:,} | {sent / MB:,.0f} | {beside / sent:.0%} | "
-            f"{seconds * 1e3:.1f} | {least * 1e3:.0f} | {least / (least + seconds):.0%} | {rate:,.0f} | "
-            f"{hosted / SAMPLES_A_CORE:.0f} | {hosted * MB_A_SAMPLE / 1e3:.1f} |"
+    for figures in all_figures:
+        least, seconds = least_seconds(figures), message_seconds(figures)
+        sent = sum(message["total"] for message in figures["collectives"])
+        asynchronous = sum(message["total"] for message in figures["collectives"] if message["asynchronous"])
+        rate = figures["clips_per_chip"] / (least + seconds)
+        host_rate = rate * HOST_CHIPS[figures["topology"].partition(":")[0]]
+        cells = (
+            figures["size"],
+            figures["topology"],
+            f"{figures['batch']:,}",
+            f"{sent / MB:,.0f}",
+            f"{asynchronous / sent:.0%}",
+            f"{seconds * 1e3:.1f}",
+            f"{least * 1e3:.0f}",
+            f"{least / (least + seconds):.0%}",
+            f"{rate:,.0f}",
+            f"{host_rate / SAMPLES_A_CORE:.0f}",
+            f"{host_rate * MB_A_SAMPLE / 1e3:.1f}",
         )
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
-def main(argv: Sequence[str]) -> None:
-    """Compile what is missing, then print both tables."""
+def main(argv: Sequence[str]) -> int:
+    """Compiles the steps that have no figures yet, then prints both tables; returns the exit code."""
     del argv
-    root = Path(_ROOT.value)
-    root.mkdir(parents=True, exist_ok=True)
-    found = []
-    for case in CASES:
-        path = root / f"{case.name}.json"
-        if not path.exists() and not _ONLY.value:
-            compile_case(case, path)
-        if path.exists():
-            found.append(json.loads(path.read_text()))
-    for table in (steps_table(found), scaling_table(found)):
-        print("\n".join(["", *table]))
+    root = Path(FLAGS.root)
+
+    def run() -> int:
+        if not FLAGS.only_tables:
+            run_all([case.stage(root) for case in CASES], Record(root))
+        paths = [case.figures_path(root) for case in CASES]
+        found = [json.loads(path.read_text()) for path in paths if path.exists()]
+        for table in (steps_table(found), scaling_table(found)):
+            print("\n".join(["", *table]))
+        return 0
+
+    return exit_code("tpu_scale", run)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("root", "runs/tpu_scale", "Directory for the figures of the compiled steps.")
+    flags.DEFINE_bool("only_tables", False, "Compile nothing; print the tables of the steps compiled so far.")
     app.run(main)

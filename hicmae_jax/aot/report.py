@@ -68,10 +68,10 @@ def _summary(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _messages(figures: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'messages':>16} {'times':>6} {'MB each':>8} {'MB a step':>9}  beside other work   from"
+    yield f"{'messages':>16} {'times':>6} {'MB each':>8} {'MB a step':>9}  asynchronous  from"
     for message in figures["collectives"]:
         yield (
             f"{message['kind']:>16} {message['times']:>6} {message['bytes'] / 1e6:>8.2f} "
-            f"{message['total'] / 1e6:>9.2f}  {'yes' if message['asynchronous'] else 'no':<18} "
-            f" {message['origin'][-60:]}"
+            f"{message['total'] / 1e6:>9.2f}  {'yes' if message['asynchronous'] else 'no':<12}  "
+            f"{message['origin'][-60:]}"
         )

@@ -29,7 +29,8 @@ def figures(*messages):
         "hbm_per_chip": {"total": 5.25 * GIB, "share": 1 / 3},
         "roofline": {"memory_seconds": 0.03, "arithmetic_seconds": 0.02, "bound": "memory"},
         "collectives": [
-            {"kind": kind, "total": total, "asynchronous": beside} for kind, total, beside in messages
+            {"kind": kind, "total": total, "asynchronous": asynchronous}
+            for kind, total, asynchronous in messages
         ],
     }
 
@@ -38,7 +39,7 @@ def cells(line):
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_step_is_a_line():
+def test_costs_of_a_step_in_a_line():
     header, rule, line = map(cells, tpu_scale.steps_table([figures()]))
     assert dict(zip(header, line, strict=True)) == {
         "size": "B",
@@ -46,18 +47,18 @@ def test_a_step_is_a_line():
         "batch": "16,384",
         "fsdp": "2",
         "memory a chip, GiB": "5.2",
-        "of it": "33%",
+        "share of the chip's": "33%",
         "temporaries, MB a clip": "64",
         "traffic, MB a clip": "400 (1,440)",
         "GFLOP a clip": "94.0",
-        "the model's": "86.0",
+        "GFLOP the model needs": "86.0",
         "least ms a step": "30",
         "bound by": "memory",
     }
     assert len(rule) == len(header)
 
 
-def test_a_sum_crosses_the_links_twice_and_what_is_gathered_once():
+def test_links_carry_a_sum_twice_and_a_gather_or_scatter_once():
     one = tpu_scale.message_seconds(figures(("all-gather", 1e9, False)))
     assert one == pytest.approx(1e9 / (CHIP.links / 2))
     assert tpu_scale.message_seconds(figures(("all-reduce", 1e9, False))) == pytest.approx(2 * one)
@@ -65,21 +66,21 @@ def test_a_sum_crosses_the_links_twice_and_what_is_gathered_once():
     assert tpu_scale.message_seconds(both) == pytest.approx(3 * one)
 
 
-def test_scaling_is_the_step_beside_its_messages():
+def test_scaling_of_a_step_whose_messages_wait_for_it():
     links = CHIP.links / 2
-    of = figures(("all-gather", 0.006 * links, True), ("all-reduce", 0.002 * links, False))
-    header, rule, line = map(cells, tpu_scale.scaling_table([of]))
+    one = figures(("all-gather", 0.006 * links, True), ("all-reduce", 0.002 * links, False))
+    header, rule, line = map(cells, tpu_scale.scaling_table([one]))
     found = dict(zip(header, line, strict=True))
     assert len(rule) == len(header)
-    assert found["of it beside other work"] == "75%"
-    assert (found["ms for all"], found["beside a step of, ms"]) == ("10.0", "30")
-    assert found["weak scaling, no overlap"] == "75%"
+    assert found["asynchronous"] == "75%"
+    assert (found["ms for messages"], found["least ms a step"]) == ("10.0", "30")
+    assert found["weak scaling without overlap"] == "75%"
     assert found["clips/s a chip, at most"] == "1,600"
     # 8 chips, 603 samples a second of each core, 0.7 MB a sample.
     assert (found["cores a host"], found["GB/s a host"]) == ("21", "9.0")
 
 
-def test_every_step_of_the_command_is_in_both_tables_of_the_guide():
+def test_both_tables_of_the_guide_have_every_step_of_the_command():
     expected = sorted((case.size, case.topology, f"{case.batch:,}") for case in tpu_scale.CASES)
     for table in (tpu_scale.steps_table, tpu_scale.scaling_table):
         (header,) = [line for line in DOCS.splitlines() if line == next(table([]))]

@@ -30,7 +30,7 @@ def rows(after):
 
 
 @pytest.mark.parametrize("name", large_batch.VARIANTS)
-def test_variants_differ_in_nothing_but_what_they_are_called_for(tmp_path, name):
+def test_variants_differ_only_in_what_their_names_say(tmp_path, name):
     variant = large_batch.VARIANTS[name]
     config = large_batch.settings(tmp_path, variant.changes(epochs=4, clips=1024))
     steps = 1024 // variant.batch
@@ -51,11 +51,11 @@ def test_variants_differ_in_nothing_but_what_they_are_called_for(tmp_path, name)
 
 
 @pytest.mark.slow
-def test_a_small_one_learns_and_is_not_made_twice(tmp_path):
+def test_a_variant_learns_and_is_not_trained_twice(tmp_path):
     options = (f"--root={tmp_path}", "--clips=72", "--epochs=2", "--only=32")
     command = [sys.executable, "-m", "benchmarks.large_batch", *options]
     outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    (line,) = (tmp_path / "results.jsonl").read_text().splitlines()
+    line = large_batch.result_path(tmp_path, "32", 2).read_text().strip()
     result = json.loads(line)
     assert (result["updates"], result["skipped"], result["chance@5"]) == (4, 0, 5 / 8)
     assert 0 < result["video"] < 1
@@ -68,7 +68,7 @@ def test_a_small_one_learns_and_is_not_made_twice(tmp_path):
 # --- The guide ----------------------------------------------------------------------------------------------
 
 
-def test_updates_rates_and_warm_up_are_those_of_the_rules():
+def test_updates_rates_and_warm_up_follow_from_the_rules():
     table = rows("Number of updates")
     assert len(table) == 5
     for batch, updates, linear, sqrt, log, warmup in table:
@@ -84,7 +84,7 @@ def test_updates_rates_and_warm_up_are_those_of_the_rules():
         assert f"{np.log(size):.2f}" == log
 
 
-def test_the_python_prints_what_the_table_says():
+def test_the_python_block_prints_the_figures_of_the_table():
     (block,) = re.findall(r"```python\n(.*?)```", DOCS, re.S)
     with redirect_stdout(io.StringIO()) as printed:
         exec(compile(block, "docs/large_batch.md", "exec"), {})
