@@ -1,1 +1,1 @@
-"""Compile the step for devices that are not here, and read what the program says."""
+"""Compile a train step for devices that this machine does not have, and count what the program costs."""

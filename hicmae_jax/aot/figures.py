@@ -45,7 +45,7 @@ def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
         "clips_per_chip": clips,
         "hbm_bytes_per_clip": moved.main / clips,
         "hbm_padded_bytes_per_clip": moved.padded / clips,
-        "all_bytes_per_clip": (moved.main + moved.chip) / clips,
+        "all_bytes_per_clip": (moved.main + moved.on_chip) / clips,
         "flops_per_clip": flops / clips,
         "analytic_flops_per_clip": analytic,
         "temp_bytes_per_clip": step.compiled.memory_analysis().temp_size_in_bytes / clips,

@@ -1,4 +1,4 @@
-"""Compiled programs read: types, instructions, arithmetic and loops, against counts by hand."""
+"""Parsing compiled programs: types, instructions, arithmetic and loops, against counts by hand."""
 
 import itertools
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hicmae_jax.aot.hlo.arithmetic import _meetings, product_flops
-from hicmae_jax.aot.hlo.loops import turns
+from hicmae_jax.aot.hlo.arithmetic import _pairs, product_flops
+from hicmae_jax.aot.hlo.loops import trip_count
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.shapes import Shape, element_bits, leaves
 from hicmae_jax.aot.hlo.traffic import Walk
@@ -20,7 +20,7 @@ from hicmae_jax.aot.hlo.traffic import Walk
     [
         ("f32[3,5]{1,0}", 60, 60),
         ("f32[3,5]{1,0:T(8,128)}", 60, 8 * 128 * 4),
-        ("f32[5,3]{0,1:T(4,128)}", 60, 4 * 128 * 4),  # the first dimension is the one of neighbours
+        ("f32[5,3]{0,1:T(4,128)}", 60, 4 * 128 * 4),  # the first dimension varies fastest
         ("bf16[9,130]{1,0:T(8,128)(2,1)}", 2340, 16 * 256 * 2),
         ("bf16[7,9,130]{1,2,0:T(8,128)(2,1)}", 16380, 7 * 136 * 128 * 2),
         ("f32[300]{0:T(256)}", 1200, 512 * 4),
@@ -40,7 +40,7 @@ def test_bytes_of_an_array(text, size, padded):
     assert (shape.size, shape.padded) == (size, padded)
 
 
-def test_a_tuple_is_its_arrays_each_in_its_memory():
+def test_the_arrays_of_a_tuple_have_their_own_memory_spaces():
     text = (
         "((bf16[6,8]{1,0:T(8,128)(2,1)}), bf16[2,8]{1,0:T(8,128)(2,1)S(1)}, s32[]{:S(2)}, "
         "/*index=3*/u32[2]{0:S(4)}, pred[])"
@@ -54,7 +54,7 @@ def test_a_tuple_is_its_arrays_each_in_its_memory():
     ]
 
 
-def test_an_unknown_type_is_refused():
+def test_an_unknown_element_type_is_an_error():
     with pytest.raises(ValueError, match="element type 'mystery' of the compiled program is not known"):
         element_bits("mystery")
 
@@ -89,7 +89,7 @@ dimensions={0}, to_apply=%region_0.1, metadata={op_name="jit(f)/sort, index=9"},
 """
 
 
-def test_a_program_is_its_computations():
+def test_a_program_is_parsed_into_computations():
     program = parse(TEXT)
     assert sorted(program.computations) == ["main.3", "region_0.1"]
     main = program.entry
@@ -99,7 +99,7 @@ def test_a_program_is_its_computations():
     assert [user.name for user in main.users["b.1"]] == ["sort.1", "slice.1", "tuple.1"]
 
 
-def test_an_instruction_is_its_parts():
+def test_an_instruction_is_parsed_into_its_parts():
     main = parse(TEXT).entry
     sort = main["sort.1"]
     assert (sort.opcode, sort.operands) == ("sort", ("get-tuple-element.5", "b.1"))
@@ -108,7 +108,7 @@ def test_an_instruction_is_its_parts():
     assert sort.origin == "jit(f)/sort, index=9"
     assert (sort.attribute("direction"), sort.called("body"), sort.numbers("slice_sizes")) == (None, None, ())
     assert main["get-tuple-element.5"].attribute("index") == "0"
-    assert (main["constant.2"].operands, main["constant.2"].inside) == ((), "{ { 1, 2 }, { 3, 4 } }")
+    assert (main["constant.2"].operands, main["constant.2"].argument) == ((), "{ { 1, 2 }, { 3, 4 } }")
     assert [shape.dims for shape in main["a.1"].shapes] == [(4,), ()]
     assert (main["custom-call.1"].target, sort.target) == ("AllocateBuffer", "")
 
@@ -122,7 +122,7 @@ def test_an_instruction_is_its_parts():
         ("ENTRY %m () -> f32[] {\n  what is this\n}", "a line of the compiled program cannot be read: +what"),
     ],
 )
-def test_what_cannot_be_read_is_refused(text, message):
+def test_a_text_that_cannot_be_parsed_is_an_error(text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)
 
@@ -152,39 +152,39 @@ def flops(left, right, out, product):
             "rhs_contracting_dims={1,2}",
             2 * 2 * 3 * 20 * 7,
         ),
-        # A matrix product, as the TPU compiler has it.
+        # A matrix product, as the TPU compiler writes it.
         ("bf16[3,5]", "bf16[5,7]", "bf16[3,7]", "convolution(%a, %b), dim_labels=bf_io->bf", 2 * 3 * 5 * 7),
-        # A batch of 8 × 4 products of (64, 48) and (48, 32): of each window, one place meets an element.
+        # A batch of 8 × 4 products of (64, 48) and (48, 32): one position of each window meets an element.
         (
             *("bf16[8,64,48,4]", "bf16[8,32,48,4]", "bf16[8,4,64,32]"),
             "convolution(%a, %b), window={size=8x4 stride=7x3 lhs_dilate=8x4}, dim_labels=0bf1_0oi1->01bf",
             2 * 8 * 4 * 64 * 48 * 32,
         ),
-        # Images of 6 × 5 under a kernel of 3 × 2, nothing beyond the border: 4 × 4 places.
+        # Images of 6 × 5 and a kernel of 3 × 2 without padding: 4 × 4 outputs.
         (
             *("f32[2,6,5,3]", "f32[3,2,3,8]", "f32[2,4,4,8]"),
             "convolution(%a, %b), window={size=3x2}, dim_labels=b01f_01io->b01f",
             2 * (2 * 4 * 4 * 8) * (3 * 2 * 3),
         ),
-        # With a border of one, the outer places of a row of 4 meet 2 elements and the inner ones 3.
+        # With a padding of one, the outer outputs of a row of 4 meet 2 elements and the inner ones 3.
         (
             *("f32[1,4,1]", "f32[3,1,1]", "f32[1,4,1]"),
             "convolution(%a, %b), window={size=3 pad=1_1}, dim_labels=b0f_0io->b0f",
             2 * (2 + 3 + 3 + 2),
         ),
-        # A row of 7 cropped by one on the left, every second element of it under the kernel's two.
+        # A row of 7 without its first element; the two kernel positions are two elements apart.
         (
             *("f32[1,7,1]", "f32[2,1,1]", "f32[1,4,1]"),
             "convolution(%a, %b), window={size=2 pad=-1_0 rhs_dilate=2}, dim_labels=b0f_0io->b0f",
             2 * 4 * 2,
         ),
-        # Four groups of features: a kernel has the inputs of one.
+        # Four groups of features: the kernel's input features are those of one group.
         (
             *("f32[2,9,8]", "f32[1,2,12]", "f32[2,9,12]"),
             "convolution(%a, %b), window={size=1}, dim_labels=b0f_0io->b0f, feature_group_count=4",
             2 * (2 * 9 * 12) * 2,
         ),
-        # Four groups of the batch: a result's feature sees the two examples of its own.
+        # Four groups of the batch: a result's feature sees the two examples of its group.
         (
             *("f32[8,9,3]", "f32[1,3,12]", "f32[2,9,12]"),
             "convolution(%a, %b), window={size=1}, dim_labels=b0f_0io->b0f, batch_group_count=4",
@@ -192,24 +192,24 @@ def flops(left, right, out, product):
         ),
         ("f32[3,5]", "f32[3,5]", "f32[3,5]", "add(%a, %b)", 0),
     ],
-    ids=["dot", "batched", "matrix", "holes", "image", "border", "crop", "features", "batch", "none"],
+    ids=["dot", "batched", "matrix", "dilated", "image", "padding", "crop", "features", "batch", "none"],
 )
-def test_operations_of_a_product(left, right, out, product, expected):
+def test_operations_of_a_matrix_product(left, right, out, product, expected):
     assert flops(left, right, out, product) == expected
 
 
-def test_places_that_meet_are_those_found_one_by_one():
+def test_pairs_equal_those_counted_one_by_one():
     choices = itertools.product((1, 5), (1, 4), (1, 6), (1, 3, 4), (-2, 0, 3), (1, 2, 6), (1, 2))
-    for size, window, out, stride, low, holes, spread in choices:
-        elements = {index * holes for index in range(size)}
-        met = [k * stride + w * spread - low for k in range(out) for w in range(window)]
-        found = _meetings(size, window, out, stride, low, holes, spread)
-        assert found == sum(place in elements for place in met)
+    for size, window, outputs, stride, padding, base_dilation, window_dilation in choices:
+        elements = {index * base_dilation for index in range(size)}
+        met = [k * stride + w * window_dilation - padding for k in range(outputs) for w in range(window)]
+        found = _pairs(size, window, outputs, stride, padding, base_dilation, window_dilation)
+        assert found == sum(position in elements for position in met)
 
 
-def test_a_large_window_takes_no_time():
-    # A dimension of 2^16 made a batch dimension; place by place it would be 2^32 steps.
-    assert _meetings(2**16, 2**16, 2**16, 2**16 - 1, 0, 2**16, 1) == 2**16
+def test_a_large_window_is_counted_fast():
+    # A batch dimension of 2^16, turned into a window; one by one it would take 2^32 steps.
+    assert _pairs(2**16, 2**16, 2**16, 2**16 - 1, 0, 2**16, 1) == 2**16
 
 
 # --- Loops --------------------------------------------------------------------------------------------------
@@ -285,15 +285,15 @@ PLAIN = {
         ({"test": "custom-call(%i, %ten)"}, None),
     ],
 )
-def test_turns_of_a_loop(changes, expected):
+def test_trip_count_of_a_loop(changes, expected):
     program = parse(LOOP.format(**(PLAIN | changes)))
-    assert turns(program.entry["while.1"], program.entry, program) == expected
+    assert trip_count(program.entry["while.1"], program.entry, program) == expected
 
 
 # --- A compiler's own text ----------------------------------------------------------------------------------
 
 
-def test_products_in_a_scan_that_a_compiler_made_are_all_counted():
+def test_all_products_of_a_compiled_scan_in_a_scan_are_counted():
     def layers(x, weights):
         def outer(x, w):
             x, _ = jax.lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, length=3)

@@ -54,7 +54,7 @@ def main(entry, *computations):
         (f"%r = {P} dynamic-slice(%a, %i, %i), dynamic_slice_sizes={{8,128}}", 2 * PIECE),
         (f"%r = {P} gather(%a, %p), slice_sizes={{1,128}}", 3 * PIECE),
         (f"%r = {A} dynamic-update-slice(%a, %p, %i, %i)", 2 * PIECE),
-        # Indices and updates read, what is changed read and written.
+        # Indices and updates are read; the array that is changed is read and written.
         (f"%r = {A} scatter(%a, %b, %p), to_apply=%add", ARRAY + 3 * PIECE),
         (f"%r = ({A}, {A}) scatter(%a, %b, %c, %p, %p), to_apply=%add", ARRAY + 6 * PIECE),
         (f'%r = {A} custom-call(%a, %a, %a, %p), custom_call_target="tpu_custom_call"', 2 * ARRAY + PIECE),
@@ -66,7 +66,7 @@ def test_bytes_of_an_instruction(instruction, expected):
     assert main([instruction]) == expected
 
 
-def test_padding_and_on_chip_memory_are_apart():
+def test_padding_and_on_chip_memory_are_counted_separately():
     assert moved([f"%r = {R} negate(%a)"]) == Moved(ARRAY + ROW, 0, ARRAY + PIECE)
     assert moved([f"%r = {ON_CHIP} negate(%a)"]) == Moved(ARRAY, ARRAY, ARRAY)
 
@@ -89,7 +89,7 @@ def test_padding_and_on_chip_memory_are_apart():
             f"{A} all-gather-done(%s)",
             Moved(PIECE + ARRAY, 0, PIECE + ARRAY),
         ),
-        # Alone among them it does not have its operands in its type.
+        # The only one whose type does not list its operands.
         (
             f"{A} all-reduce-start(%a), to_apply=%add",
             f"{A} all-reduce-done(%s)",
@@ -98,11 +98,11 @@ def test_padding_and_on_chip_memory_are_apart():
     ],
     ids=["copy", "slice", "message", "sum"],
 )
-def test_what_begins_and_ends_is_counted_once(start, done, expected):
+def test_a_start_and_its_done_are_counted_once(start, done, expected):
     assert moved([f"%s = {start}", f"%d = {done}"]) == expected
 
 
-def test_a_kernel_states_its_arithmetic():
+def test_the_operations_that_a_kernel_declares_are_counted():
     entry = [
         f'%r = {A} custom-call(%a), custom_call_target="tpu_custom_call", backend_config='
         '{"custom_call_config":{"body":"TUzv","cost_estimate":{"flops":"838860800","transcendentals":"7"}}}'
@@ -125,19 +125,19 @@ def test_a_fusion_reads_its_operands_and_writes_its_result():
     assert one(A, f"%n = {A} negate(%x)", f"ROOT %o = {A} add(%n, %x)") == 2 * ARRAY
 
 
-def test_a_fusion_that_takes_slices_reads_those():
+def test_a_fusion_that_uses_slices_reads_only_those():
     slices = [f"%{name} = {R} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{1,128}}" for name in "st"]
     assert one(R, *slices, f"ROOT %o = {R} add(%s, %t)") == 2 * ROW + ROW
     assert one(R, *slices, f"%n = {A} negate(%x)", f"ROOT %o = {R} add(%s, %t)") == ARRAY + ROW
     assert one(R, f"%v = {A} bitcast(%x)", f"ROOT %o = {R} slice(%v), slice={{[0:1]}}") == 2 * ROW
 
 
-def test_a_fusion_that_takes_more_slices_than_there_is_reads_it_once():
+def test_slices_larger_than_the_array_together_count_as_the_array():
     slices = [f"%s{n} = {P} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{8,128}}" for n in range(3)]
     assert one(P, *slices, f"ROOT %o = {P} add(%s0, %s1)") == ARRAY + PIECE
 
 
-def test_an_update_in_place_moves_the_update():
+def test_an_update_in_place_moves_only_the_update():
     assert one(A, f"ROOT {UPDATE}") == 2 * PIECE
     assert one(A, UPDATE, f"ROOT %o = {A} bitcast(%u)") == 2 * PIECE
     second = f"%w = {A} dynamic-update-slice(%u, %y, %z, %z)"
@@ -145,25 +145,25 @@ def test_an_update_in_place_moves_the_update():
     assert one(A, f"ROOT %o = {A} scatter(%x, %z, %y), to_apply=%add") == 3 * PIECE
 
 
-def test_an_update_of_what_is_not_an_operand_writes_it_all():
+def test_an_update_of_an_array_made_in_the_fusion_writes_it_all():
     assert one(A, f"%n = {A} negate(%x)", f"ROOT {UPDATE.replace('%x', '%n')}") == 2 * ARRAY + PIECE
 
 
-def test_an_update_whose_result_is_read_is_read_whole():
+def test_an_update_whose_result_is_used_reads_the_whole_array():
     assert one(A, UPDATE, f"ROOT %o = {A} negate(%u)") == 2 * ARRAY + PIECE
 
 
-def test_an_array_that_is_put_into_itself_is_read():
+def test_an_array_that_updates_itself_is_read():
     assert one(A, f"ROOT %u = {A} dynamic-update-slice(%x, %x, %z, %z)") == 2 * ARRAY
 
 
 def test_a_fusion_may_have_several_results():
     root = f"ROOT %o = ({A}, {A}, {P}) tuple(%u, %x, %n)"
-    # The update and what is made of it written, the array handed through.
+    # The update is read and written, and the negated update is written; the array is passed on.
     assert one(f"({A}, {A}, {P})", UPDATE, f"%n = {P} negate(%y)", root) == 3 * PIECE
 
 
-def test_a_fusion_in_a_fusion_is_looked_into():
+def test_a_fusion_in_a_fusion_is_counted_by_what_it_does():
     inner = (
         *("g", f"%x = {A} parameter(0)", "%z = s32[] parameter(1)"),
         f"ROOT %s = {R} dynamic-slice(%x, %z, %z), dynamic_slice_sizes={{1,128}}",
@@ -175,7 +175,7 @@ def test_a_fusion_in_a_fusion_is_looked_into():
     assert main([f"%r = {A} fusion(%a, %p, %i), calls=%f"], updating, around) == 2 * PIECE
 
 
-def test_products_of_fusions_within_are_counted():
+def test_products_of_a_fusion_in_a_fusion_are_counted():
     inner = (
         "g",
         X,
@@ -187,14 +187,14 @@ def test_products_of_fusions_within_are_counted():
     assert executed.flops == 2 * 16 * 128 * 16
 
 
-# --- What runs what -----------------------------------------------------------------------------------------
+# --- Loops, branches and calls ------------------------------------------------------------------------------
 
-TURN = f"(s32[], {A})"
+STATE = f"(s32[], {A})"
 
 
 def counted(name, bound, *body):
-    """A loop of `bound` turns over an array; the body's array in is %x, out %y."""
-    elements = [f"%t = {TURN} parameter(0)", "%n = s32[] get-tuple-element(%t), index=0"]
+    """A loop that runs `bound` times over an array, which is %x before the body and %y after it."""
+    elements = [f"%t = {STATE} parameter(0)", "%n = s32[] get-tuple-element(%t), index=0"]
     condition = [f"%k = s32[] constant({bound})", "ROOT %lt = pred[] compare(%n, %k), direction=LT"]
     inside = [f"%x = {A} get-tuple-element(%t), index=1", "%k = s32[] constant(1)"]
     return [
@@ -205,7 +205,7 @@ def counted(name, bound, *body):
             *inside,
             *body,
             "%m = s32[] add(%n, %k)",
-            f"ROOT %o = {TURN} tuple(%m, %y)",
+            f"ROOT %o = {STATE} tuple(%m, %y)",
         ),
     ]
 
@@ -213,15 +213,15 @@ def counted(name, bound, *body):
 def loop(name, array):
     return [
         "%zero = s32[] constant(0)",
-        f"%first = {TURN} tuple(%zero, {array})",
-        f"%while = {TURN} while(%first), condition=%{name}-condition, body=%{name}-body",
+        f"%first = {STATE} tuple(%zero, {array})",
+        f"%while = {STATE} while(%first), condition=%{name}-condition, body=%{name}-body",
     ]
 
 
-COUNTING = 3 * 4 + 9  # of numbers: one more than the last, and whether it is less than the bound
+COUNTING = 3 * 4 + 9  # bytes of numbers: adding one to the counter, and comparing it with the bound
 
 
-def test_a_loop_in_a_loop_runs_as_often_as_both_say():
+def test_the_trip_counts_of_nested_loops_multiply():
     inner = counted("inner", 5, f"%y = {A} negate(%x)")
     again = [*loop("inner", "%x"), f"%y = {A} get-tuple-element(%while), index=1"]
     outer = counted("outer", 3, *again)
@@ -229,7 +229,7 @@ def test_a_loop_in_a_loop_runs_as_often_as_both_say():
     assert main(loop("outer", "%a"), *inner, *outer) == 3 * (5 * (2 * ARRAY + COUNTING) + COUNTING)
 
 
-def test_a_loop_of_unknown_turns_is_named_and_counted_once():
+def test_a_loop_of_unknown_trip_count_is_named_and_counted_once():
     computations = counted("some", 5, f"%y = {A} negate(%x)")
     computations[0] = tuple(line.replace("LT", "NE") for line in computations[0])
     executed, unknown = walked(loop("some", "%a"), *computations)
@@ -241,8 +241,8 @@ def test_a_loop_of_unknown_turns_is_named_and_counted_once():
     "branches",
     ["branch_computations={%one, %two}", "true_computation=%one, false_computation=%two", "one, two swapped"],
 )
-def test_of_a_conditional_the_branch_that_moves_most_counts(branches):
-    steps = [f"%n{step} = {R} negate(%s)" for step in range(3)]  # more of them, and of less
+def test_the_branch_that_moves_most_counts(branches):
+    steps = [f"%n{step} = {R} negate(%s)" for step in range(3)]  # more instructions, fewer bytes
     row = f"%s = {R} slice(%x), slice={{[0:1], [0:128]}}"
     small = ("one", X, row, *steps, f"ROOT %r = {P} slice(%x), slice={{[0:8], [0:128]}}")
     large = ("two", X, f"%n = {A} negate(%x)", f"ROOT %r = {P} slice(%n), slice={{[0:8], [0:128]}}")
@@ -252,7 +252,7 @@ def test_of_a_conditional_the_branch_that_moves_most_counts(branches):
     assert main(entry, small, large) == 2 * ARRAY + 2 * PIECE
 
 
-def test_calls_are_followed_asynchronous_ones_too():
+def test_calls_and_asynchronous_calls_are_followed():
     body = ("f", X, f"ROOT %n = {A} negate(%x)")
     start = f"%s = (({A}), {A}, u32[]{{:S(8)}}) call-start(%x), to_apply=%f"
     offload = ("g", X, start, f"ROOT %d = {A} call-done(%s)")
@@ -270,7 +270,7 @@ def messages(entry, *computations):
     return collectives(walked(entry, *computations)[0])
 
 
-def test_messages_that_all_wait_for():
+def test_synchronous_messages():
     found = messages(
         [
             f'%r = ({A}, {P}) all-reduce(%a, %p), to_apply=%add, metadata={{op_name="jit(f)/sum"}}',
@@ -295,20 +295,22 @@ def test_messages_that_all_wait_for():
         ("collective-permute", f"({P}, {P}, {SEMAPHORE}, {SEMAPHORE})", "p", PIECE),
     ],
 )
-def test_messages_beside_other_work(kind, start, result, size):
+def test_asynchronous_messages(kind, start, result, size):
     found = messages([f"%s = {start} {kind}-start(%{result})", f"%d = {A} {kind}-done(%s)"])
     assert found == [Collective(kind, "", 1, size, True)]
 
 
-@pytest.mark.parametrize(("opcode", "beside"), [("async-start", True), ("call-start", True), ("call", False)])
-def test_a_message_in_a_called_computation(opcode, beside):
+@pytest.mark.parametrize(
+    ("opcode", "asynchronous"), [("async-start", True), ("call-start", True), ("call", False)]
+)
+def test_a_message_in_a_called_computation(opcode, asynchronous):
     body = ("f", f"%y = {P} parameter(0)", f"ROOT %g = {A} all-gather(%y), dimensions={{0}}")
     attribute = "calls" if opcode == "async-start" else "to_apply"
     found = messages([f"%s = (({P}), {A}, {SEMAPHORE}) {opcode}(%p), {attribute}=%f"], body)
-    assert found == [Collective("all-gather", "", 1, ARRAY, beside)]
+    assert found == [Collective("all-gather", "", 1, ARRAY, asynchronous)]
 
 
-def test_a_message_in_a_loop_is_sent_each_turn():
+def test_a_message_in_a_loop_is_sent_each_time():
     body = counted(
         "some", 4, f"%s = {P} slice(%x), slice={{[0:8]}}", f"%y = {A} all-gather(%s), dimensions={{0}}"
     )
@@ -316,7 +318,7 @@ def test_a_message_in_a_loop_is_sent_each_turn():
     assert (found.times, found.bytes, found.total) == (4, ARRAY, 4 * ARRAY)
 
 
-def test_a_sum_of_which_each_chip_keeps_a_part():
+def test_a_sum_of_which_each_chip_keeps_a_part_is_a_reduce_scatter():
     scatter = (
         "all-reduce-scatter.1",
         X,
@@ -328,8 +330,8 @@ def test_a_sum_of_which_each_chip_keeps_a_part():
     assert main(entry, scatter) == ARRAY + PIECE
 
 
-def test_a_message_over_several_fusions_is_sent_once():
-    """One that gathers beside the arithmetic of a fusion between its start and its end."""
+def test_a_message_over_several_fusions_is_counted_once():
+    """A fusion computes something else between the start and the end of the message."""
     gather = f"%g = {A} all-gather(%y), channel_id=5, dimensions={{0}}"
     taken = [f"%y = {P} parameter(0)", f"%x = {A} parameter(1)", f"%q = {SEMAPHORE} parameter(2)"]
     begun = f"({P}, {A}, {SEMAPHORE})"
@@ -357,5 +359,5 @@ def test_a_message_over_several_fusions_is_sent_once():
         f"%d = {A} fusion(%s0, %s1, %s2), calls=%h",
     ]
     assert messages(entry, *computations) == [Collective("all-gather", "", 1, ARRAY, True)]
-    # The piece read and the whole written at the start; in between, what is negated.
+    # At the start the piece is read and the whole written; in between an array is negated.
     assert main(entry, *computations) == PIECE + ARRAY + 2 * ARRAY

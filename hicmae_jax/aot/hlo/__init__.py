@@ -1,1 +1,1 @@
-"""What a compiled program does: its text read, its memory traffic, arithmetic and messages counted."""
+"""Parse the text of a compiled program (HLO) and count its memory traffic, arithmetic and messages."""

@@ -1,7 +1,8 @@
-"""Floating-point operations of matrix products in a compiled program.
+"""Count the floating-point operations of matrix products in a compiled program.
 
-The TPU compiler makes every product a convolution. Batch dimensions become window dimensions whose operand is
-spread with holes, so that most places of the window hold nothing: only those that meet an element count.
+The TPU compiler turns every product into a convolution. Batch dimensions become window dimensions with a
+dilated operand, so that at most window positions the kernel meets padding or a gap. Only pairs of a kernel
+position and an element are counted.
 """
 
 import math
@@ -11,7 +12,7 @@ from hicmae_jax.aot.hlo.program import Computation, Instruction
 
 
 def product_flops(instruction: Instruction, computation: Computation) -> int:
-    """Two operations a multiply-add of a `dot` or `convolution`; 0 for other instructions."""
+    """Operations of a `dot` or `convolution`, two for each multiply-add; 0 for other instructions."""
     if instruction.opcode == "dot":
         left = computation[instruction.operands[0]].shapes[0].dims
         contracted = math.prod(left[axis] for axis in instruction.numbers("lhs_contracting_dims"))
@@ -23,47 +24,67 @@ def product_flops(instruction: Instruction, computation: Computation) -> int:
 
 def _convolution(instruction: Instruction, computation: Computation) -> int:
     left, right = (computation[name].shapes[0].dims for name in instruction.operands[:2])
-    inputs, kernel, outputs = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.rest).groups()
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", instruction.attributes)
+    if not labels:
+        raise ValueError(f"convolution {instruction.name} of the compiled program has no dim_labels")
+    inputs, kernel, outputs = labels.groups()
     out = instruction.shapes[0].dims
-    window = re.search(r"window=\{([^}]*)\}", instruction.rest)
+    window = re.search(r"window=\{([^}]*)\}", instruction.attributes)
     fields = dict(part.split("=") for part in window[1].split()) if window else {}
     pairs = 1
-    for axis in range(len(inputs) - 2):  # the others are batch and features
+    for axis in range(len(inputs) - 2):  # the other two are batch and features
 
         def field(name: str, default: str, axis: int = axis) -> str:
             return fields[name].split("x")[axis] if name in fields else default
 
-        pairs *= _meetings(
+        pairs *= _pairs(
             left[inputs.index(str(axis))],
             right[kernel.index(str(axis))],
             out[outputs.index(str(axis))],
             stride=int(field("stride", "1")),
-            low=int(field("pad", "0_0").split("_")[0]),
-            holes=int(field("lhs_dilate", "1")),
-            spread=int(field("rhs_dilate", "1")),
+            padding=int(field("pad", "0_0").split("_")[0]),
+            base_dilation=int(field("lhs_dilate", "1")),
+            window_dilation=int(field("rhs_dilate", "1")),
         )
-    # A kernel's input features are those of one group already, and so is the batch of the result.
+    # With groups, the kernel's input features and the result's batch are already those of one group.
     features = right[kernel.index("i")] * out[outputs.index("f")]
     return 2 * pairs * features * out[outputs.index("b")]
 
 
-def _meetings(size: int, window: int, out: int, stride: int, low: int, holes: int, spread: int) -> int:
-    """Pairs of output and window places that meet an element, of one dimension.
+def _pairs(
+    size: int,
+    window: int,
+    outputs: int,
+    stride: int,
+    padding: int,
+    base_dilation: int,
+    window_dilation: int,
+) -> int:
+    """Pairs of an output and a kernel position that meet an element of the operand, in one dimension.
 
-    Output place k and window place w meet at position k · stride + w · spread - low of the operand, whose
-    elements lie at multiples of `holes` from 0 on.
+    Output k and kernel position w meet at the operand's position k · stride + w · window_dilation - padding.
+    The elements are at multiples of `base_dilation`, beginning with 0.
+
+    Args:
+        size: elements of the operand.
+        window: positions of the kernel.
+        outputs: elements of the result.
+        stride: operand positions from one output to the next.
+        padding: operand positions added before the first element; negative to leave elements out.
+        base_dilation: operand positions from one element to the next.
+        window_dilation: operand positions from one kernel position to the next.
     """
-    last = (size - 1) * holes
-    common = math.gcd(stride, holes)
-    # Positions come back to the same place between two elements after so many outputs.
-    period = holes // common
+    last = (size - 1) * base_dilation
+    common = math.gcd(stride, base_dilation)
+    # The outputs that meet an element at one kernel position are `period` apart.
+    period = base_dilation // common
     inverse = pow(stride // common, -1, period)
     count = 0
-    for place in range(window):
-        first = place * spread - low
+    for position in range(window):
+        first = position * window_dilation - padding
         begin = max(0, -(first // stride))
-        end = min(out, (last - first) // stride + 1)
-        if first % common == 0:  # or all positions lie between elements
+        end = min(outputs, (last - first) // stride + 1)
+        if first % common == 0:  # otherwise every output falls between two elements
             hit = -first // common * inverse
             count += len(range(begin + (hit - begin) % period, end, period))
     return count

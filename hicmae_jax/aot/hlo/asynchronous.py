@@ -1,8 +1,8 @@
-"""Asynchronous work in a compiled program, which stands in several places and must be counted in one.
+"""Recognise asynchronous work in a compiled program: several instructions do it, and one of them must count.
 
-Copies, slices and messages begin with `…-start` and end with `…-done`. TPUs also split a message over several
-fusions: the first makes semaphores, those that follow take them and compute something else besides, the last
-waits. What begins the work counts; what goes on with it does not.
+A copy, slice or message starts with `…-start` and ends with `…-done`. The TPU compiler also splits a message
+over several fusions: the first creates semaphores; others take them and compute something else meanwhile; the
+last waits. The instruction that starts the work counts; those that continue it do not.
 """
 
 from collections.abc import Sequence
@@ -11,24 +11,31 @@ from hicmae_jax.aot.hlo.program import Computation, Instruction
 from hicmae_jax.aot.hlo.shapes import SEMAPHORES, Shape
 
 
-def begins(instruction: Instruction) -> bool:
-    """Whether other instructions run before what it does is done."""
+def starts(instruction: Instruction) -> bool:
+    """Whether the instruction starts work that other instructions need not wait for."""
     return instruction.opcode.endswith("-start") or _has_semaphore(instruction.shapes)
 
 
-def goes_on(computation: Computation) -> bool:
-    """Whether a fusion's computation goes on with a message that another one began."""
+def continues(computation: Computation) -> bool:
+    """Whether the computation of a fusion continues a message that another fusion has started."""
     return any(_has_semaphore(parameter.shapes) for parameter in computation.parameters)
 
 
-def made(instruction: Instruction, operands: Sequence[Instruction]) -> list[Shape]:
-    """Arrays that an instruction makes: what begins has its operands and semaphores in its type as well."""
-    if not begins(instruction):
+def results(instruction: Instruction, operands: Sequence[Instruction]) -> list[Shape]:
+    """Arrays that an instruction computes.
+
+    The type of an instruction that starts work lists its operands and semaphores too; they are left out.
+
+    Args:
+        instruction: any.
+        operands: of the instruction.
+    """
+    if not starts(instruction):
         return instruction.shapes
     shapes = [shape for shape in instruction.shapes if shape.space != SEMAPHORES]
-    if instruction.opcode == "copy-start":  # the one that names the result first
+    if instruction.opcode == "copy-start":  # the only one whose type begins with the result
         return shapes[:1]
-    # `all-reduce-start` has its results alone.
+    # The type of `all-reduce-start` has only the results.
     return shapes[sum(len(operand.shapes) for operand in operands) :] or shapes
 
 

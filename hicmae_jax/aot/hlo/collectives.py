@@ -1,22 +1,22 @@
-"""Messages between chips in a compiled program."""
+"""List the messages between chips in a compiled program."""
 
 import dataclasses
 from collections.abc import Iterable
 
-from hicmae_jax.aot.hlo.asynchronous import made
+from hicmae_jax.aot.hlo.asynchronous import results
 from hicmae_jax.aot.hlo.program import Computation, Instruction
 from hicmae_jax.aot.hlo.traffic import Executed
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """A message that all chips take part in, as often as it is sent.
+    """A collective operation, in which all chips take part.
 
     Attributes:
         kind: `all-reduce`, `all-gather`, `reduce-scatter`, ….
-        origin: where in the program it comes from.
-        times: how often in a step.
-        bytes: of one, the larger of what goes in and what comes out on a chip.
+        origin: where in the source it comes from, as JAX names it.
+        times: how often a step executes it.
+        bytes: on each chip, each time: those of the inputs or of the results, whichever are more.
         asynchronous: whether other instructions run meanwhile.
     """
 
@@ -28,15 +28,15 @@ class Collective:
 
     @property
     def total(self) -> int:
-        """Bytes in a step."""
+        """Bytes on each chip in a step."""
         return self.bytes * self.times
 
 
 def collectives(walk: Iterable[Executed]) -> list[Collective]:
-    """Every message of a program, the largest first.
+    """Every collective operation of a program, by bytes in a step, the largest first.
 
     Args:
-        walk: what is executed.
+        walk: the executed instructions.
     """
     found = [
         Collective(
@@ -53,7 +53,7 @@ def collectives(walk: Iterable[Executed]) -> list[Collective]:
 
 
 def _kind(message: Instruction, where: Computation) -> str:
-    if where.name.startswith("all-reduce-scatter"):  # a fusion of which each chip keeps its part
+    if where.name.startswith("all-reduce-scatter"):  # a fusion: a sum of which each chip keeps a part
         return "reduce-scatter"
     return message.opcode.removesuffix("-start")
 
@@ -61,4 +61,4 @@ def _kind(message: Instruction, where: Computation) -> str:
 def _bytes(message: Instruction, where: Computation) -> int:
     operands = [where[name] for name in message.operands]
     inputs = sum(shape.size for operand in operands for shape in operand.shapes)
-    return max(inputs, sum(shape.size for shape in made(message, operands)))
+    return max(inputs, sum(shape.size for shape in results(message, operands)))

@@ -1,4 +1,4 @@
-"""How often a loop of a compiled program runs, where the program says so."""
+"""Find how often the body of a loop runs, where the compiled program says so."""
 
 import re
 
@@ -7,15 +7,21 @@ from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
 _COPIES = frozenset({"copy", "bitcast", "copy-done", "copy-start"})
 
 
-def turns(loop: Instruction, computation: Computation, program: Program) -> int | None:
-    """Turns of a loop that counts by a constant from one constant up to another; None for any other.
+def trip_count(loop: Instruction, computation: Computation, program: Program) -> int | None:
+    """How often the body of a loop runs.
+
+    The compiler states it for some loops. For the others it follows from the counter, if that goes from one
+    constant up to another by a constant.
 
     Args:
-        loop: a `while`.
-        computation: where it stands.
-        program: of both.
+        loop: a `while` instruction.
+        computation: that contains the loop.
+        program: that contains the computation.
+
+    Returns:
+        None if it cannot be found.
     """
-    known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.rest)
+    known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.attributes)
     if known:
         return int(known[1])
     condition = program.computations[loop.called("condition")]
@@ -38,14 +44,14 @@ def turns(loop: Instruction, computation: Computation, program: Program) -> int 
 def _unfused(
     value: Instruction, computation: Computation, program: Program
 ) -> tuple[Instruction, list[Instruction]]:
-    """An instruction and its operands, past the fusion that it may be alone in."""
+    """An instruction and the sources of its operands; for a fusion, those of the fusion's root."""
     if value.opcode != "fusion":
         return value, [_source(name, computation) for name in value.operands]
     inside = program.computations[value.called("calls")]
     root = inside[inside.root]
     operands = [_source(name, inside) for name in root.operands]
     return root, [
-        _source(value.operands[int(operand.inside)], computation)
+        _source(value.operands[int(operand.argument)], computation)
         if operand.opcode == "parameter"
         else operand
         for operand in operands
@@ -55,7 +61,7 @@ def _unfused(
 def _step(
     counter: Instruction, loop: Instruction, computation: Computation, body: Computation, program: Program
 ) -> int | None:
-    """What a turn adds to the counter."""
+    """What one run of the body adds to the counter; None if that is not a constant."""
     after = _after(counter, body)
     if after is None:
         return None
@@ -69,9 +75,9 @@ def _step(
 def _constant(
     value: Instruction, loop: Instruction, computation: Computation, body: Computation
 ) -> int | None:
-    """A constant, or an element of the loop's tuple that is one and stays it."""
+    """The value of a constant, or of an element of the loop's tuple that the body does not change."""
     if value.opcode == "constant":
-        return int(value.inside)
+        return int(value.argument)
     if value.opcode != "get-tuple-element":
         return None
     after = _after(value, body)
@@ -80,16 +86,16 @@ def _constant(
 
 
 def _element(element: Instruction, loop: Instruction, computation: Computation) -> int | None:
-    """What an element of the loop's tuple is before the first turn."""
+    """Value of an element of the loop's tuple before the loop; None if it is not a constant."""
     first = computation[loop.operands[0]]
     if first.opcode != "tuple":
         return None
     source = _source(first.operands[int(element.attribute("index"))], computation)
-    return int(source.inside) if source.opcode == "constant" else None
+    return int(source.argument) if source.opcode == "constant" else None
 
 
 def _after(element: Instruction, body: Computation) -> Instruction | None:
-    """What an element of the loop's tuple is after a turn."""
+    """The instruction that gives an element of the loop's tuple its value after one run of the body."""
     root = body[body.root]
     return _source(root.operands[int(element.attribute("index"))], body) if root.opcode == "tuple" else None
 
@@ -99,7 +105,7 @@ def _same_element(value: Instruction, element: Instruction) -> bool:
 
 
 def _source(name: str, computation: Computation) -> Instruction:
-    """Where a value comes from, past its copies."""
+    """The instruction that computes a value, which may have been copied since."""
     value = computation[name]
     while value.opcode in _COPIES:
         value = computation[value.operands[0]]

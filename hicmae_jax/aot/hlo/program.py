@@ -1,4 +1,4 @@
-"""A compiled program's text, read into computations and instructions."""
+"""Parse the text of a compiled program into computations and instructions."""
 
 import dataclasses
 import functools
@@ -18,51 +18,52 @@ class Instruction:
     """One instruction.
 
     Attributes:
-        name: in its computation.
-        opcode: what it does.
+        name: unique in its computation.
+        opcode: its kind, such as `fusion`.
         type: of the result, as text.
         operands: names of its operands.
-        rest: attributes, as text.
-        inside: what stands between the parentheses: a constant's value, a parameter's number.
+        attributes: what follows the operands, as text.
+        argument: the text between the parentheses, such as the value of a constant or the number of a
+            parameter.
     """
 
     name: str
     opcode: str
     type: str
     operands: tuple[str, ...]
-    rest: str
-    inside: str
+    attributes: str
+    argument: str
 
     @functools.cached_property
     def shapes(self) -> list[Shape]:
-        """Arrays of the result, one unless it is a tuple."""
+        """Arrays of the result: one, or those of a tuple."""
         return leaves(self.type)
 
     def attribute(self, name: str) -> str | None:
-        """An attribute's value up to the next comma or brace, None where there is none."""
-        found = re.search(rf"\b{name}=\{{?([^,}}]*)", self.rest)
+        """Value of an attribute, up to the next comma or brace; None if there is no such attribute."""
+        found = re.search(rf"\b{name}=\{{?([^,}}]*)", self.attributes)
         return found[1] if found else None
 
     def called(self, name: str) -> str | None:
-        """Name of a computation that an attribute names."""
-        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.rest)
+        """Name of the computation that an attribute gives; None if there is no such attribute."""
+        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.attributes)
         return found[1] if found else None
 
     def numbers(self, name: str) -> tuple[int, ...]:
-        """Numbers in braces, as of `slice_sizes`."""
-        found = re.search(rf"\b{name}=\{{([0-9,]*)\}}", self.rest)
+        """Numbers of an attribute in braces, such as `slice_sizes`; empty if there is no such attribute."""
+        found = re.search(rf"\b{name}=\{{([0-9,]*)\}}", self.attributes)
         return tuple(int(part) for part in found[1].split(",") if part) if found else ()
 
     @property
     def target(self) -> str:
-        """What a custom call calls."""
-        found = re.search(r'custom_call_target="([^"]*)"', self.rest)
+        """Name of the function that a custom call calls."""
+        found = re.search(r'custom_call_target="([^"]*)"', self.attributes)
         return found[1] if found else ""
 
     @property
     def origin(self) -> str:
-        """Where in the source's call tree it comes from, as JAX names it."""
-        found = re.search(r'op_name="([^"]*)"', self.rest)
+        """Where in the source it comes from, as JAX names it; empty if the compiler added the instruction."""
+        found = re.search(r'op_name="([^"]*)"', self.attributes)
         return found[1] if found else ""
 
 
@@ -71,9 +72,9 @@ class Computation:
     """Instructions that run one after the other.
 
     Attributes:
-        name: in the program.
+        name: unique in the program.
         instructions: by name, in order.
-        root: name of the one whose result is the computation's.
+        root: name of the instruction whose result is that of the computation.
     """
 
     name: str
@@ -81,16 +82,16 @@ class Computation:
     root: str = ""
 
     def __iter__(self) -> Iterator[Instruction]:
-        """In order."""
+        """The instructions in order."""
         return iter(self.instructions.values())
 
     def __getitem__(self, name: str) -> Instruction:
-        """By name."""
+        """The instruction of a name."""
         return self.instructions[name]
 
     @functools.cached_property
     def users(self) -> Mapping[str, list[Instruction]]:
-        """Who uses each instruction."""
+        """Name of an instruction → the instructions that use its result."""
         found: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
         for instruction in self:
             for operand in dict.fromkeys(instruction.operands):
@@ -100,9 +101,9 @@ class Computation:
 
     @functools.cached_property
     def parameters(self) -> list[Instruction]:
-        """Its parameters by number."""
+        """The parameters, in the order of their numbers."""
         own = [instruction for instruction in self if instruction.opcode == "parameter"]
-        return sorted(own, key=lambda instruction: int(instruction.inside))
+        return sorted(own, key=lambda instruction: int(instruction.argument))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Program:
 
     Attributes:
         computations: by name.
-        entry: the one that runs.
+        entry: the computation that runs first and calls the others.
     """
 
     computations: Mapping[str, Computation]
@@ -119,10 +120,13 @@ class Program:
 
 
 def parse(text: str) -> Program:
-    """Read `jax.stages.Compiled.as_text()`.
+    """Parse a compiled program.
+
+    Args:
+        text: from `jax.stages.Compiled.as_text()`.
 
     Raises:
-        ValueError: a text without an entry computation, or an instruction that cannot be read.
+        ValueError: there is no entry computation, or an instruction cannot be read.
     """
     computations: dict[str, Computation] = {}
     entry: Computation | None = None
@@ -160,7 +164,7 @@ def _instruction(name: str, text: str) -> Instruction:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the parenthesis at `start` closes."""
+    """Position at which the parenthesis at `start` closes."""
     depth = 0
     for found in re.compile(r"[()]").finditer(text, start):
         depth += 1 if found[0] == "(" else -1

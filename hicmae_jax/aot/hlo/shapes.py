@@ -1,8 +1,8 @@
-"""Array types of a compiled program's text: how large they are, and in which memory they lie.
+"""Parse the array types of a compiled program: their size, and the memory in which they are.
 
-A type reads `bf16[64,800,384]{2,1,0:T(8,128)(2,1)S(1)}`: element type, dimensions, their order from the one
-whose elements are neighbours, tiles that fill whole registers, memory space. Space 0, which is not written,
-is the chip's main memory (HBM), 1 is the vector units' own (VMEM), 2 holds semaphores, others scalars.
+An example is `bf16[64,800,384]{2,1,0:T(8,128)(2,1)S(1)}`: element type; dimensions; their order in memory,
+the fastest-varying first; tiles; memory space. Space 0, which the text leaves out, is the chip's main memory
+(HBM), 1 is on-chip vector memory (VMEM), 2 holds semaphores, others hold scalars.
 """
 
 import dataclasses
@@ -19,10 +19,13 @@ _SPACE = re.compile(r"S\((\d+)\)")
 
 
 def element_bits(kind: str) -> int:
-    """Bits of an element: `f32` has 32, `pred` is stored as a byte.
+    """Bits of an element; a `pred` is stored as a byte.
+
+    Args:
+        kind: element type as in the text, such as `f32`.
 
     Raises:
-        ValueError: a type without a known size.
+        ValueError: the size of the type is not known.
     """
     if kind in _BITS:
         return _BITS[kind]
@@ -37,10 +40,10 @@ class Shape:
     """One array.
 
     Attributes:
-        kind: element type as the text names it.
+        kind: element type as in the text, such as `f32`.
         dims: dimensions.
-        order: dimensions from the one whose elements are neighbours.
-        tile: sides of the outermost tile, over the last of the dimensions so ordered; empty for none.
+        order: indices of the dimensions, the fastest-varying first; empty for the reverse of `dims`.
+        tile: sides of the outermost tile, which covers the fastest-varying dimensions; empty for none.
         space: memory space.
     """
 
@@ -52,21 +55,21 @@ class Shape:
 
     @property
     def elements(self) -> int:
-        """How many elements."""
+        """Number of elements."""
         return math.prod(self.dims)
 
     @property
     def size(self) -> int:
-        """Bytes of the elements alone."""
+        """Bytes of the elements, without padding."""
         return self.elements * element_bits(self.kind) // 8
 
     @property
     def padded(self) -> int:
-        """Bytes with the padding of the tiles, as they lie in memory."""
+        """Bytes in memory, with the padding of dimensions to whole tiles."""
         if not self.dims or not self.tile:
             return self.size
         order = self.order or tuple(reversed(range(len(self.dims))))
-        sides = [self.dims[axis] for axis in reversed(order)]  # major to minor
+        sides = [self.dims[axis] for axis in reversed(order)]  # the slowest-varying first
         if len(self.tile) > len(sides):
             sides = [1] * (len(self.tile) - len(sides)) + sides
         whole = [-(-side // part) * part for side, part in zip(sides[-len(self.tile) :], self.tile)]
@@ -74,10 +77,10 @@ class Shape:
 
 
 def leaves(text: str) -> list[Shape]:
-    """All arrays of a type, which may be a tuple of them, in order.
+    """The arrays of a type in order: one, or all those of a tuple.
 
     Args:
-        text: the type alone.
+        text: the type, and nothing else.
     """
     return [_shape(*found) for found in _LEAF.findall(text)]
 

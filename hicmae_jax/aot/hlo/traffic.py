@@ -1,8 +1,8 @@
-"""Bytes that a compiled program moves, by walking what it executes.
+"""Count the bytes that a compiled program moves, by walking the instructions that it executes.
 
 The compiler's own count takes a loop's body once and a hand-written kernel as nothing. Here every executed
-instruction counts its operands and results, a loop's body as often as it runs, slices of a larger array at
-the slice's size, and arrays in on-chip memory apart from those in the chip's main memory.
+instruction counts its operands and results; a loop's body counts as often as it runs; a slice of an array
+counts at the size of the slice. On-chip memory is counted separately from the chip's main memory.
 """
 
 import dataclasses
@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hicmae_jax.aot.hlo.arithmetic import product_flops
-from hicmae_jax.aot.hlo.asynchronous import begins, goes_on, made
-from hicmae_jax.aot.hlo.loops import turns
+from hicmae_jax.aot.hlo.asynchronous import continues, results, starts
+from hicmae_jax.aot.hlo.loops import trip_count
 from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
 from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
 
-# Names for what exists already; the second half of an asynchronous pair was counted with the first.
+# Instructions that move nothing: they give existing data another name, or belong to asynchronous work, which
+# is counted where it starts.
 FREE = frozenset(
     {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
 ) | frozenset({"after-all", "add-dependency", "partition-id", "replica-id", "async-update"})
 SLICES = frozenset({"dynamic-slice", "slice", "gather"})
-SAME = frozenset({"bitcast", "reshape", "get-tuple-element"})
+ALIASES = frozenset({"bitcast", "reshape", "get-tuple-element"})
 COLLECTIVES = (
     "all-reduce",
     "all-gather",
@@ -31,54 +32,59 @@ COLLECTIVES = (
     "ragged-all-to-all",
 )
 
-# Custom calls that compute nothing: buffers, neighbours taken for one array, promises about indices.
-NOTHING = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
+# Custom calls that move nothing: they allocate, join adjacent arrays, or state properties of indices.
+FREE_CALLS = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
     {"PrepareAsyncCallStart", "PrepareAsyncCallDone"}
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Moved:
-    """Bytes on either side of the chip's memory.
+    """Bytes that an instruction reads and writes.
 
     Attributes:
-        main: bytes in main memory (HBM), of the elements alone.
-        chip: bytes in on-chip memory.
-        padded: of those in main memory, with the padding of their tiles.
+        main: in main memory (HBM), without padding.
+        on_chip: in on-chip memory, without padding.
+        padded: in main memory, with the padding to whole tiles.
     """
 
     main: int = 0
-    chip: int = 0
+    on_chip: int = 0
     padded: int = 0
 
     def __add__(self, other: "Moved") -> "Moved":
-        """Sum of both."""
-        return Moved(self.main + other.main, self.chip + other.chip, self.padded + other.padded)
+        """The sum."""
+        return Moved(self.main + other.main, self.on_chip + other.on_chip, self.padded + other.padded)
 
     def __mul__(self, times: int) -> "Moved":
-        """So many of it."""
-        return Moved(self.main * times, self.chip * times, self.padded * times)
+        """The bytes of so many executions."""
+        return Moved(self.main * times, self.on_chip * times, self.padded * times)
 
 
 def moved(shape: Shape, share: float = 1.0) -> Moved:
-    """Bytes of one array, or of a share of it."""
+    """Bytes of an array, read or written once.
+
+    Args:
+        shape: of the array.
+        share: of the array that is read or written.
+    """
     if shape.space == MAIN_MEMORY:
         return Moved(main=round(shape.size * share), padded=round(shape.padded * share))
-    return Moved(chip=round(shape.size * share))
+    return Moved(on_chip=round(shape.size * share))
 
 
 @dataclasses.dataclass(frozen=True)
 class Executed:
-    """An instruction as it runs.
+    """An instruction that the program executes.
 
     Attributes:
-        instruction: it.
-        times: how often it runs.
-        moved: bytes each time.
+        instruction: as in the program.
+        times: how often it is executed.
+        moved: bytes, each time.
         flops: floating-point operations of matrix products, each time.
-        collectives: messages to other chips: the instruction itself, or those inside a fusion, with where
-            they stand.
-        asynchronous: whether those run beside other instructions.
+        collectives: messages to other chips, each with the computation that contains it: the instruction
+            itself, or instructions of a fusion.
+        asynchronous: whether other instructions run meanwhile.
     """
 
     instruction: Instruction
@@ -90,10 +96,10 @@ class Executed:
 
 
 class Walk:
-    """One pass over what a program executes.
+    """The instructions that a program executes; iterate once.
 
     Attributes:
-        unknown_loops: names of loops whose number of turns is not in the program; counted once.
+        unknown_loops: names of loops whose trip count is not known; their bodies are counted once.
     """
 
     def __init__(self, program: Program) -> None:
@@ -101,44 +107,45 @@ class Walk:
         self.unknown_loops: list[str] = []
 
     def __iter__(self) -> Iterator[Executed]:
-        """Everything executed, in order."""
+        """The executed instructions, in order."""
         yield from self._computation(self.program.entry, 1, False)
 
-    def _computation(self, computation: Computation, times: int, beside: bool) -> Iterator[Executed]:
+    def _computation(self, computation: Computation, times: int, asynchronous: bool) -> Iterator[Executed]:
         for instruction in computation:
-            yield from self._instruction(instruction, computation, times, beside)
+            yield from self._instruction(instruction, computation, times, asynchronous)
 
     def _instruction(
-        self, instruction: Instruction, computation: Computation, times: int, beside: bool
+        self, instruction: Instruction, computation: Computation, times: int, asynchronous: bool
     ) -> Iterator[Executed]:
-        """What an instruction executes; `beside` other instructions, if what calls it says so."""
+        """What an instruction executes: itself, or the computations that it calls."""
         opcode, named = instruction.opcode, self.program.computations
         if opcode in FREE or opcode.endswith("-done"):
             return
         if opcode == "while":
-            known = turns(instruction, computation, self.program)
+            known = trip_count(instruction, computation, self.program)
             if known is None:
                 self.unknown_loops.append(instruction.name)
                 known = 1
             for part in ("condition", "body"):
-                yield from self._computation(named[instruction.called(part)], times * known, beside)
+                yield from self._computation(named[instruction.called(part)], times * known, asynchronous)
         elif opcode == "conditional":
             branches = re.findall(
-                r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)", instruction.rest
+                r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)",
+                instruction.attributes,
             )
             names = re.findall(r"%([\w.\-]+)", " ".join(branches))
-            walked = [list(self._computation(named[name], times, beside)) for name in names]
+            walked = [list(self._computation(named[name], times, asynchronous)) for name in names]
             yield from max(walked, key=lambda parts: sum(p.moved.main * p.times for p in parts), default=[])
         elif opcode in ("call", "call-start", "async-start"):
             name = instruction.called("to_apply") or instruction.called("calls")
-            yield from self._computation(named[name], times, beside or opcode != "call")
-        elif opcode == "custom-call" and instruction.target in NOTHING:
+            yield from self._computation(named[name], times, asynchronous or opcode != "call")
+        elif opcode == "custom-call" and instruction.target in FREE_CALLS:
             return
         else:
-            yield self._executed(instruction, computation, times, beside)
+            yield self._executed(instruction, computation, times, asynchronous)
 
     def _executed(
-        self, instruction: Instruction, computation: Computation, times: int, beside: bool
+        self, instruction: Instruction, computation: Computation, times: int, asynchronous: bool
     ) -> Executed:
         inner = self._inner(instruction)
         flops = sum(product_flops(part, where) for part, where in inner)
@@ -150,11 +157,11 @@ class Walk:
             self._moved(instruction, computation),
             flops,
             tuple(messages),
-            beside or begins(instruction),
+            asynchronous or starts(instruction),
         )
 
     def _inner(self, instruction: Instruction) -> list[tuple[Instruction, Computation]]:
-        """Everything inside a fusion, fusions in it included."""
+        """The instructions of a fusion and of the fusions in it, each with the computation around it."""
         if instruction.opcode != "fusion":
             return []
         computation = self.program.computations[instruction.called("calls")]
@@ -167,23 +174,23 @@ class Walk:
     def _moved(self, instruction: Instruction, computation: Computation) -> Moved:
         opcode = instruction.opcode.removesuffix("-start")
         operands = [computation[name] for name in instruction.operands]
-        results = made(instruction, operands)
+        written = results(instruction, operands)
         if opcode == "fusion":
             return self._fusion(instruction, operands)
         if opcode in SLICES:
-            return moved(results[0]) + _sized(operands[0], results[0]) + _total(operands[1:])
+            return moved(written[0]) + _sized(operands[0], written[0]) + _total(operands[1:])
         if opcode == "dynamic-update-slice":
             update = operands[1]
             return _total([update]) + _sized(instruction, update.shapes[0]) + _total(operands[2:])
         if opcode == "scatter":
-            # Of what is changed, an update's worth is read and written.
+            # Of the array that is changed, as much as the updates is read and written.
             count = (len(operands) - 1) // 2
             updates = _total(operands[count + 1 :])
             return updates * 3 + _total([operands[count]])
         if opcode == "custom-call":
-            # A kernel gets an array once for each of its parts that has blocks of its own.
+            # A kernel lists an array once for each of its block specifications.
             operands = [computation[name] for name in dict.fromkeys(instruction.operands)]
-        return _total(operands) + _sum(results)
+        return _total(operands) + _sum(written)
 
     def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:
         computation = self.program.computations[instruction.called("calls")]
@@ -195,7 +202,7 @@ class Walk:
         return total + self._written(instruction, operands, computation)
 
     def _share_read(self, parameter: Instruction, computation: Computation) -> float:
-        """Share of a fusion's operand that is read: slices of it, or all."""
+        """Share of an operand that a fusion reads: all of it, or less if only slices are used."""
         whole = sum(shape.elements for shape in parameter.shapes)
         if not whole:
             return 1.0
@@ -203,15 +210,15 @@ class Walk:
         return 1.0 if read is None else min(1.0, read / whole)
 
     def _elements_read(self, value: Instruction, computation: Computation) -> int | None:
-        """Elements read of a value, None for all."""
+        """Number of elements of a value that a fusion reads; None for all."""
         total = 0
         for user in computation.users[value.name]:
             if user.opcode in SLICES and user.operands[0] == value.name:
                 total += user.shapes[0].elements
             elif user.opcode == "scatter" and user.operands[0] == value.name:
                 total += computation[user.operands[-1]].shapes[0].elements
-            elif user.opcode in SAME or _in_place(user, value):
-                # What is outside an update is not touched, unless the result is read.
+            elif user.opcode in ALIASES or _in_place(user, value):
+                # An update in place does not read the rest of the array; a user of its result may.
                 inner = self._elements_read(user, computation)
                 if inner is None:
                     return None
@@ -224,8 +231,8 @@ class Walk:
                         if inner is None:
                             return None
                         total += inner
-            elif user.opcode == "tuple" or _goes_on(user, computation):
-                continue  # handed out as it came; read where the message began
+            elif user.opcode == "tuple" or _continues(user, computation):
+                continue  # passed on unread; or read where the message started
             else:
                 return None
         return total
@@ -233,26 +240,26 @@ class Walk:
     def _written(
         self, instruction: Instruction, operands: list[Instruction], computation: Computation
     ) -> Moved:
-        """Bytes that a fusion writes: of an update in place, the update's."""
+        """Bytes that a fusion writes; for an update in place, those of the update."""
         root = computation[computation.root]
-        results = [computation[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        parts = [computation[name] for name in root.operands] if root.opcode == "tuple" else [root]
         total = Moved()
         shapes = instruction.shapes
-        if len(results) != len(shapes):
-            return _sum(made(instruction, operands))
-        for result, shape in zip(results, shapes):
+        if len(parts) != len(shapes):
+            return _sum(results(instruction, operands))
+        for result, shape in zip(parts, shapes):
             share = self._share_written(result, computation)
             total += moved(shape, share)
         return total
 
     def _share_written(self, result: Instruction, computation: Computation) -> float:
-        """Share of a fusion's result that is written."""
-        while result.opcode in SAME and result.operands:
+        """Share of a result that a fusion writes."""
+        while result.opcode in ALIASES and result.operands:
             result = computation[result.operands[0]]
-        if result.opcode == "parameter" or _goes_on(result, computation):
-            return 0.0  # handed through; written where the message began
+        if result.opcode == "parameter" or _continues(result, computation):
+            return 0.0  # an operand passed on; or written where the message started
         if result.opcode in ("dynamic-update-slice", "scatter"):
-            # In place of an operand, or of what the fusion makes for it to be changed.
+            # The update is in place. What it changes is an operand, or an array that the fusion also writes.
             update = computation[result.operands[-1 if result.opcode == "scatter" else 1]].shapes[0].elements
             rest = self._share_written(computation[result.operands[0]], computation)
             return min(1.0, rest + update / max(1, result.shapes[0].elements))
@@ -264,17 +271,19 @@ class Walk:
 
 
 def _counted_message(instruction: Instruction, computation: Computation) -> bool:
-    return instruction.opcode.removesuffix("-start") in COLLECTIVES and not _goes_on(instruction, computation)
+    return instruction.opcode.removesuffix("-start") in COLLECTIVES and not _continues(
+        instruction, computation
+    )
 
 
-def _goes_on(instruction: Instruction, computation: Computation) -> bool:
-    """Whether, in a fusion, it is a message that another fusion began, or waits for one."""
+def _continues(instruction: Instruction, computation: Computation) -> bool:
+    """Whether an instruction of a fusion continues or awaits a message that another fusion has started."""
     message = instruction.opcode in COLLECTIVES or instruction.target == "AsyncCollectiveDone"
-    return message and goes_on(computation)
+    return message and continues(computation)
 
 
 def _in_place(update: Instruction, whole: Instruction) -> bool:
-    """Whether an instruction updates another one without reading it."""
+    """Whether an instruction updates an array in place without reading it."""
     if update.opcode != "dynamic-update-slice":
         return False
     return update.operands[0] == whole.name and whole.name not in update.operands[1:]
@@ -289,14 +298,14 @@ def _sum(shapes: Iterable[Shape]) -> Moved:
 
 
 def _sized(whole: Instruction, part: Shape) -> Moved:
-    """A part of an array, in the memory where that lies."""
+    """Bytes of a part of an array, in the memory in which the array is."""
     shape = whole.shapes[0]
     return moved(shape, min(1.0, part.elements / max(1, shape.elements)))
 
 
 def _kernel_flops(instruction: Instruction) -> int:
-    """What a hand-written kernel states of itself: the compiler does not look inside."""
+    """Operations that a hand-written kernel declares; the text does not show what it computes."""
     if instruction.opcode != "custom-call":
         return 0
-    found = re.search(r'"?cost_estimate"?\s*:\s*\{[^}]*"flops"\s*:\s*"?(\d+)', instruction.rest)
+    found = re.search(r'"?cost_estimate"?\s*:\s*\{[^}]*"flops"\s*:\s*"?(\d+)', instruction.attributes)
     return int(found[1]) if found else 0
