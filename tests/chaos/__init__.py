@@ -1,6 +1,9 @@
-"""Real runs of `launch.pretrain`, disturbed at random moments, that must end as runs that never were.
+"""Trials that disturb real runs of `launch.pretrain`.
 
-`python -m tests.chaos` tries every fault and prints a table. A trial (`trials`) disturbs a run (`runs`), sees
-at how it ended, gives the same command again until it is finished, and compares whole state and metrics with
-those of an undisturbed run, bit for bit.
+A trial (`trials`) starts a run (`runs`), applies a fault (`process_faults`, `disk_faults`, `number_faults`,
+`host_faults`) and looks at how the run ends. Then it gives the same command until the run is finished, and
+compares the whole state and all metrics with those of an undisturbed run, bit for bit.
+
+`make chaos` tries every fault at random moments. `tests/endurance/test_chaos.py` tries most faults, at fixed
+steps at which the run pauses.
 """

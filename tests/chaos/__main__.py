@@ -1,6 +1,8 @@
-"""Try faults on real runs, and print a table of what came of them; exit code 1 if anything was unexpected.
+"""Try faults on real runs at random moments, and print a table of the outcomes.
 
-python -m tests.chaos --times=3
+    python -m tests.chaos --times=3
+
+The exit code is 1 if an outcome was unexpected.
 """
 
 import argparse
@@ -17,17 +19,27 @@ from tests.chaos.trials import Stage, attempt
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=1, help="trials of each fault")
-    parser.add_argument("--faults", type=lambda names: names.split(","), default=list(FAULTS), help="names")
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="of all random draws")
-    parser.add_argument("--markdown", action="store_true", help="as it is in docs/operations.md")
+    parser.add_argument("--times", type=int, default=1, help="how often to try each fault")
+    parser.add_argument(
+        "--faults",
+        type=lambda names: names.split(","),
+        default=list(FAULTS),
+        help="names, with commas between; all by default",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=time.time_ns() % 10**6,
+        help="of all random draws; by default another each time",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/operations.md")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - FAULTS.keys():
         parser.error(f"no such faults: {', '.join(sorted(unknown))}; there are: {', '.join(FAULTS)}")
 
-    print(f"moments and places of seed {arguments.seed}", file=sys.stderr)
+    print(f"seed {arguments.seed}", file=sys.stderr)
     root = pathlib.Path(tempfile.mkdtemp(prefix="chaos-"))
-    stage = Stage(root, arguments.seed)
+    stage = Stage(root, arguments.seed, pauses=False)
     trials = []
     for name in arguments.faults:
         for number in range(arguments.times):
@@ -41,7 +53,7 @@ def main() -> int:
                 print(f"  unexpected: {missed}", file=sys.stderr)
     print((as_markdown if arguments.markdown else as_text)(trials))
     if any(trial.missed for trial in trials):
-        print(f"what is left is in {root}", file=sys.stderr)
+        print(f"the directories of these trials are in {root}", file=sys.stderr)
         return 1
     shutil.rmtree(root)
     return 0

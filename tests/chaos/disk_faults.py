@@ -1,4 +1,4 @@
-"""Faults of disks: damaged checkpoints, flipped bytes in the data, no space left."""
+"""Faults of disks: damaged checkpoints, flipped bits in the data, no space left."""
 
 import contextlib
 import os
@@ -49,9 +49,9 @@ def last_damaged(trial: Trial, damage: Damage) -> None:
         rf"{re.escape(str(run.directory))}/{aside}; going on from step {run.steps - run.every}"
     )
     said = re.search(line, ending.err)
-    trial.expect(said and name in said[1], f"{name} was damaged, and it was said {ending.err}")
-    trial.expect(run.files(aside) == before, "what was damaged was not kept")
-    trial.happened.insert(0, f"“{trial.in_general(said[0])}”" if said else "not said")
+    trial.expect(said and name in said[1], f"{name} was damaged, but stderr is {ending.err}")
+    trial.expect(run.files(aside) == before, "the damaged checkpoint was not kept")
+    trial.happened.insert(0, f"“{trial.in_general(said[0])}”" if said else "no message")
 
 
 def all_damaged(trial: Trial) -> None:
@@ -93,7 +93,7 @@ def broken(run: Run) -> list[str]:
 
 
 def files_limited(trial: Trial) -> None:
-    """No file may grow any more, from a random size on: what is written fails in its midst."""
+    """No file may grow beyond a random size: a write fails after some of its bytes."""
     run, processes = trial.started()
     size = int(2 ** trial.draw.uniform(8, 19))
     resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (size, size))
@@ -104,7 +104,7 @@ def files_limited(trial: Trial) -> None:
 def disk_full(trial: Trial) -> None:
     with small_disk(trial.directory / "disk") as disk:
         if disk is None:
-            trial.untried = "only who may mount a small disk can try it"
+            trial.untried = "it needs the right to mount a small disk"
             return
         run, processes = trial.started(directory=disk / "run")
         balloon = disk / "balloon"
@@ -123,7 +123,7 @@ def ends_for_want_of_space(trial: Trial, run: Run, processes: list[subprocess.Po
 
 @contextlib.contextmanager
 def small_disk(place: Path) -> Iterator[Path | None]:
-    """A disk of some megabytes, None where none may be mounted."""
+    """Mount a disk of 16 MiB; None without the right to mount."""
     place.mkdir(parents=True)
     mount = shutil.which("mount")
     command = [mount, "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
@@ -133,12 +133,12 @@ def small_disk(place: Path) -> Iterator[Path | None]:
     try:
         yield place
     finally:
-        # Lazily, for a process may still be ending there.
+        # Lazily, because a process may still have files open there.
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def fill(file: Path, leave: int) -> None:
-    """Make a file as large as its disk lets it be, but for so many bytes."""
+    """Make a file that fills its disk but for `leave` bytes."""
     state = os.statvfs(file.parent)
     with file.open("wb") as balloon, contextlib.suppress(OSError):
         for size in (state.f_bavail * state.f_frsize, 4096):

@@ -1,4 +1,4 @@
-"""Faults of one of two hosts: it is killed, told to stop, told something else, or never started."""
+"""Faults of one of two hosts: it is killed, gets SIGTERM, gets another command, or is not started."""
 
 from signal import SIGKILL, SIGTERM
 
@@ -13,7 +13,10 @@ def host_killed(trial: Trial, victim: int) -> None:
         rf"pretrain: host {victim} \(.+\) is gone: its process was killed, or its machine or network failed; "
         "run the same command again on all hosts to go on"
     )
-    trial.ended(run, [processes[1 - victim]], 75, line)
+    (ending,) = trial.ended(run, [processes[1 - victim]], 75, line)
+    if victim:  # when the first host is gone, JAX writes messages too
+        lines = [text for text in ending.err.splitlines() if text.strip() and f"/{run.steps} [" not in text]
+        trial.expect(len(lines) == 1, f"more than one line on stderr: {lines}")
     trial.ended(run, [processes[victim]], -SIGKILL)
     trial.goes_on(run, run.lost_by_a_kill, "two hosts")
 

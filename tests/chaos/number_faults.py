@@ -11,7 +11,7 @@ IN_A_ROW = 3
 
 
 def bad_batches(trial: Trial) -> None:
-    """NaN in one step and in three in a row: each update is skipped and written down with its clips."""
+    """NaN in one step and in three in a row: each update is skipped and logged with its clips."""
     undisturbed = trial.stage.undisturbed("poisoned")
     check_skipped(trial, undisturbed)
     run, processes = trial.started("poisoned")
@@ -22,7 +22,7 @@ def bad_batches(trial: Trial) -> None:
 
 
 def bad_batches_in_a_row(trial: Trial) -> None:
-    """As many as end the run: told to bear more, it goes on from the state before them."""
+    """As many in a row as end the run: with a higher limit it continues from the state before them."""
     run = trial.run("poisoned", faults__skips=IN_A_ROW)
     line = (
         rf"pretrain: {IN_A_ROW} updates in a row, up to step {trial.stage.poison[-1] + 1}, had a loss or "
@@ -43,7 +43,7 @@ def check_skipped(trial: Trial, run: Run) -> None:
 
 
 def clips(trial: Trial, step: int) -> list[int]:
-    """Ids of the clips that a step is made of."""
+    """Ids of the clips of a step."""
     config = shrunk_recipe.config(trial.stage.data("whole"), **SETTINGS).data
     with Pipeline(config).batches(step) as batches:
         return next(batches)["example"].tolist()

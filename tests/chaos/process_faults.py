@@ -5,9 +5,8 @@ import re
 import signal
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
-from tests.chaos.runs import SECONDS
 from tests.chaos.trials import Fault, Trial
-from tests.support.processes import is_alive, wait_until, workers
+from tests.support.processes import HANG, is_alive, wait_until, workers
 
 STOPPED = r"pretrain: stopped by {} with step {} saved; run the same command again to go on"
 
@@ -30,7 +29,7 @@ def stopped(trial: Trial, number: signal.Signals, code: int, name: str) -> None:
 
 def told_twice(trial: Trial) -> None:
     run, processes = trial.started()
-    # Both are there before it can act on one: else it might be quicker than the second.
+    # It is stopped until both have come, or it might end before the second.
     for number in (SIGSTOP, *trial.draw.sample([SIGINT, SIGTERM], 2), SIGCONT):
         processes[0].send_signal(number)
     line = "a second signal: left at once, nothing saved since the last checkpoint"
@@ -45,18 +44,19 @@ def worker_killed(trial: Trial) -> None:
     os.kill(worker, SIGKILL)
     ending = trial.completes(run, processes)
     said = "starting data workers again: one was killed by SIGKILL, perhaps because memory ran out"
-    trial.expect(said in ending.err, f"{said!r} was not said: {ending.err}")
-    trial.lost = 0  # it has ended but once
+    trial.expect(said in ending.err, f"{said!r} is not in: {ending.err}")
+    trial.lost = 0  # it was not started again
 
 
 def hung(trial: Trial) -> None:
-    trial.stage.undisturbed("plain")  # compiles
-    # As short as a start without that may take on a busy machine.
+    trial.stage.undisturbed("plain")  # so that the next run need not compile
+    # A start without compilation must not take as long.
     run, processes = trial.started(data__workers=1, faults__minutes=0.4)
     (worker,) = workers(processes[0].pid)
     os.kill(worker, SIGSTOP)
-    processes[0].wait(SECONDS)
-    # Only then is there an end to what it has open; and it must not live on.
+    run.resume()
+    processes[0].wait(HANG)
+    # So that it ends too, and closes its end of the pipes.
     os.kill(worker, SIGCONT)
     wait_until(lambda: not is_alive(worker))
     stacks = run.directory / "stacks-0.txt"

@@ -1,10 +1,10 @@
-"""A run of `launch.pretrain` on one host or two: its commands, and what it leaves."""
+"""A run of `launch.pretrain` on one host or two: its commands, its processes and its files."""
 
 import dataclasses
 import json
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -14,19 +14,18 @@ import orbax.checkpoint as ocp
 from hicmae_jax.checkpoints import reader
 from hicmae_jax.logs.metrics import FILE, read_metrics
 from tests.support import shrunk_recipe
-from tests.support.processes import start_module, wait_until
+from tests.support.instrumented_pretrain import pause_file
+from tests.support.processes import HANG, start_module, wait_until
 from tests.support.several_hosts import environment, free_port
 
 SETTINGS = {"steps": 40, "warmup_steps": 4, "checkpoint__every": 10, "faults__minutes": 5}
-# Each step takes several times as long, of which nothing is learned.
+# Fewer, for each step takes several times as long.
 OF_TWO_HOSTS = {"steps": 20, "checkpoint__every": 5, "fsdp": 2}
-# What only an accident would make it take.
-SECONDS = 120
 
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
-    """How a process has ended, and what it had said."""
+    """The exit code of a process, and what it wrote."""
 
     code: int
     out: str
@@ -34,32 +33,34 @@ class Ending:
 
     @property
     def line(self) -> str:
-        """The last on stderr, of the run's own."""
-        # After the end Python's tracker clears away what was in shared memory, and warns of it.
+        """The last line that the run itself wrote to stderr."""
+        # After its end Python's resource tracker removes what is left in shared memory, with a warning.
         own = [line for line in self.err.splitlines() if "resource_tracker" not in line]
         return next((line for line in reversed(own) if line.strip()), "")
 
     @property
     def first_step(self) -> int:
-        """The step that it went on from."""
+        """The step that it continued from."""
         found = re.search(r"^going on    from step (\d+) of", self.out, re.MULTILINE)
         return int(found[1]) if found else 0
 
 
 class Run:
-    """One for each directory.
+    """A run's directory, and the commands that begin or continue the run there.
 
     Attributes:
-        data: as given.
-        steps: in all.
-        every: from one checkpoint to the next.
+        directory: of the run.
+        data: its prepared set.
+        steps: of the whole run.
+        every: steps from one checkpoint to the next.
 
     Args:
         directory: of the run.
         data: prepared set.
         compiled: where runs share what they compile.
-        hosts: processes, with one device each.
-        program: module to start, with `options` of its own.
+        hosts: number of processes, with one device each.
+        poison: steps, counted from 0, whose video is NaN.
+        options: further flags of the command.
         settings: changes to the configuration.
     """
 
@@ -69,7 +70,7 @@ class Run:
         data: Path,
         compiled: Path,
         hosts: int = 1,
-        program: str = "launch.pretrain",
+        poison: Sequence[int] = (),
         options: Sequence[str] = (),
         **settings: object,
     ) -> None:
@@ -77,69 +78,92 @@ class Run:
         self.data = data
         self._compiled = compiled
         self._hosts = hosts
-        self._program = program
-        self._options = options
+        self._options = [*options, *([f"--poison={','.join(map(str, poison))}"] if poison else [])]
+        self._instrumented = bool(poison)
         self._settings = SETTINGS | (OF_TWO_HOSTS if hosts == 2 else {}) | settings
         self.steps = self._settings["steps"]
         self.every = self._settings["checkpoint__every"]
         self._started: list[subprocess.Popen] = []
 
-    def start(self, absent: Sequence[int] = (), **changes: object) -> list[subprocess.Popen]:
-        """Give the command on all hosts but those absent, with changes to it on the last one."""
+    def start(
+        self, absent: Sequence[int] = (), pause_after: int | None = None, **changes: object
+    ) -> list[subprocess.Popen]:
+        """Give the command on the hosts.
+
+        Args:
+            absent: numbers of the hosts on which it is not given.
+            pause_after: step after which the run pauses, until `resume` or `finish` is called.
+            changes: to the configuration, on the last host only.
+        """
         port = free_port()
         given = environment(self._compiled, 1)
+        pause = [] if pause_after is None else [f"--pause_after={pause_after}"]
+        instrumented = self._instrumented or pause
+        program = "tests.support.instrumented_pretrain" if instrumented else "launch.pretrain"
         started = []
         for host in range(self._hosts):
             settings = self._settings | (changes if host == self._hosts - 1 else {})
-            command = [*shrunk_recipe.arguments(self.data, self.directory, **settings), *self._options]
+            command = [*shrunk_recipe.arguments(self.data, self.directory, **settings)]
+            command += [*self._options, *pause]
             if self._hosts > 1:
                 command += [f"--coordinator=localhost:{port}", f"--processes={self._hosts}"]
                 command += [f"--process={host}"]
             if host not in absent:
-                started.append(start_module(self._program, *command, env=given))
+                started.append(start_module(program, *command, env=given))
         self._started += started
         return started
 
     def finish(self, processes: Sequence[subprocess.Popen]) -> list[Ending]:
-        """Wait until all have ended."""
-        texts = [process.communicate(timeout=SECONDS) for process in processes]
+        """Let them continue if they pause, and wait until all have ended."""
+        self.resume()
+        texts = [process.communicate(timeout=HANG) for process in processes]
         return [Ending(process.returncode, *text) for process, text in zip(processes, texts, strict=True)]
 
-    def wait_for(self, step: int, processes: Sequence[subprocess.Popen]) -> None:
-        """Wait until the metrics of a step are written, 0 for none, while all of these live."""
+    def wait_for_step(self, step: int, processes: Sequence[subprocess.Popen]) -> None:
+        """Wait until the metrics of a step are written; all these processes must live until then."""
+        self._wait(lambda: self.logged() >= step, processes)
 
-        def reached() -> bool:
+    def wait_for_pause(self, processes: Sequence[subprocess.Popen]) -> None:
+        """Wait until the run pauses; all these processes must live until then."""
+        self._wait(pause_file(self.directory).exists, processes)
+
+    def resume(self) -> None:
+        """Let a run that pauses continue."""
+        pause_file(self.directory).unlink(missing_ok=True)
+
+    def _wait(self, reached: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> None:
+        def is_reached() -> bool:
             ended = [process for process in processes if process.poll() is not None]
-            told = [f"exit {ending.code}, {ending.line}" for ending in self.finish(ended)]
-            assert not told, f"ended before step {step}: {told}"
-            return self.logged() >= step
+            endings = [f"exit {ending.code}, {ending.line}" for ending in self.finish(ended)] if ended else []
+            assert not endings, f"ended too early: {endings}"
+            return reached()
 
-        wait_until(reached, SECONDS)
+        wait_until(is_reached)
 
     def kill(self) -> None:
-        """End what is left of all processes."""
+        """Kill all processes of this run that are left."""
         for process in self._started:
             process.kill()
 
     @property
     def lost_by_a_kill(self) -> int:
-        """Most steps to make again: the last save may be in progress, which ends before the next begins."""
+        """Most steps to repeat after a kill. A save in progress is lost; it ends before the next one."""
         return 2 * self.every
 
-    # --- What it leaves -------------------------------------------------------------------------------------
+    # --- Its files ------------------------------------------------------------------------------------------
 
     def logged(self) -> int:
-        """Steps whose metrics are written."""
+        """Number of lines in the log of metrics."""
         file = self.directory / FILE
         return file.read_bytes().count(b"\n") if file.exists() else 0
 
     def metrics(self) -> list[str]:
-        """All lines but what they say of time; as text, in which NaN equals NaN."""
+        """The lines of the log without their times; as text, in which NaN equals NaN."""
         lines = read_metrics(self.directory)
         return [json.dumps({k: v for k, v in line.items() if not k.startswith("time/")}) for line in lines]
 
     def saved(self) -> list[int]:
-        """Steps of the checkpoints."""
+        """The steps of its checkpoints."""
         return sorted(reader.find_all(self.directory / "checkpoints"))
 
     def state(self) -> dict[str, np.ndarray]:
@@ -153,18 +177,18 @@ class Run:
         return {name: np.asarray(leaf) for name, leaf in flat.items() if leaf is not None}
 
     def events(self, kind: str) -> list[dict]:
-        """Those of a kind, without their times."""
+        """The events of a kind, without their times."""
         lines = map(json.loads, (self.directory / "events.jsonl").read_text().splitlines())
         return [{k: v for k, v in line.items() if k != "time"} for line in lines if line["event"] == kind]
 
     def files(self, inside: str = ".") -> dict[str, bytes]:
-        """Name → content of all files."""
+        """The content of all files by their name."""
         root = self.directory / inside
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def differences(run: Run, other: Run) -> list[str]:
-    """What of state and metrics is not the same, bit for bit."""
+    """Describe each part of state and metrics that is not the same in both runs, bit for bit."""
     found = []
     if run.saved()[-1] != other.saved()[-1]:
         found.append(f"the last checkpoints are of steps {run.saved()[-1]} and {other.saved()[-1]}")

@@ -1,4 +1,4 @@
-"""One fault tried once: what was expected of it, and what came."""
+"""A trial: one fault tried once, with what was expected of it and what happened."""
 
 import random
 import re
@@ -12,15 +12,25 @@ from tests.support import shrunk_recipe
 
 
 class Stage:
-    """Where trials take place: the data, what is compiled, and undisturbed runs to compare with.
+    """What trials share: data, compiled programs, and undisturbed runs to compare with.
+
+    Attributes:
+        poison: steps, counted from 0, whose video is NaN in a `poisoned` run: one alone and three in a row.
+        compiled: directory for compiled programs.
+        pauses: as given.
 
     Args:
         root: an empty directory.
-        seed: of what all trials share.
+        seed: of the random draws that trials share.
+        pauses: disturb a run while it pauses after a step, so that a trial is the same each time. Otherwise
+            the run is disturbed while it goes on, at the moment when the log is seen to have the step.
+        compiled: directory for compiled programs; one in `root` if None.
     """
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, pauses: bool, compiled: Path | None = None) -> None:
         self.root = root
+        self.compiled = compiled or root / "compiled"
+        self.pauses = pauses
         draw = random.Random(seed)
         once, row = draw.randrange(2, 10), draw.randrange(12, 30)
         self.poison = [once, row, row + 1, row + 2]
@@ -34,21 +44,20 @@ class Stage:
         if kind == "two hosts":
             settings["hosts"] = 2
         if kind == "poisoned":
-            settings["program"] = "tests.chaos.poisoned"
-            settings["options"] = [f"--poison={','.join(map(str, self.poison))}"]
-        return Run(directory, data, self.root / "compiled", **settings)
+            settings["poison"] = self.poison
+        return Run(directory, data, self.compiled, **settings)
 
     def undisturbed(self, kind: str) -> Run:
-        """The run of a kind that nothing happens to."""
+        """The run of a kind that is not disturbed."""
         if kind not in self._undisturbed:
             run = self.run(self.root / "undisturbed" / kind.replace(" ", "-"), kind)
             for ending in run.finish(run.start()):
-                assert ending.code == 0, f"a run that nothing happened to: {ending}"
+                assert ending.code == 0, f"an undisturbed run: {ending}"
             self._undisturbed[kind] = run
         return self._undisturbed[kind]
 
     def data(self, kind: str) -> Path:
-        """A prepared set, `whole` or with bytes `flipped` in three places of one shard."""
+        """A prepared set, `whole` or with bits `flipped` in three places of one shard."""
         if kind not in self._data:
             made = shrunk_recipe.write_clips(self.root / f"{kind} data")
             if kind == "flipped":
@@ -58,16 +67,16 @@ class Stage:
 
 
 class Trial:
-    """What a fault is given: runs to disturb, random draws, and expectations to state.
+    """A fault gets one: it starts runs, disturbs them and states what it expects.
 
     Attributes:
         fault: its name.
-        stage: where it takes place.
-        draw: of moments and places.
-        happened: what came of it, in words.
-        lost: steps made again, None where no run goes on.
+        stage: what it shares with other trials.
+        draw: random steps and places.
+        happened: what happened, in words.
+        lost: steps that had to be repeated, None where no run continues.
         missed: expectations that were not met.
-        untried: why it cannot be tried here; empty if it was.
+        untried: why the fault cannot be tried on this machine; empty if it was tried.
     """
 
     def __init__(self, fault: str, stage: Stage, draw: random.Random) -> None:
@@ -83,7 +92,7 @@ class Trial:
         self._ended: list[Ending] = []
 
     def run(self, kind: str = "plain", directory: Path | None = None, **settings: object) -> Run:
-        """A run that nothing has happened to yet."""
+        """A run that is not started yet."""
         self._runs.append(self.stage.run(directory or self.directory / "run", kind, **settings))
         return self._runs[-1]
 
@@ -94,21 +103,26 @@ class Trial:
         return self.run()
 
     def started(self, *arguments: object, **settings: object) -> tuple[Run, list[subprocess.Popen]]:
-        """A run that has come to a random step of its first half, and its processes."""
+        """A run that has made a random number of steps, at most half of them, and its processes."""
         run = self.run(*arguments, **settings)
-        processes = run.start()
-        run.wait_for(self.draw.randint(1, run.steps // 2), processes)
+        step = self.draw.randint(1, run.steps // 2)
+        if self.stage.pauses:
+            processes = run.start(pause_after=step)
+            run.wait_for_pause(processes)
+        else:
+            processes = run.start()
+            run.wait_for_step(step, processes)
         return run, processes
 
     def expect(self, holds: bool, what: str) -> None:
-        """State an expectation."""
+        """Note `what` as missed unless it `holds`."""
         if not holds:
             self.missed.append(what)
 
     def ended(
         self, run: Run, processes: Sequence[subprocess.Popen], codes: int | Collection[int], line: str = ""
     ) -> list[Ending]:
-        """Wait for the end of processes, each with one of these codes and a last line like this."""
+        """Wait until processes have ended; expect of each one of these codes, and a last line like this."""
         codes = (codes,) if isinstance(codes, int) else codes
         ended = run.finish(processes)
         self._ended += ended
@@ -121,7 +135,7 @@ class Trial:
         return ended
 
     def completes(self, run: Run, processes: Sequence[subprocess.Popen], kind: str = "plain") -> Ending:
-        """The run comes to its end, and is what an undisturbed one is."""
+        """Wait until the run has ended; expect that it is finished and equal to an undisturbed one."""
         ending = self.ended(run, processes, 0)[0]
         found = differences(run, self.stage.undisturbed(kind)) if ending.code == 0 else ["it did not end"]
         self.expect(not found, f"not as undisturbed: {'; '.join(found)}")
@@ -129,7 +143,7 @@ class Trial:
         return ending
 
     def goes_on(self, run: Run, at_most: int, kind: str = "plain", **changes: object) -> Ending:
-        """The same command completes the run, and has no more than so many steps to make again."""
+        """Give the same command again; expect that it completes the run and repeats few steps."""
         logged = run.logged()
         ending = self.completes(run, run.start(**changes), kind)
         self.happened[-1] = f"again: {self.happened[-1]}"
@@ -138,7 +152,7 @@ class Trial:
         return ending
 
     def close(self) -> None:
-        """End all processes, and clear away unless something is left to be looked at."""
+        """Kill all processes; keep the directory only if an expectation was missed."""
         for run in self._runs:
             run.kill()
         if not self.missed:
@@ -149,7 +163,7 @@ class Trial:
             (self.directory / f"stderr-{number}.txt").write_text(ending.err)
 
     def in_general(self, line: str) -> str:
-        """A line without what is of this trial alone."""
+        """A line without the names and numbers of this trial."""
         line = line.replace(str(self.directory), "…").removeprefix("pretrain: ")
         for found, general in (
             (r"\(.*\)", "(…)"),
@@ -164,11 +178,11 @@ Fault = Callable[[Trial], None]
 
 
 def attempt(name: str, fault: Fault, stage: Stage, draw: random.Random) -> Trial:
-    """Try a fault once; whatever goes wrong with it is an expectation that was missed."""
+    """Try a fault once. An exception counts as an expectation that was missed."""
     trial = Trial(name, stage, draw)
     try:
         fault(trial)
-    except Exception as error:  # each fault is to be tried
+    except Exception as error:  # the other faults are to be tried too
         trial.missed.append(f"{type(error).__name__}: {error}")
     finally:
         trial.close()
@@ -176,7 +190,7 @@ def attempt(name: str, fault: Fault, stage: Stage, draw: random.Random) -> Trial
 
 
 def flip_in_records(draw: random.Random, data: Path, times: int = 3) -> None:
-    """Flip bits in the records of one shard, not in what comes after them."""
+    """Flip bits in the records of one shard, not in the index after them."""
     file = draw.choice(sorted(data.rglob("*.array_record*")))
     content = file.read_bytes()
     begin, end = content.index(b"HCMR"), content.rindex(b"HCMR")

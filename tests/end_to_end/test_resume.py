@@ -1,21 +1,17 @@
-"""Real runs, stopped at moments that nobody chose, end as runs that were never stopped."""
+"""Real runs that are stopped, or continued on other devices, end as runs that were never stopped."""
 
-import random
 import re
 import shutil
-import signal
-import time
+from signal import SIGINT, SIGKILL
 
 import jax
 import numpy as np
 import pytest
 
-from hicmae_jax.checkpoints.manager import Checkpoints
-from hicmae_jax.runs import build
-from hicmae_jax.training import sharding
 from tests.support import shrunk_recipe
+from tests.support.instrumented_pretrain import pause_file
 from tests.support.processes import start_module, wait_until
-from tests.support.run_fixtures import lines_without_times
+from tests.support.real_runs import count_lines, last_state, lines_without_times
 from tests.support.several_hosts import environment
 from tests.support.trees import assert_trees_close
 
@@ -27,18 +23,17 @@ def data(tmp_path_factory):
     return shrunk_recipe.write_clips(tmp_path_factory.mktemp("data") / "set")
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.fixture
 def start(data, compiled):
-    """(directory, devices, settings) → a process that trains."""
+    """(directory, devices, pause_after, settings) → a process that trains."""
 
-    def started(directory, devices, **settings):
+    def started(directory, devices, pause_after=None, **settings):
         command = shrunk_recipe.arguments(data, directory, **settings)
-        return start_module("launch.pretrain", *command, env=environment(compiled, devices))
+        program = "launch.pretrain"
+        if pause_after is not None:
+            program = "tests.support.instrumented_pretrain"
+            command.append(f"--pause_after={pause_after}")
+        return start_module(program, *command, env=environment(compiled, devices))
 
     return started
 
@@ -49,54 +44,37 @@ def finish(process):
     return out
 
 
-def last_state(directory, data, **settings):
-    """The whole state in the last checkpoint, and its step."""
-    config = shrunk_recipe.config(data, **settings)
-    _, abstract = build.abstract_run(config, config.optimizer_config(1), sharding.make_mesh())
-    with Checkpoints(directory) as checkpoints:
-        return checkpoints.latest_step(), jax.device_get(checkpoints.restore(abstract))
-
-
-def count_lines(directory):
-    file = directory / "metrics.jsonl"
-    return file.read_bytes().count(b"\n") if file.exists() else 0
-
-
 def test_a_run_killed_again_and_again_ends_as_one_never_stopped(start, data, tmp_path):
-    settings = {"steps": 300, "warmup_steps": 30, "checkpoint__every": 20, "fsdp": 2}
+    settings = {"steps": 100, "warmup_steps": 10, "checkpoint__every": 20, "fsdp": 2}
     finish(start(tmp_path / "whole", 2, **settings))
 
-    seed = time.time_ns()
-    print(f"moments of seed {seed}")  # shown if the test fails
-    draw = random.Random(seed)
-    directory, killed_at = tmp_path / "killed", []
-    # The first before anything is computed, the others after so many steps that none comes too late.
-    steps = 0
-    for number, kind in enumerate([signal.SIGKILL] * 4 + [signal.SIGINT]):
-        process = start(directory, 2, **settings)
-        if number:
-            steps += draw.randint(1, 50)
-            wait_until(lambda steps=steps: count_lines(directory) >= steps, seconds=120)
-        else:
-            time.sleep(draw.uniform(0, 2))
+    directory = tmp_path / "killed"
+    process = start(directory, 2, **settings)
+    wait_until((directory / "config.json").exists)  # before the first step
+    process.kill()
+    process.communicate()
+    # Before there is a checkpoint, while one is saved, twice between two of them.
+    for step, kind in ((17, SIGKILL), (40, SIGKILL), (55, SIGKILL), (78, SIGINT)):
+        process = start(directory, 2, pause_after=step, **settings)
+        wait_until(lambda process=process: pause_file(directory).exists() or process.poll() is not None)
         process.send_signal(kind)
+        pause_file(directory).unlink(missing_ok=True)
         _, err = process.communicate()
-        assert process.returncode == (-signal.SIGKILL if kind == signal.SIGKILL else 130), err
-        killed_at.append(count_lines(directory))
+        assert process.returncode == (-SIGKILL if kind == SIGKILL else 130), err
+        assert count_lines(directory) == step or kind == SIGINT
     assert re.fullmatch(
         r"pretrain: stopped by Ctrl-C with step \d+ saved; run the same command again to go on",
         err.splitlines()[-1],
     )
-    assert sum(0 < lines < 300 for lines in killed_at) >= 3, killed_at
     out = finish(start(directory, 2, **settings))
     assert "going on    from step " in out
 
     step, state = last_state(directory, data, **settings)
     expected_step, expected = last_state(tmp_path / "whole", data, **settings)
-    assert step == expected_step == 300
+    assert step == expected_step == 100
     jax.tree.map(np.testing.assert_array_equal, state, expected)
     lines = lines_without_times(directory)
-    assert [line["step"] for line in lines] == list(range(1, 301))
+    assert [line["step"] for line in lines] == list(range(1, 101))
     assert lines == lines_without_times(tmp_path / "whole")
 
 

@@ -40,11 +40,6 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    return tmp_path_factory.mktemp("compiled")
-
-
 def command(data, directory):
     return shrunk_recipe.arguments(
         data / "dev", directory, evaluation__sets=(str(data / "test"),), **SETTINGS

@@ -1,41 +1,28 @@
-import contextlib
-import multiprocessing
-import os
-import time
-from pathlib import Path
+"""Reading clips for hours fills neither memory, nor shared memory, nor the table of open files."""
 
-import numpy as np
+import contextlib
+import os
+
 import pytest
 
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.worker_batches import shared_batches
+from tests.support.memory import growth, resident_bytes
+from tests.support.processes import wait_until
 from tests.support.set_fixtures import write_set
 from tests.support.shard_damage import flip_bytes, shard, truncate
 
 BATCHES = 2_000
 EVERY = 50
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-def resident_bytes() -> int:
-    """Memory of this process and its workers, shared pages counted once for each."""
-    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * PAGE
 
 
 def shared_batches_now(frames_bytes: int) -> int:
-    """Batches in shared memory: segments of the size of their frames, an unusual one."""
+    """The number of batches in shared memory: segments of a size that no other test has."""
     sizes = []
     for file in os.scandir("/dev/shm"):
         with contextlib.suppress(FileNotFoundError):
             sizes.append(file.stat().st_size)
     return sizes.count(frames_bytes)
-
-
-def growth(figures: list[int]) -> float:
-    """From the second quarter to the last, medians."""
-    quarter = len(figures) // 4
-    return np.median(figures[-quarter:]) - np.median(figures[quarter : 2 * quarter])
 
 
 @pytest.mark.slow
@@ -65,7 +52,4 @@ def test_memory_stays_flat_over_thousands_of_batches(tmp_path, workers):
     assert growth(descriptors) < 20
     # Less than 4 kB a batch: one leaked batch in a hundred would show.
     assert growth(resident) < 4_096 * BATCHES / 2, f"{resident[0] / 1e6:.0f} to {resident[-1] / 1e6:.0f} MB"
-    deadline = time.monotonic() + 10  # Grain removes segments in a thread of its own
-    while shared_batches_now(frames_bytes) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert shared_batches_now(frames_bytes) == 0
+    wait_until(lambda: not shared_batches_now(frames_bytes))  # Grain removes them in a thread of its own

@@ -8,21 +8,21 @@ import pytest
 
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
 from hicmae_jax.runs import pretrain
-from tests.endurance.test_input_soak import growth, resident_bytes
 from tests.support import shrunk_recipe
+from tests.support.memory import growth, resident_bytes
 
 STEPS, SAVED_EVERY = 600, 50
 WARM_UP = 100
-"""Steps until what compilation took is given back."""
+"""Steps after which the memory that compilation took is given back."""
 
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_five_hundred_steps(tmp_path, monkeypatch):
-    """With a line of metrics for each step, TensorBoard's files and ten checkpoints.
+    """With metrics of every step, TensorBoard's files and twelve checkpoints.
 
-    From the second quarter to the last, a batch that each step kept would be 50 MB, and a state that each
-    save kept as many. Measured: 8 MB. Without checkpoints 3,000 steps grew by less than the 3 MB by which
-    figures vary; each save leaves some 0.25 MB of Orbax's own for 500 arrays, in the 400th as in the first.
+    If each step leaked a batch, or each save a state, the last quarter would have 50 MB more than the second.
+    Measured: 8 MB. Without checkpoints 3,000 steps grew by less than 3 MB, by which repeated measurements
+    differ too. Each save leaves about 0.25 MB in Orbax for 500 arrays, the 400th save as the first.
     """
     libc = ctypes.CDLL(None)
     resident, arrays = [], []
@@ -30,9 +30,9 @@ def test_memory_stays_flat_over_five_hundred_steps(tmp_path, monkeypatch):
 
     def measured(self, step, values):
         write(self, step, values)
-        # Long enough after a save for it to be over.
+        # No save is in progress then.
         if step > WARM_UP and step % SAVED_EVERY in (30, 40, 0):
-            libc.malloc_trim(0)  # what is free but not given back says nothing of a leak
+            libc.malloc_trim(0)  # memory that is free but not given back is no leak
             resident.append(resident_bytes())
             arrays.append(len(jax.live_arrays()))
 

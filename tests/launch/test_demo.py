@@ -216,4 +216,5 @@ def test_a_wrong_command_line_is_one_clear_line(argument, message):
 
 def test_make_demo_runs_it():
     makefile = (ROOT / "Makefile").read_text()
-    assert "\ndemo: .venv\n\t$(BIN)/python -m launch.demo --root=runs/demo\n" in makefile
+    recipe = makefile.split("\ndemo: .venv\n")[1].split("\n\n")[0]
+    assert "\t$(BIN)/python -m launch.demo --root=runs/demo" in recipe.splitlines()

@@ -13,10 +13,9 @@ from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.runs import branching
 from hicmae_jax.runs.branching import Branch
 from hicmae_jax.training import optimizer as optim
-from tests.end_to_end.test_resume import last_state
 from tests.support import shrunk_recipe
 from tests.support.corpus_fixtures import tree
-from tests.support.run_fixtures import lines_without_times
+from tests.support.real_runs import last_state, lines_without_times
 from tests.support.several_hosts import environment, finish, start
 
 DATA = {"data/dev": "0f0f"}
@@ -146,12 +145,12 @@ def test_updates_of_a_branch_are_those_of_a_run_of_its_length(kind):
 
 
 @pytest.mark.slow
-def test_a_real_branch_ends_as_the_run_that_had_its_length_from_the_start(tmp_path):
+def test_a_real_branch_ends_as_the_run_that_had_its_length_from_the_start(tmp_path, compiled):
     data = shrunk_recipe.write_clips(tmp_path / "set")
 
     def run(name, *options, **settings):
         arguments = shrunk_recipe.arguments(data, tmp_path / name, checkpoint__keep=99, **settings)
-        process = start([*arguments, *options], environment(tmp_path / "compiled", 1))
+        process = start([*arguments, *options], environment(compiled, 1))
         ((code, out, err),) = finish([process])
         assert code == 0, err
         return out

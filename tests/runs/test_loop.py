@@ -24,7 +24,7 @@ from hicmae_jax.supervision.supervisor import Supervisor
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState
-from tests.support.run_fixtures import lines_without_times
+from tests.support.real_runs import lines_without_times
 
 RECORD = {"config": {}, "versions": {}, "data": {}}
 WORK = Work(clips=4, flops=1e9)

@@ -22,7 +22,7 @@ from hicmae_jax.weights.export import export
 from tests.support import corpus_fixtures, shrunk_recipe
 from tests.support.corpus_fixtures import tree
 from tests.support.golden_torch import config_of
-from tests.support.run_fixtures import lines_without_times
+from tests.support.real_runs import lines_without_times
 
 pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
 

@@ -1,9 +1,13 @@
-"""What tests of commands share: looking after the processes that they start."""
+"""Starting processes, waiting for them, and finding those that they start."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+HANG = 600
+"""Seconds after which a test takes something to hang. It only ends a test that would never end: no test may
+depend on anything being quicker."""
 
 # A shell starts background jobs with the interrupt ignored, and children inherit that.
 INTERRUPTIBLE = """
@@ -20,10 +24,11 @@ def start_module(module, *arguments, env=None):
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=env)
 
 
-def wait_until(condition, seconds=60):
-    end = time.monotonic() + seconds
+def wait_until(condition):
+    """Wait until `condition()` is true; an AssertionError when it does not become so."""
+    end = time.monotonic() + HANG
     while not condition():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, f"still not true after {HANG} s"
         time.sleep(0.002)
 
 
@@ -41,11 +46,12 @@ def descendants(pid):
 
 
 def workers(pid):
-    """Of these, those that the multiprocessing module has spawned to work."""
+    """Those of them that the multiprocessing module has spawned as workers."""
     return [child for child in descendants(pid) if "spawn_main" in command_line(child)]
 
 
 def command_line(pid):
+    """The words of a process's command, each with a NUL after it; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
@@ -53,7 +59,7 @@ def command_line(pid):
 
 
 def is_alive(pid):
-    """Whether a process exists and is more than an entry that nobody has asked for."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs import pretrain
 from hicmae_jax.checkpoints.manager import Checkpoints
-from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import RunConfig
 from tests.support import tiny_model
@@ -44,14 +44,6 @@ def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path
 
 def parameters(run: RunConfig, step: int) -> Any:
     return tiny_model.parameters(run.model, seed=step, masks=run.masks)
-
-
-def lines_without_times(directory: Path) -> list[dict[str, Any]]:
-    """A run's log, as far as it is the same whenever the run is made."""
-    return [
-        {name: value for name, value in line.items() if not name.startswith("time/")}
-        for line in read_metrics(directory)
-    ]
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:

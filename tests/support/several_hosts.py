@@ -1,4 +1,4 @@
-"""What tests of several hosts share: processes of one run, each with devices of its own."""
+"""Starting the processes of one run, each with its own devices, as if on several hosts."""
 
 import contextlib
 import os
@@ -9,20 +9,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.processes import HANG
 
-def free_port(least: int = 0) -> int:
-    """One that nobody listens at, of those from `least` on."""
-    for port in random.sample(range(least, 65536), 100) if least else [0]:
-        with contextlib.suppress(OSError), socket.create_server(("", port)) as server:
-            return server.getsockname()[1]
-    raise OSError(f"no port from {least} on is free")
+# Below those that Linux gives to outgoing connections: none of them can take one before we use it.
+PORTS = range(20_000, 32_000)
+
+
+def free_port(ports: range = PORTS) -> int:
+    """A random one of these ports, at which no process listens."""
+    for port in random.sample(ports, 100):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise OSError(f"no port of {ports} is free")
 
 
 def environment(compiled: Path, devices: int, **variables: str) -> dict[str, str]:
-    """Of a process with so many devices that keeps what it compiles where others of its kind find it."""
+    """Variables of a process with so many devices, which keeps what it compiles in `compiled`."""
     mine = {
         "JAX_PLATFORMS": "cpu",
-        # Compiled as the tests' own processes do, for the same reason.
+        # As in conftest.py.
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
     }
@@ -46,17 +51,17 @@ def start(arguments: Sequence[str], given: dict[str, str], directory: Path | Non
 def start_hosts(
     arguments: Sequence[Sequence[str]], compiled: Path, devices: int, **variables: str
 ) -> list[subprocess.Popen]:
-    """Start a run of as many processes as there are command lines, whose first one all meet at."""
+    """Start a run with one process for each command line; the first one is the coordinator."""
     port, count = free_port(), len(arguments)
     flags = [f"--coordinator=localhost:{port}", f"--processes={count}"]
     given = environment(compiled, devices, **variables)
     return [start([*own, *flags, f"--process={i}"], given) for i, own in enumerate(arguments)]
 
 
-def finish(processes: Sequence[subprocess.Popen], seconds: float = 300) -> list[tuple[int, str, str]]:
-    """(exit code, stdout, stderr) of each, once all have ended; ends those that do not."""
+def finish(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Wait for all to end; (exit code, stdout, stderr) of each. Kills those that hang."""
     try:
-        ended = [process.communicate(timeout=seconds) for process in processes]
+        ended = [process.communicate(timeout=HANG) for process in processes]
         return [(process.returncode, *texts) for process, texts in zip(processes, ended, strict=True)]
     finally:
         for process in processes:
