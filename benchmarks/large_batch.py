@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from configs import demo
 from data_pipeline.format.clip_sampling import ClipSampling
@@ -30,8 +30,9 @@ from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import RunConfig
-from hicmae_jax.studies.stages import Record, Stage, exit_code, python_command, run_all
+from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from hicmae_jax.training import optimizer as optim
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -258,7 +259,6 @@ def main(argv: list[str]) -> int:
 
     With --measure it trains and scores one variant, writes its result and prints it.
     """
-    del argv
     root, epochs = Path(FLAGS.root).resolve(), FLAGS.epochs
     if FLAGS.measure:
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
@@ -268,21 +268,21 @@ def main(argv: list[str]) -> int:
         path.write_text(json.dumps(result) + "\n")
         print(json.dumps(result))
         return 0
-
-    def run() -> int:
-        run_all(stages(root, FLAGS.clips, epochs, FLAGS.only or VARIANTS), Record(root))
-        paths = [result_path(root, name, epochs) for name in VARIANTS]
-        print()
-        print(table(json.loads(path.read_text()) for path in paths if path.exists()))
-        return 0
-
-    return exit_code("large_batch", run)
+    run_all(stages(root, FLAGS.clips, epochs, FLAGS.only or VARIANTS), Record(root))
+    paths = [result_path(root, name, epochs) for name in VARIANTS]
+    print()
+    print(table(json.loads(path.read_text()) for path in paths if path.exists()))
+    return 0
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Declares the command line."""
     flags.DEFINE_string("root", None, "Directory for data, runs and results.", required=True)
     flags.DEFINE_integer("clips", 1152, "Clips to make up; a ninth of them are for scoring.", lower_bound=72)
     flags.DEFINE_integer("epochs", 32, "Passes over the data, in every run.", lower_bound=1)
     flags.DEFINE_multi_enum("only", [], list(VARIANTS), "Variants to train; by default all.")
     flags.DEFINE_enum("measure", None, list(VARIANTS), "Train and score this variant only, in this process.")
-    app.run(main)
+
+
+if __name__ == "__main__":
+    command.run("large_batch", define_flags, main, resumable=True)

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 
-from hicmae_jax.studies.stages import Record, Stage, exit_code, python_command, run_all
+from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from hicmae_jax.training.chips import CHIPS, GIB, Chip
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -163,22 +164,21 @@ def scaling_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def main(argv: Sequence[str]) -> int:
     """Compiles the steps that have no figures yet, then prints both tables; returns the exit code."""
-    del argv
     root = Path(FLAGS.root)
+    if not FLAGS.only_tables:
+        run_all([case.stage(root) for case in CASES], Record(root))
+    paths = [case.figures_path(root) for case in CASES]
+    found = [json.loads(path.read_text()) for path in paths if path.exists()]
+    for table in (steps_table(found), scaling_table(found)):
+        print("\n".join(["", *table]))
+    return 0
 
-    def run() -> int:
-        if not FLAGS.only_tables:
-            run_all([case.stage(root) for case in CASES], Record(root))
-        paths = [case.figures_path(root) for case in CASES]
-        found = [json.loads(path.read_text()) for path in paths if path.exists()]
-        for table in (steps_table(found), scaling_table(found)):
-            print("\n".join(["", *table]))
-        return 0
 
-    return exit_code("tpu_scale", run)
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("root", "runs/tpu_scale", "Directory for the figures of the compiled steps.")
+    flags.DEFINE_bool("only_tables", False, "Compile nothing; print the tables of the steps compiled so far.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("root", "runs/tpu_scale", "Directory for the figures of the compiled steps.")
-    flags.DEFINE_bool("only_tables", False, "Compile nothing; print the tables of the steps compiled so far.")
-    app.run(main)
+    command.run("tpu_scale", define_flags, main, resumable=True)

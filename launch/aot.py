@@ -9,14 +9,14 @@ core. `docs/scale.md` explains the figures.
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from launch import config_flag
+from data_pipeline.common.errors import CommandError
+from launch import command, config_flag
 
 if TYPE_CHECKING:
     import jax
@@ -56,20 +56,18 @@ def main(argv: list[str]) -> int:
 
     for path in filter(None, (FLAGS.json, FLAGS.text)):
         if not Path(path).absolute().parent.is_dir():
-            return _refuse(f"{path} cannot be written: there is no directory {Path(path).parent}")
+            raise ValueError(f"{path} cannot be written: there is no directory {Path(path).parent}")
+    given = FLAGS.config
+    if not given.data.sets:
+        with given.unlocked():
+            given.data.sets = ("any",)  # a run needs a data set; compiling reads none
+    config = run_config.from_config_dict(given, "tpu")
+    devices = topology.devices(FLAGS.topology)
+    print(f"compiling   {config.size}, batch {config.batch:,}, for {FLAGS.topology}", flush=True)
     try:
-        given = FLAGS.config
-        if not given.data.sets:
-            with given.unlocked():
-                given.data.sets = ("any",)  # a run needs a data set; compiling reads none
-        config = run_config.from_config_dict(given, "tpu")
-        devices = topology.devices(FLAGS.topology)
-        print(f"compiling   {config.size}, batch {config.batch:,}, for {FLAGS.topology}", flush=True)
         step = aot_compile.compile_step(config, devices)
-    except (ValueError, ModuleNotFoundError) as error:
-        return _refuse(str(error))
     except aot_compile.DoesNotFitError as error:
-        return _suggest(config, devices, error)
+        raise CommandError(f"{error}; try {_find_change(config, devices, error)}") from error
     found = {
         "topology": FLAGS.topology,
         "size": config.size,
@@ -87,28 +85,22 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _refuse(message: str) -> int:
-    print(f"aot: {message}", file=sys.stderr)
-    return 1
-
-
-def _suggest(config: "RunConfig", devices: "Sequence[jax.Device]", error: "DoesNotFitError") -> int:
-    """Names a change of settings with which a step fits, if one is found; returns the exit code."""
+def _find_change(config: "RunConfig", devices: "Sequence[jax.Device]", error: "DoesNotFitError") -> str:
+    """A change of settings with which a step fits, in words."""
     from hicmae_jax.aot import fit_memory
 
     if not FLAGS.search:
         estimated = fit_memory.changes(config, devices, error.needed - error.available)
         options = next((options for options, _ in estimated), "more chips")
-        return _refuse(f"{error}; try {options}, by an estimate of what that saves")
+        return f"{options}, by an estimate of what that saves"
     print(error, flush=True)
     for options, result in fit_memory.first_that_fits(config, devices, error):
         if isinstance(result, Exception):
             print(f"with        {options}: {result}", flush=True)
             continue
-        return _refuse(f"{error}; try {options}, which was compiled and fits")
-    return _refuse(f"{error}; try more chips: recomputing, fsdp and smaller batches do not make it fit")
+        return f"{options}, which was compiled and fits"
+    return "more chips: recomputing, fsdp and smaller batches do not make it fit"
 
 
 if __name__ == "__main__":
-    define_flags()
-    config_flag.run(main)
+    command.run("aot", define_flags, main, parse=config_flag.parse)

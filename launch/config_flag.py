@@ -1,8 +1,8 @@
 """The flag `--config` of commands that take a recipe: `--config=pretrain:B --config.batch=64`.
 
-A command ends in `config_flag.run(main)`. In `main`, `FLAGS.config` is the recipe's configuration with the
-changes of the command line. A mistake in the command line or in the recipe ends the command before `main`
-begins, with one line on stderr and exit code 1.
+A command passes `config_flag.parse` to `command.run`. In its `main`, `FLAGS.config` is the recipe's
+configuration with the changes of the command line. A mistake in the command line or in the recipe ends the
+command before `main` begins, with one line on stderr and exit code 1.
 
 `settings.recipes` loads the recipe, and `ml_collections` declares a flag for each setting that is changed.
 Its own flag for configuration files is not used: Python has deprecated how it loads a file, and its messages
@@ -10,18 +10,15 @@ do not say what is wrong.
 """
 
 import re
-import sys
-from collections.abc import Callable
-from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from hicmae_jax.settings import recipes, schema
+from launch import command
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
 _MISSING = "--config is missing: name a recipe or a file, such as --config=pretrain:B"
-_UNSET = re.compile(r"(?P<flag>--\w+)=None: Flag (?P=flag) must have a value other than None\.")
 _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 
 
@@ -35,19 +32,6 @@ class _WholeNumberOrNone(flags.IntegerParser):
             return super().parse(argument)
         except (TypeError, ValueError):
             raise ValueError("not a whole number or none") from None
-
-
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Parse the command line and run a command's `main`; never returns."""
-
-    def parse_or_exit(argv: list[str]) -> list[str]:
-        try:
-            return parse(argv)
-        except ValueError as error:
-            print(f"{Path(argv[0]).stem}: {error}", file=sys.stderr)
-            sys.exit(1)
-
-    app.run(main, flags_parser=parse_or_exit)
 
 
 def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -69,14 +53,9 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
             _declare(_load(given), argv, flag_values)
         elif any(map(_CHANGE.fullmatch, argv)):
             raise ValueError(_MISSING)
-        rest = flag_values(argv)  # answers --help, with or without a file
     except flags.Error as error:
-        message = " ".join(str(error).split()).removeprefix("flag ")
-        if unset := _UNSET.fullmatch(message):
-            message = f"{unset['flag']} is missing: {flag_values[unset['flag'][2:]].help}"
-        raise ValueError(message) from None
-    if rest[1:]:
-        raise ValueError(f"do not know what to do with {rest[1]!r}: options begin with --")
+        raise ValueError(command.describe(error, flag_values)) from None
+    rest = command.parse_flags(argv, flag_values)  # answers --help, with or without a recipe
     if given is None:
         raise ValueError(_MISSING)
     return rest

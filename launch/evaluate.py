@@ -15,12 +15,11 @@ Writes into ``--output``:
 Everything is computed in float32, on the same part of the same clips under the same masks each time.
 """
 
-import sys
-
-from absl import app, flags, logging
+from absl import flags
 from etils import epath
 
 from hicmae_jax.evaluation.score_run import score_run
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -37,22 +36,11 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    logging.set_verbosity(logging.WARNING)  # reading a checkpoint is told in a page otherwise
-    try:
-        if argv[1:]:
-            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        if not FLAGS.data:
-            raise ValueError("--data names no prepared set")
-        score_run(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
-    except (ValueError, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("evaluate: interrupted", file=sys.stderr)
-        return 130
+    if not FLAGS.data:
+        raise ValueError("--data names no prepared set")
+    score_run(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
     return 0
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("evaluate", define_flags, main)

@@ -9,12 +9,11 @@ back, compares predictions and loss terms of both implementations on random clip
 they disagree.
 """
 
-import sys
-
-from absl import app, flags, logging
+from absl import flags
 from etils import epath
 
 from hicmae_jax.weights.export import export
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -29,19 +28,8 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code: 1 after an error, 2 if PyTorch disagrees."""
-    logging.set_verbosity(logging.WARNING)  # reading a checkpoint is told in a page otherwise
-    try:
-        if argv[1:]:
-            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        return export(FLAGS.run, FLAGS.step, epath.Path(FLAGS.output), FLAGS.check)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("export: interrupted", file=sys.stderr)
-        return 130
+    return export(FLAGS.run, FLAGS.step, epath.Path(FLAGS.output), FLAGS.check)
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("export", define_flags, main)

@@ -8,16 +8,16 @@ Several sets, such as two splits, are given as ``--data=A,B``; speakers they sha
 is 1 after an error and 2 if `--verify` found something wrong.
 """
 
-import sys
 import time
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from etils import epath
 from tqdm import tqdm
 
 from data_pipeline.preparation import inspection
 from data_pipeline.preparation.inspection import Survey
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -34,26 +34,17 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code: 1 after an error, 2 if something stored is wrong."""
-    try:
-        if argv[1:]:
-            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        if not FLAGS.data:
-            raise ValueError("--data names no prepared set")
-        if FLAGS.sheet:
-            _check_sheet(epath.Path(FLAGS.sheet))
-        surveys = {root: inspection.survey(root) for root in FLAGS.data}
-        print("\n\n".join(table(root, surveyed) for root, surveyed in surveys.items()))
-        if len(surveys) > 1:
-            print("\n" + shared_speakers(surveys))
-        if FLAGS.sheet:
-            _write_sheet(FLAGS.sheet)
-        n_wrong = sum(_verify(root, surveyed) for root, surveyed in surveys.items()) if FLAGS.verify else 0
-    except (ValueError, OSError) as error:
-        print(f"inspect_data: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("inspect_data: interrupted", file=sys.stderr)
-        return 130
+    if not FLAGS.data:
+        raise ValueError("--data names no prepared set")
+    if FLAGS.sheet:
+        _check_sheet(epath.Path(FLAGS.sheet))
+    surveys = {root: inspection.survey(root) for root in FLAGS.data}
+    print("\n\n".join(table(root, surveyed) for root, surveyed in surveys.items()))
+    if len(surveys) > 1:
+        print("\n" + shared_speakers(surveys))
+    if FLAGS.sheet:
+        _write_sheet(FLAGS.sheet)
+    n_wrong = sum(_verify(root, surveyed) for root, surveyed in surveys.items()) if FLAGS.verify else 0
     return 2 if n_wrong else 0
 
 
@@ -135,5 +126,4 @@ def _write_sheet(file: str) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("inspect_data", define_flags, main)

@@ -3,13 +3,12 @@
 The same command again completes what is missing; a directory with anything else in it is refused.
 """
 
-import signal
-import sys
 import time
 
-from absl import app, flags
+from absl import flags
 
 from data_pipeline.synthetic import CorpusError, PlannedClip, write_crema_d, write_voxceleb2
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -44,18 +43,8 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Writes the corpus, says how long it took, and returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's way to press Ctrl-C
     start = time.monotonic()
-    try:
-        if argv[1:]:
-            raise CorpusError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        planned = _write()
-    except (CorpusError, OSError) as error:
-        print(f"make_corpus: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("make_corpus: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+    planned = _write()
     print(f"{len(planned)} clips of {FLAGS.layout} in {FLAGS.root}, {time.monotonic() - start:.0f} s")
     return 0
 
@@ -83,5 +72,4 @@ def _seconds(values: list[str]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("make_corpus", define_flags, main, resumable=True)

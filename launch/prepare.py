@@ -14,19 +14,19 @@ On a cluster:
 
 import os
 import shlex
-import signal
-import sys
 import time
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 
+from data_pipeline.common.errors import CommandError
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media.decode import Crop
 from data_pipeline.preparation import builder
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
 from data_pipeline.preparation.shard_writer import ShardSpec
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -55,17 +55,8 @@ def define_flags() -> None:
     )
 
 
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM, a cluster's way to press Ctrl-C."""
-
-
-def _terminate(*_: object) -> None:
-    raise _TerminatedError
-
-
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code: 1 after an error, 2 if too many clips were rejected."""
-    signal.signal(signal.SIGTERM, _terminate)
     begun = time.monotonic()
     n_made = 0
 
@@ -77,28 +68,18 @@ def main(argv: list[str]) -> int:
         else:
             run_local(specs, plan.n_clips, plan.n_clips - n_made, FLAGS.workers)
 
-    try:
-        if argv[1:]:
-            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        options = Options(FLAGS.split, _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
-        described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as error:
-        print("prepare: interrupted; run the same command again to go on", file=sys.stderr)
-        return 128 + (signal.SIGTERM if isinstance(error, _TerminatedError) else signal.SIGINT)
+    options = Options(FLAGS.split, _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
+    described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
     print(summary(described, n_made / (time.monotonic() - begun)))
     n_rejected = sum(described.rejected.values())
     share = n_rejected / (n_rejected + described.n_clips)
     if share > FLAGS.max_rejected_share:
         where = epath.Path(FLAGS.output) / builder.REJECTED
-        print(
-            f"prepare: {share:.1%} of the clips are rejected, more than --max_rejected_share="
+        raise CommandError(
+            f"{share:.1%} of the clips are rejected, more than --max_rejected_share="
             f"{FLAGS.max_rejected_share:g}: see {where}",
-            file=sys.stderr,
+            code=2,
         )
-        return 2
     return 0
 
 
@@ -140,5 +121,4 @@ def run_on_beam(specs: list[ShardSpec], command_line: str) -> None:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("prepare", define_flags, main, resumable=True)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.model import config, shapes, sizes
 from hicmae_jax.model.flops import flops
+from launch import command
 
 FLAGS = flags.FLAGS
 
@@ -65,18 +66,16 @@ def components(name: str) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: list[str]) -> int:
     """Print the tables."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     jax.config.update("jax_platforms", "cpu")  # shapes alone: no accelerator is worth waiting for
     for line in overview([FLAGS.size] if FLAGS.size else list(sizes.SIZES), FLAGS.remat, FLAGS.dtype):
         print(line, flush=True)
     if FLAGS.size:
         print()
         print(components(FLAGS.size))
+    return 0
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("sizes", define_flags, main)

@@ -39,17 +39,21 @@ ALLOWED = {
     "data_pipeline.preparation": _of("data_pipeline", "common", "format", "media", "corpora"),
     "hicmae_jax.model": [],
     "hicmae_jax.training": [],
-    "hicmae_jax.hosts": [],
-    "hicmae_jax.logs": [],
+    "hicmae_jax.hosts": ["data_pipeline.common"],
+    "hicmae_jax.logs": ["data_pipeline.common"],
     "hicmae_jax.objective": ["hicmae_jax.model"],
     "hicmae_jax.preprocessing": [
         "hicmae_jax.model",
         *_of("data_pipeline", "format.host_batch", "media.log_mel_constants"),
     ],
-    "hicmae_jax.checkpoints": ["hicmae_jax.hosts"],
-    "hicmae_jax.supervision": _of("hicmae_jax", "logs", "training.sharding"),
+    "hicmae_jax.checkpoints": ["hicmae_jax.hosts", "data_pipeline.common"],
+    "hicmae_jax.supervision": [*_of("hicmae_jax", "logs", "training.sharding"), "data_pipeline.common"],
     "hicmae_jax.settings": [*SCIENCE, "hicmae_jax.training", "data_pipeline.reading"],
-    "hicmae_jax.weights": [*SCIENCE, *_of("hicmae_jax", "settings", "checkpoints", "weights.torch_model")],
+    "hicmae_jax.weights": [
+        *SCIENCE,
+        *_of("hicmae_jax", "settings", "checkpoints", "weights.torch_model"),
+        "data_pipeline.common",
+    ],
     "hicmae_jax.weights.torch_model": [],
     "hicmae_jax.evaluation": [
         *SCIENCE,
@@ -57,7 +61,10 @@ ALLOWED = {
         *READING,
     ],
     "hicmae_jax.runs": [*SCIENCE, *RUNNING, *RESULTS, *READING],
-    "hicmae_jax.studies": _of("hicmae_jax", "settings", "checkpoints", "logs", "model", "evaluation.figures"),
+    "hicmae_jax.studies": [
+        *_of("hicmae_jax", "settings", "checkpoints", "logs", "model", "evaluation.figures"),
+        "data_pipeline.common",
+    ],
     "hicmae_jax.aot": [
         *SCIENCE,
         *_of("hicmae_jax", "runs.build", "settings", "training"),

@@ -12,9 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from data_pipeline.common.errors import CommandError
 
 RECORD = "stages.json"
 """File in the root directory that says which stages are done, and what each one printed."""
@@ -23,16 +26,11 @@ GRACE_SECONDS = 10.0
 """Time that a command gets to end after Ctrl-C, since it may be compiling, and again after SIGTERM."""
 
 
-class StageError(Exception):
-    """A stage's command has failed; the message is one line.
-
-    Attributes:
-        code: exit code for the caller to end with.
-    """
+class StageError(CommandError):
+    """A stage's command has failed; see `CommandError`."""
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
+        super().__init__(f"{message}; run the same command again to go on", code)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +100,10 @@ class Stage:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(self.command, text=True, env=environment, stdout=stdout) as process:
 
-            def pass_on(signum: int, frame: object) -> None:
+            def pass_on(signum: int, frame: FrameType | None) -> None:
                 process.terminate()
+                if callable(before):
+                    before(signum, frame)
                 raise KeyboardInterrupt
 
             before = signal.signal(signal.SIGTERM, pass_on)
@@ -225,26 +225,3 @@ def python_command(module: str, *arguments: str, **options: object) -> tuple[str
     """
     given = (f"--{name}={value}" for name, value in options.items())
     return (sys.executable, "-m", module, *arguments, *given)
-
-
-def exit_code(program: str, work: Callable[[], int]) -> int:
-    """Call a function that runs stages, and turn what stops it into one line and an exit code.
-
-    SIGTERM, with which a cluster stops a program, is handled as Ctrl-C.
-
-    Args:
-        program: name that the line begins with.
-        work: returns the exit code if nothing stops it.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return work()
-    except StageError as error:
-        print(f"{program}: {error}; run the same command again to go on", file=sys.stderr)
-        return error.code
-    except (ValueError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130

@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from hicmae_jax.logs import metrics
 from hicmae_jax.settings import recipes, schema
-from hicmae_jax.studies.stages import Record, Stage, exit_code, python_command, run_all
+from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
+from launch import command
 from launch.demo import criteria
 from launch.demo.killed_training import KilledTraining
 
@@ -43,18 +44,12 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Runs the demo and returns the exit code: 2 if a criterion does not hold, else that of what failed."""
-
-    def run() -> int:
-        if argv[1:]:
-            raise ValueError(f"do not know what to do with {argv[1]!r}: options begin with --")
-        root = Path(FLAGS.root)
-        config = recipes.load(CONFIG)
-        record = Record(root)
-        plan = stages(root, config.steps)
-        run_all(plan, record)
-        return report(root, plan, record, config.log.every, config.steps)
-
-    return exit_code("demo", run)
+    root = Path(FLAGS.root)
+    config = recipes.load(CONFIG)
+    record = Record(root)
+    plan = stages(root, config.steps)
+    run_all(plan, record)
+    return report(root, plan, record, config.log.every, config.steps)
 
 
 def stages(root: Path, steps: int) -> list[Stage]:
@@ -162,5 +157,4 @@ def changes() -> Mapping[str, Mapping[str, Any]]:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    command.run("demo", define_flags, main, resumable=True)

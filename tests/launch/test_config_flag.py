@@ -220,14 +220,14 @@ def test_a_mistake_in_a_users_recipe_is_one_line_that_says_where(parsed, tmp_pat
 
 LAUNCHER = """
 from absl import flags
-from launch import config_flag
+from launch import command, config_flag
 
 def main(argv):
     print(flags.FLAGS.config.epochs)
     return 3
 
 if __name__ == "__main__":
-    config_flag.run(main)
+    command.run("launcher", lambda: None, main, parse=config_flag.parse)
 """
 
 

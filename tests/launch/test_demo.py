@@ -191,7 +191,7 @@ def test_an_interrupted_demo_ends_its_command_and_goes_on_later(tmp_path, kind):
         process.send_signal(kind)
     _, err = process.communicate()
     wait_until(lambda: not any(map(is_alive, children)))
-    assert process.returncode == 130
+    assert process.returncode == 128 + kind
     assert err.splitlines()[-1] == "demo: interrupted; run the same command again to go on"
     assert "Traceback" not in err
     assert json.loads((tmp_path / "demo" / stages.RECORD).read_text()) == {}

@@ -76,30 +76,3 @@ def test_files_of_an_interrupted_attempt_are_removed(tmp_path):
 def test_the_command_of_a_module_has_its_options():
     command = python_command("launch.prepare", "--check", input="raw", workers=2)
     assert command == (sys.executable, "-m", "launch.prepare", "--check", "--input=raw", "--workers=2")
-
-
-def raising(error):
-    def work():
-        raise error
-
-    return work
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "line"),
-    [
-        (
-            StageError("count: the command ended with exit code 3", 3),
-            3,
-            "count: the command ended with exit ",
-        ),
-        (ValueError("no such size"), 1, "no such size"),
-        (OSError("disk full"), 1, "disk full"),
-        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on"),
-    ],
-)
-def test_what_stops_a_list_is_one_line_and_an_exit_code(error, code, line, capsys, monkeypatch):
-    monkeypatch.setattr(stages.signal, "signal", lambda *args: None)
-    assert stages.exit_code("study", raising(error)) == code
-    assert capsys.readouterr().err.startswith(f"study: {line}")
-    assert stages.exit_code("study", lambda: 2) == 2

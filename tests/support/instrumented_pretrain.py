@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from launch import config_flag, host_flags, pretrain
+from launch import command, config_flag, pretrain
 
 FLAGS = flags.FLAGS
 
@@ -63,9 +63,11 @@ def _pause(after: int, file: Path) -> None:
     MetricsLog.write = write_and_pause
 
 
-if __name__ == "__main__":
+def define_flags() -> None:
     flags.DEFINE_list("poison", [], "Steps, counted from 0.")
     flags.DEFINE_integer("pause_after", 0, "Step, counted from 1; 0 for no pause.")
     pretrain.define_flags()
-    host_flags.define_flags()
-    config_flag.run(main)
+
+
+if __name__ == "__main__":
+    command.run(pretrain.PROGRAM, define_flags, main, parse=config_flag.parse, resumable=True)

@@ -1,0 +1,129 @@
+"""Runs a command of `launch`: parses its flags, turns errors into one line, and sets the exit code.
+
+A module that is a command has `define_flags()` and `main(argv)` and ends in::
+
+    if __name__ == "__main__":
+        command.run("evaluate", define_flags, main)
+
+Messages go to stderr and begin with the name of the command. The exit code is what `main` returns, 1 after an
+error or a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
+"""
+
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from data_pipeline.common.errors import CommandError, one_line
+
+Main = Callable[[list[str]], int]
+Parse = Callable[[list[str]], list[str]]
+
+ERRORS = (ValueError, OSError, RuntimeError, ImportError)
+"""What a command raises for its user; any other error is a bug and is shown with its traceback."""
+
+_UNSET = re.compile(r"(?P<flag>--\w+)=None: Flag (?P=flag) must have a value other than None\.")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, with which a cluster ends a command."""
+
+
+def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parse a command line that consists of flags.
+
+    Args:
+        argv: with the program's name first.
+        flag_values: where the flags are declared.
+
+    Returns:
+        The program's name.
+
+    Raises:
+        ValueError: one line that says what is wrong.
+    """
+    try:
+        rest = flag_values(argv)
+    except flags.Error as error:
+        raise ValueError(describe(error, flag_values)) from None
+    if rest[1:]:
+        raise ValueError(f"do not know what to do with {rest[1]!r}: options begin with --")
+    return rest
+
+
+def describe(error: flags.Error, flag_values: flags.FlagValues = flags.FLAGS) -> str:
+    """What is wrong with a command line, in one line."""
+    message = one_line(error).removeprefix("flag ")
+    if unset := _UNSET.fullmatch(message):
+        return f"{unset['flag']} is missing: {flag_values[unset['flag'][2:]].help}"
+    return message
+
+
+def run(
+    program: str,
+    define_flags: Callable[[], None],
+    main: Main,
+    *,
+    parse: Parse = parse_flags,
+    resumable: bool = False,
+) -> NoReturn:
+    """Run a command on the command line of this process, and end the process.
+
+    Args:
+        program: name of the command, which its messages begin with.
+        define_flags: declares its flags.
+        main: gets the program's name alone, and returns the exit code.
+        parse: parses the command line.
+        resumable: whether the same command goes on after an interruption.
+    """
+    others = set(flags.FLAGS)
+    define_flags()
+    for name in set(flags.FLAGS) - others:  # wherever they are declared: --help lists those of this module
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    logging.set_verbosity(logging.WARNING)
+
+    def parse_or_exit(argv: list[str]) -> list[str]:
+        try:
+            return parse(argv)
+        except ValueError as error:
+            print(f"{program}: {one_line(error)}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(lambda argv: call(program, main, argv, resumable), flags_parser=parse_or_exit)
+    raise AssertionError("absl's run returns never")
+
+
+def call(program: str, main: Main, argv: list[str], resumable: bool = False) -> int:
+    """Call a command's `main`, and print its error as one line.
+
+    Args:
+        program: name of the command, which its messages begin with.
+        main: of the command.
+        argv: the program's name.
+        resumable: whether the same command goes on after an interruption.
+
+    Returns:
+        The exit code.
+    """
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return main(argv)
+    except CommandError as error:
+        message, code = one_line(error), error.code
+    except ERRORS as error:
+        message, code = one_line(error), 1
+    except KeyboardInterrupt as error:
+        message = "interrupted; run the same command again to go on" if resumable else "interrupted"
+        code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(f"{program}: {message}", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,96 @@
+"""What every training command does around its run: logging, compilation cache, signals, hosts, exit codes."""
+
+import logging as stdlib_logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+from absl import flags, logging
+
+from data_pipeline.common.errors import one_line
+from hicmae_jax.hosts import agreement, connect
+from hicmae_jax.supervision.broken_pipe import ignore_broken_pipes
+from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
+from launch import host_flags
+
+FLAGS = flags.FLAGS
+
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+CACHE = Path("~/.cache/hicmae_jax/compiled")
+
+
+def define_flags() -> None:
+    """Declare the flags of every training command."""
+    flags.DEFINE_enum("platform", None, ["cpu", "gpu", "tpu"], "Devices to use; by default the best found.")
+    host_flags.define_flags()
+
+
+def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
+    """Train, and end the process; `docs/operations.md` lists the exit codes.
+
+    Args:
+        program: name of the command, which its messages begin with.
+        train: gets JAX's name of the platform, and the signals that ask the run to stop.
+    """
+    configure_logging()
+    configure_jax()
+    ignore_broken_pipes()
+    try:
+        stop_signals = StopSignals().__enter__()  # never left, because `leave` ends the process
+        host_flags.connect(program)
+        train(find_platform(), stop_signals)
+    except jax.errors.JaxRuntimeError as error:
+        # The message of a compiler or a device is long, so it is printed before the line.
+        connect.leave(program, 1, "the devices or JAX have failed, see above", error)
+    except agreement.RefusedError as error:
+        connect.leave(program, 1, one_line(error), known=True)
+    except (ValueError, OSError, RuntimeError) as error:
+        connect.leave(program, 1, one_line(error))
+    except Stopped as stopped:
+        connect.leave(program, EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)
+    except Exception as error:
+        connect.leave(program, 1, f"a mistake in the program ({type(error).__name__}), see above", error)
+    connect.leave(program, 0, known=True)
+
+
+def configure_logging() -> None:
+    """Leave to the program's own line what libraries would say at length when a write fails."""
+    logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    stdlib_logging.getLogger("asyncio").setLevel("CRITICAL")
+    sys.unraisablehook = _show_unraisable
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def configure_jax() -> None:
+    """Choose the platform and the compilation cache, and leave signals to this program."""
+    if FLAGS.platform:
+        jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
+    if CACHE_VARIABLE not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+    # XLA's service would handle SIGTERM itself, and not handle Ctrl-C.
+    jax.config.update("jax_enable_preemption_service", False)
+
+
+def find_platform() -> str:
+    """JAX's name of the devices to train on.
+
+    Raises:
+        ValueError: this machine has no such devices.
+    """
+    try:
+        return jax.default_backend()
+    # JAX asserts where no plugin for the platform is installed.
+    except (RuntimeError, AssertionError) as error:
+        asked = FLAGS.platform or jax.config.jax_platforms
+        why = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise ValueError(f"JAX finds no {asked} devices here{why}; choose another --platform") from error
+
+
+def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """As Python does, without the errors of TensorStore's writes into a loop that Orbax has closed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
