@@ -25,6 +25,7 @@ from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.training import sharding
 from tests.checkpoints.test_manager import RECORD, assert_same_bits, one_array, steps_in
 from tests.support.corpus_fixtures import tree
+from tests.support.processes import HANG
 
 # --- Failures of a save -------------------------------------------------------------------------------------
 
@@ -374,7 +375,7 @@ def run_two(run, full=0, failing=""):
         for index in range(2)
     ]
     try:
-        outputs = [process.communicate(timeout=100) for process in processes]
+        outputs = [process.communicate(timeout=HANG) for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -20,6 +20,7 @@ from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
 from tests.support.paths import ROOT
+from tests.support.processes import HANG
 from tests.support.set_fixtures import write_set
 
 DOCS = (ROOT / "docs" / "operations.md").read_text()
@@ -269,5 +270,5 @@ def test_the_loop_goes_on_until_there_is_something_to_read(tmp_path, last):
     codes = [75, 70, 143, 137, last]
     (tmp_path / "codes").write_text("".join(f"{code}\n" for code in [*codes, 99]))
     (tmp_path / "command.sh").write_text("read code < codes\nsed -i 1d codes\nexit $code\n")
-    subprocess.run(["sh", "-c", loop], cwd=tmp_path, check=True, timeout=20)
+    subprocess.run(["sh", "-c", loop], cwd=tmp_path, check=True, timeout=HANG)
     assert (tmp_path / "codes").read_text() == "99\n"

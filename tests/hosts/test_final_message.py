@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.support.processes import HANG
+
 WRITES_ALL_THE_TIME = """
 import os, sys, threading
 from hicmae_jax.hosts import final_message
@@ -31,7 +33,7 @@ os._exit(75)
 
 def run(program, *arguments):
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG)
 
 
 def test_nothing_follows_the_final_line():

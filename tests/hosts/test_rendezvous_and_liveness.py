@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hicmae_jax.hosts import rendezvous
+from hicmae_jax.hosts import liveness, rendezvous
+from tests.support.processes import HANG, wait_until
 from tests.support.several_hosts import free_port
 
 NAME = socket.gethostname()
@@ -23,7 +24,7 @@ class Hosts:
         self.pool = ThreadPoolExecutor(8)
         self.members = []
 
-    def come(self, host, count, seconds=20.0):
+    def come(self, host, count, seconds=float(HANG)):
         return self.pool.submit(self._come, host, count, seconds)
 
     def _come(self, host, count, seconds):
@@ -41,9 +42,7 @@ class Hosts:
         return [future.result() for future in [self.come(host, count) for host in range(count)]]
 
     def wait_for_last(self, count):
-        end = time.monotonic() + 20
-        while len(self.last) < count and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: len(self.last) >= count)
         return self.last
 
 
@@ -53,7 +52,7 @@ def hosts():
     yield made
     for member in made.members:
         vanish(member)
-        member._thread.join(20)
+        member._thread.join(HANG)
     made.pool.shutdown()
 
 
@@ -69,13 +68,15 @@ def refused(*futures):
 
 def dial(port):
     """A connection to the first host, once it listens."""
-    end = time.monotonic() + 20
-    while True:
-        try:
-            return socket.create_connection(("localhost", port))
-        except ConnectionError:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+    made = []
+
+    def connects():
+        with contextlib.suppress(ConnectionError):
+            made.append(socket.create_connection(("localhost", port)))
+        return made
+
+    wait_until(connects)
+    return made[0]
 
 
 def vanish(member):
@@ -90,8 +91,8 @@ def vanish(member):
 
 
 def test_missing_hosts_are_named_on_all_that_are_there(hosts):
-    lines = refused(hosts.come(0, 4, seconds=1), hosts.come(2, 4))
-    message = f"hosts 1 and 3 of 4 have not come within 1 s (here are 0 on {NAME}, 2 on {NAME}): see"
+    lines = refused(hosts.come(2, 4), hosts.come(0, 4, seconds=3))
+    message = f"hosts 1 and 3 of 4 have not come within 3 s (here are 0 on {NAME}, 2 on {NAME}): see"
     assert all(line.startswith(message) for line in lines)
 
 
@@ -113,7 +114,8 @@ def test_hosts_that_do_not_fit_are_named_on_all(hosts, numbers, message):
     assert all(line.startswith(message) for line in refused(*[hosts.come(*pair) for pair in numbers]))
 
 
-def test_who_comes_late_hears_what_is_wrong_too(hosts):
+def test_who_comes_late_hears_what_is_wrong_too(hosts, monkeypatch):
+    monkeypatch.setattr(rendezvous, "SECONDS_FOR_LATE_COMERS", HANG)
     early = [hosts.come(0, 3), hosts.come(1, 4)]
     time.sleep(1)
     assert len(set(refused(*early, hosts.come(2, 3)))) == 1
@@ -197,22 +199,23 @@ def test_why_a_host_ends_is_said_on_all_others(hosts, failing):
     }
 
 
-def test_the_first_host_stays_until_the_others_have_heard(hosts):
+def test_the_first_host_stays_until_the_others_have_heard(hosts, monkeypatch):
     members = hosts.all_come(2)
+    monkeypatch.setattr(liveness, "SECONDS_TO_LEAVE", 2 * HANG)
     heard = threading.Event()
-    members[1]._ended = lambda *_: heard.wait(20)
+    members[1]._ended = lambda *_: heard.wait(HANG)
     leaving = hosts.pool.submit(members[0].fail, "enough")
     time.sleep(0.2)
     assert not leaving.done()
     heard.set()
-    leaving.result(timeout=4)
+    leaving.result(timeout=HANG)
 
 
 def test_of_two_failures_the_first_is_said(hosts):
     """A collective that fails here because of what has failed there says nothing of its own."""
     members = hosts.all_come(3)
     vanish(members[1])
-    members[2].fail("Gloo AllGather failed", patience=20)
+    members[2].fail("Gloo AllGather failed", patience=HANG)
     assert hosts.last[2].startswith(f"host 1 ({NAME}) is gone")
 
 
@@ -222,5 +225,5 @@ def test_hosts_that_end_as_they_should_alarm_nobody(hosts):
         member.end()
     for member in members:
         vanish(member)
-        member._thread.join(20)
+        member._thread.join(HANG)
     assert hosts.last == {}

@@ -6,7 +6,7 @@ from absl import flags
 from hicmae_jax.model.config import LossConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import config_flag
-from tests.support.processes import start_module
+from tests.support.processes import HANG, start_module
 
 FILE = """
 from ml_collections import ConfigDict, config_dict
@@ -237,8 +237,8 @@ def test_a_launcher_ends_with_mains_code_or_with_one_line_and_1(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     right = start_module("launcher", "--config=recipe.py", "--config.epochs=12")
     wrong = start_module("launcher", "--config=recipe.py", "--config.epoch=12")
-    assert right.communicate(timeout=60) == ("12\n", "")
+    assert right.communicate(timeout=HANG) == ("12\n", "")
     assert right.returncode == 3
     line = "launcher: there is no setting --config.epoch; the nearest is --config.epochs\n"
-    assert wrong.communicate(timeout=60) == ("", line)
+    assert wrong.communicate(timeout=HANG) == ("", line)
     assert wrong.returncode == 1

@@ -8,11 +8,12 @@ import pytest
 
 from launch import __main__ as hicmae
 from tests.support.paths import ROOT
+from tests.support.processes import HANG
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "launch", *words], capture_output=True, text=True, cwd=ROOT, timeout=120
+        [sys.executable, "-m", "launch", *words], capture_output=True, text=True, cwd=ROOT, timeout=HANG
     )
 
 
@@ -57,7 +58,7 @@ def test_a_command_is_named_as_always_and_its_exit_code_is_passed_on(tmp_path):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=HANG,
     )
     assert here.stderr == there.stderr
     assert here.stderr.startswith("make_corpus: do not know what to do with 'stray'")

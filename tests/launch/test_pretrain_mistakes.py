@@ -9,8 +9,7 @@ import pytest
 
 from hicmae_jax.checkpoints.manager import Checkpoints
 from tests.support import shrunk_recipe, tiny_model
-
-SECONDS = 10
+from tests.support.processes import HANG
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def assert_is_one_line(place, arguments, message, **environment):
         text=True,
         env=environment,
         cwd=place,
-        timeout=SECONDS,
+        timeout=HANG,
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"pretrain: {message}\n")
     assert files(place) == before

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import threading
 import time
 import types
 
@@ -24,6 +25,7 @@ from hicmae_jax.supervision.supervisor import Supervisor
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import peak_flops
 from hicmae_jax.training.state import TrainState
+from tests.support.processes import HANG
 from tests.support.real_runs import lines_without_times
 
 RECORD = {"config": {}, "versions": {}, "data": {}}
@@ -314,15 +316,19 @@ def test_a_save_that_fails_stops_the_run(tmp_path, monkeypatch):
 
 
 def test_a_save_that_fails_is_noticed_before_the_next(tmp_path, monkeypatch):
+    made, failed = [], threading.Event()
+
     def fails(*arguments):
+        failed.set()
         raise OSError("No space left on device")
 
     monkeypatch.setattr("hicmae_jax.checkpoints.checksums.seal", fails)
-    made = []
 
     def step(state, batch):
         made.append(1)
-        time.sleep(0.05)  # or all is over before the save is
+        if len(made) > 4:  # or all steps are over before the save is
+            assert failed.wait(HANG)
+            time.sleep(0.05)
         return step_function(state, batch)
 
     with pytest.raises(RuntimeError, match=r"step 4 was not saved: OSError: No space left on device"):

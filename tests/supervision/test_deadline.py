@@ -10,7 +10,7 @@ import pytest
 
 from hicmae_jax.supervision.deadline import EXIT_CODE, Deadline
 from tests.support.fake_clock import FakeClock
-from tests.support.processes import wait_until
+from tests.support.processes import HANG, wait_until
 
 HANGS = """
 import ctypes, os, sys
@@ -23,7 +23,7 @@ def keep_the_interpreter():
     ctypes.PyDLL(None).sleep(1000)
 
 print("so far so good")
-with Watchdog(print, sys.argv[1], step=1234, minutes=0.01, interval=0.05) as watchdog:
+with Watchdog(print, sys.argv[1], step=1234, minutes=0.03, interval=0.05) as watchdog:
     with watchdog.stage("input"):
         {hang}()
 """
@@ -32,7 +32,7 @@ with Watchdog(print, sys.argv[1], step=1234, minutes=0.01, interval=0.05) as wat
 def hang(directory, how):
     command = [sys.executable, "-c", textwrap.dedent(HANGS.format(hang=how)), str(directory)]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=buffered)
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False, env=buffered)
 
 
 @pytest.fixture

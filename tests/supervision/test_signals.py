@@ -4,12 +4,11 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
 from hicmae_jax.supervision.signals import Stopped, StopSignals
-from tests.support.processes import wait_until
+from tests.support.processes import HANG, wait_until
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -21,7 +20,6 @@ BEGIN = """
 
     # A shell starts background jobs with the interrupt ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signals.GRACE_SECONDS = 0.5
 
     def ready():
         print("ready", flush=True)
@@ -34,37 +32,38 @@ SAVES = """
         ready()
         while not stop_signals.requested:
             time.sleep(0.01)
-        time.sleep(0.5)  # while it saves, another thread says so
+        sys.stdin.read()  # while it saves, another thread says so
         print("saved for", stop_signals.requested)
 """
 NOTHING_TO_SAVE = """
     try:
         with StopSignals():
             ready()
-            time.sleep(60)
+            time.sleep(600)
     except Stopped as stopped:
         print(stopped)
         sys.exit(signals.EXIT_CODES[stopped.signal])
 """
 STUCK = """
+    signals.GRACE_SECONDS = 0.5
     with StopSignals():
         # Another thread takes them, and this one sleeps on.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Timer(0.3, ready).start()  # when this one is in there
-        libc.sleep(60)
+        libc.sleep(600)
 """
 STUCK_DEFERRED = """
     with StopSignals() as stop_signals:
         stop_signals.defer()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Timer(0.3, ready).start()
-        libc.sleep(60)
+        libc.sleep(600)
 """
 IN_A_COLLECTION = """
     def collected(phase, info):
         if phase == "start":
             ready()
-            time.sleep(60)
+            time.sleep(600)
 
     with StopSignals() as stop_signals:
         gc.callbacks.append(collected)
@@ -85,7 +84,7 @@ def start():
     def started(program):
         command = [sys.executable, "-c", textwrap.dedent(BEGIN + program)]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         processes.append(process)
         assert process.stdout.readline() == "ready\n", process.stderr.read()
         return process
@@ -100,16 +99,17 @@ def start():
 def test_a_run_that_trains_is_asked_to_end(start, kind):
     process = start(SAVES)
     process.send_signal(kind)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (0, f"saved for {int(kind)}\n")
-    assert err.strip() == "stopping: the step being made is saved first; a second signal leaves at once"
+    said = process.stderr.readline() + process.stderr.readline()
+    out, err = process.communicate(timeout=HANG)
+    assert (process.returncode, out, err) == (0, f"saved for {int(kind)}\n", "")
+    assert said.strip() == "stopping: the step being made is saved first; a second signal leaves at once"
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_run_with_nothing_to_save_ends(start, kind, code):
     process = start(NOTHING_TO_SAVE)
     process.send_signal(kind)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=HANG)
     by = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[kind]
     assert out == f"stopped by {by} with nothing new to save; run the same command again to go on\n"
     assert process.returncode == code
@@ -119,7 +119,7 @@ def test_a_run_with_nothing_to_save_ends(start, kind, code):
 def test_a_run_with_nothing_to_save_that_does_not_end_is_ended(start, kind):
     process = start(STUCK)
     process.send_signal(kind)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 128 + kind
     assert err.strip() == "did not end within 0 s of a signal: left, with nothing to save"
 
@@ -133,7 +133,7 @@ def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
         if not said:  # two of a kind at once are one
             process.stderr.readline()
             said.append(process.stderr.readline())
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANG)
     assert process.returncode == 128 + kinds[1]
     assert err.strip() == "a second signal: left at once, nothing saved since the last checkpoint"
 
@@ -141,16 +141,19 @@ def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
 def test_a_second_signal_ends_it_when_nobody_reads_what_it_says(start):
     process = start(STUCK_DEFERRED)
     process.stderr.close()
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)  # two of a kind at once are one
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 128 + signal.SIGTERM
+
+    def ends():
+        process.send_signal(signal.SIGTERM)  # those that come at once count as one
+        return process.poll() is not None
+
+    wait_until(ends)
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_a_signal_within_a_collection_is_not_lost(start):
     process = start(IN_A_COLLECTION)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=HANG)
     assert out == "seen later: SIGTERM\n"
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from tests.support.processes import HANG
 from tests.support.set_fixtures import write_set
 
 
@@ -121,7 +122,7 @@ def test_two_processes_make_the_same_global_batch(tmp_path):
         )
         for host in range(2)
     ]
-    assert [host.wait(timeout=120) for host in hosts] == [0, 0]
+    assert [host.wait(timeout=HANG) for host in hosts] == [0, 0]
     with Pipeline(PipelineConfig(data=(str(root),), batch=16, threads=1)).batches(3) as stream:
         expected = next(stream)
     whole = np.load(tmp_path / "batch.npz")
