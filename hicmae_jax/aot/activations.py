@@ -7,6 +7,7 @@ import jax
 from hicmae_jax.model import shapes
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective.pretrain import pretrain_loss
 
 
@@ -24,13 +25,13 @@ def activation_bytes(model: ModelConfig, masks: MaskConfig) -> int:
     parameters = shapes.abstract_parameters(model, masks)
 
     def kept(batch: int) -> int:
-        def forward(params: Any, *inputs: Any) -> Any:
+        def forward(params: Any, inputs: ModelInputs) -> Any:
             def loss(params: Any) -> jax.Array:
-                return pretrain_loss(HiCMAE(model), params, *inputs, LossConfig())[0]
+                return pretrain_loss(HiCMAE(model), params, inputs, LossConfig())[0]
 
             return jax.vjp(loss, params)[1]
 
-        return _bytes(jax.eval_shape(forward, parameters, *shapes.abstract_inputs(model, masks, batch)))
+        return _bytes(jax.eval_shape(forward, parameters, shapes.abstract_inputs(model, masks, batch)))
 
     return kept(2) - kept(1)
 

@@ -1,4 +1,4 @@
-"""HiCMAE for fine-tuning: encoders on every token, feature fusion, a linear head (paper section 3.4)."""
+"""HiCMAE for fine-tuning: encoders of all tokens, feature fusion and a linear head (paper section 3.4)."""
 
 from typing import NamedTuple
 
@@ -14,12 +14,12 @@ from hicmae_jax.model.layers import Initializer, layer_norm, torch_uniform, trun
 
 
 class FinetuneOutput(NamedTuple):
-    """What the fine-tuning model gives.
+    """Output of the fine-tuning model.
 
     Attributes:
         logits: float32[B, outputs], class logits or regressed dimensions.
-        feature: float32[B, 4C] after its LayerNorm, in the order video, audio, fused video, fused audio;
-            [B, C] for one modality alone.
+        feature: float32[B, 4C], input of the head after LayerNorm, in the order video, audio, fused video,
+            fused audio; [B, C] for a single modality.
     """
 
     logits: jax.Array
@@ -27,7 +27,7 @@ class FinetuneOutput(NamedTuple):
 
 
 class HiCMAEFinetune(nn.Module):
-    """The fine-tuning model, audio-visual or of one modality.
+    """The fine-tuning model of both modalities or of one.
 
     Attributes:
         config: geometry, widths and wiring; its decoder choices have no effect here.
@@ -46,30 +46,29 @@ class HiCMAEFinetune(nn.Module):
         """Score clips.
 
         Args:
-            video: [B, T, H, W, 3], uint8 or floats in [0, 1]; None for audio alone.
-            log_mel: float[B, time, bins], normalised; None for video alone.
-            deterministic: without stochastic depth; False needs the `drop_path` stream.
+            video: [B, T, H, W, 3], uint8 or floats in [0, 1]; not needed if the modality is audio.
+            log_mel: float[B, time, bins], normalised; not needed if the modality is video.
+            deterministic: True turns stochastic depth off; False needs the `drop_path` stream.
 
         Raises:
-            ValueError: if an input that the modality needs is missing or of another geometry.
+            ValueError: an input that the modality needs is missing, or has another geometry.
             TypeError: a video of integers other than uint8.
         """
         config, finetune = self.config, self.finetune
-        wanted = {"video": finetune.modality != "audio", "audio": finetune.modality != "video"}
-        for name, value in (("video", video), ("audio", log_mel)):
-            if wanted[name] and value is None:
+        wants_video, wants_audio = finetune.modality != "audio", finetune.modality != "video"
+        for name, wanted, value in (("video", wants_video, video), ("audio", wants_audio, log_mel)):
+            if wanted and value is None:
                 raise ValueError(f"modality {finetune.modality} needs {name}, which was not given")
-        config.check_clips(
-            video.shape if wanted["video"] else None, log_mel.shape if wanted["audio"] else None
-        )
+        video, log_mel = video if wants_video else None, log_mel if wants_audio else None
+        config.check_clips(None if video is None else video.shape, None if log_mel is None else log_mel.shape)
 
         features, lasts = [], []
-        if wanted["video"]:
+        if video is not None:
             values = tokens.normalise(tokens.pixels(tokens.tubelets(video, config.tubelet, config.patch)))
             feature, last = self._encode("encoder", "video_layer_weights", values, deterministic)
             features.append(feature)
             lasts.append(last)
-        if wanted["audio"]:
+        if log_mel is not None:
             values = tokens.audio_patches(log_mel, config.patch)
             feature, last = self._encode("encoder_audio", "audio_layer_weights", values, deterministic)
             features.append(feature)
@@ -79,20 +78,20 @@ class HiCMAEFinetune(nn.Module):
             fused = FusionEncoder(config, name="encoder_fusion")(lasts[0], lasts[1], rates)
             features += [stream.mean(axis=1, dtype=jnp.float32) for stream in fused]
 
-        # Pooled features are few: the head stays float32 in every precision.
+        # The head is float32 in every precision, because it costs little.
         feature = layer_norm(jnp.float32, name="fc_norm")(jnp.concatenate(features, axis=-1))
         init = torch_uniform(feature.shape[-1])
         head = nn.Dense(finetune.outputs, kernel_init=init, bias_init=init, name="head")
         return FinetuneOutput(head(feature), feature)
 
     def _drop_rates(self, depth: int) -> jax.Array:
-        """Stochastic depth rising linearly over one stack's layers; every stack starts at 0."""
+        """Stochastic-depth rates of one stack: they rise linearly from 0 at its first layer."""
         return jnp.asarray(np.linspace(0.0, self.finetune.drop_path, depth), jnp.float32)
 
     def _encode(
         self, name: str, weights_name: str, values: jax.Array, deterministic: bool
     ) -> tuple[jax.Array, jax.Array]:
-        """One modality's weighted feature float32[B, C] and its last layer's tokens."""
+        """Encode one modality: its weighted feature float32[B, C], and the tokens of its last layer."""
         config = self.config
         depth = config.encoder_depth
         init: Initializer = truncated_normal(0.02, 2.0) if self.from_scratch else xavier_uniform

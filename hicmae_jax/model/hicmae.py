@@ -1,7 +1,7 @@
-"""HiCMAE for pre-training: two encoders, their fusion, two decoders with skips (paper section 3.1)."""
+"""HiCMAE for pre-training: two encoders, a fusion encoder and two decoders with skips (paper section 3.1)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from hicmae_jax.model import tokens
 from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.model.layers import (
     Block,
     CrossBlock,
     Initializer,
-    at_home,
+    keep_batch_sharding,
     layer_norm,
     remat,
     torch_uniform,
@@ -24,14 +25,14 @@ from hicmae_jax.model.masking import TokenMask
 
 
 class PretrainOutput(NamedTuple):
-    """What the pre-training model gives.
+    """Output of the pre-training model.
 
     Attributes:
-        video: float32[B, N_masked, tubelet values], the reconstruction of the masked video tokens; None if
-            there is to be none.
-        audio: float32[B, N_masked, patch values], of the masked audio tokens, likewise.
-        video_levels: one [B, C] a tapped layer, in `skip_layers` order: the mean of the visible tokens'
-            normalised features, for the contrastive loss.
+        video: float32[B, N_masked, tubelet values], reconstruction of the masked video tokens; None without
+            reconstruction.
+        audio: float32[B, N_masked, patch values], likewise for audio.
+        video_levels: float32[B, C] for each tapped layer, in `skip_layers` order: the mean of the normalised
+            features over the visible tokens, for the contrastive loss.
         audio_levels: likewise for audio.
     """
 
@@ -42,15 +43,15 @@ class PretrainOutput(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Modality-specific encoder: embedding, positions, N_s blocks, one LayerNorm for every level.
+    """Modality-specific encoder: embedding, positions, N_s blocks, one LayerNorm that all levels share.
 
     Attributes:
         config: sizes and execution choices.
-        init: initialiser of the blocks' matrices.
+        kernel_init: initialiser of the blocks' matrices.
     """
 
     config: ModelConfig
-    init: Initializer = xavier_uniform
+    kernel_init: Initializer = xavier_uniform
 
     @nn.compact
     def __call__(
@@ -65,19 +66,20 @@ class Encoder(nn.Module):
         Args:
             values: [B, N, values] of the tokens to encode.
             positions: [B or 1, N, C].
-            layers: 1-based layers whose features are wanted.
+            layers: 1-based numbers of the layers to return.
             drop_rates: float32[N_s] stochastic-depth rates; None is deterministic.
 
         Returns:
-            The last layer's normalised output [B, N, C] and that of each of `layers`.
+            The normalised output [B, N, C] of the last layer, and that of each of `layers`.
         """
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        # The published convolution with stride = kernel, as the matrix it is; PyTorch's initialisation.
+        # The published code has a convolution with stride = kernel, which is this matrix product.
         init = torch_uniform(values.shape[-1])
         embed = nn.Dense(
             config.encoder_dim, dtype=dtype, kernel_init=init, bias_init=init, name="patch_embed"
         )
-        x = at_home(embed(values)) + positions.astype(dtype)
+        x = keep_batch_sharding(embed(values)) + positions.astype(dtype)
+        outputs: Sequence[jax.Array] | jax.Array  # of every layer
         scan = config.scan_encoders
         block = remat(Block, config.remat_encoder, prevent_cse=not scan)
         if scan:
@@ -88,22 +90,27 @@ class Encoder(nn.Module):
                 length=config.encoder_depth,
             )
             blocks = block(
-                config.encoder_heads, dtype, init=self.init, attention=config.attention, name="blocks"
+                config.encoder_heads,
+                dtype,
+                kernel_init=self.kernel_init,
+                attention=config.attention,
+                name="blocks",
             )
             _, outputs = run(blocks, x, drop_rates)
         else:
-            outputs = []
+            unrolled = []
             for i in range(config.encoder_depth):
                 rate = None if drop_rates is None else drop_rates[i]
                 layer = block(
                     config.encoder_heads,
                     dtype,
-                    init=self.init,
+                    kernel_init=self.kernel_init,
                     attention=config.attention,
                     name=f"blocks_{i}",
                 )
                 x = layer(x, rate)
-                outputs.append(x)
+                unrolled.append(x)
+            outputs = unrolled
         norm = layer_norm(dtype, name="norm")
         normed = {i: norm(outputs[i - 1]) for i in {*layers, config.encoder_depth}}
         return normed[config.encoder_depth], [normed[i] for i in layers]
@@ -127,7 +134,7 @@ class FusionEncoder(nn.Module):
     def __call__(
         self, video: jax.Array, audio: jax.Array, drop_rates: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Fuse [B, N, C] video and [B, M, C] audio tokens, the encoders' outputs; shapes are kept."""
+        """Fuse the encoders' outputs, [B, N, C] of video and [B, M, C] of audio; shapes are kept."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         block = remat(CrossBlock, config.remat_fusion)
         raw_video, raw_audio = video, audio
@@ -151,11 +158,11 @@ class FusionEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Reconstruct masked tokens from visible ones and hierarchical skips (equation 7).
+    """Reconstructs masked tokens from visible ones and hierarchical skips (equation 7).
 
     Attributes:
         config: sizes and execution choices.
-        outputs: values a token.
+        outputs: values of a token.
     """
 
     config: ModelConfig
@@ -166,9 +173,9 @@ class Decoder(nn.Module):
         """Decode.
 
         Args:
-            visible: [B, N_visible, C_d] mapped features with positions.
-            masked: [B, N_masked, C_d] mask tokens with positions.
-            skips: [B, N_visible, C_d] contexts of blocks 2, 3, … in that order.
+            visible: [B, N_visible, C_d], features mapped to the decoder's width, with positions.
+            masked: [B, N_masked, C_d], mask tokens with positions.
+            skips: [B, N_visible, C_d] each, contexts of blocks 2, 3, … in this order.
 
         Returns:
             float32[B, N_masked, outputs].
@@ -176,17 +183,23 @@ class Decoder(nn.Module):
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         x = jnp.concatenate([visible, masked], axis=1)
         for i in range(config.decoder_depth):
-            # Visible tokens come first, so the last block need only compute the trailing rows.
+            # Visible tokens come first, so the last block computes the trailing rows only.
             last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
             cross = 0 < i <= len(skips)
-            block = remat(CrossBlock if cross else Block, config.remat_decoder)
-            block = block(
+            block = remat(CrossBlock if cross else Block, config.remat_decoder)(
                 config.decoder_heads, dtype, last_rows, attention=config.attention, name=f"blocks_{i}"
             )
             x = block(x, skips[i - 1]) if cross else block(x)
         x = layer_norm(dtype, name="norm")(x)
         x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)
-        return at_home(x.astype(jnp.float32))
+        return keep_batch_sharding(x.astype(jnp.float32))
+
+
+def forward(
+    model: "HiCMAE", params: Mapping[str, Any], inputs: ModelInputs, reconstruct: bool = True
+) -> PretrainOutput:
+    """Apply the pre-training model; arguments as for `HiCMAE.__call__`."""
+    return cast(PretrainOutput, model.apply({"params": params}, *inputs, reconstruct=reconstruct))
 
 
 def _check_mask(modality: str, mask: TokenMask, count: int) -> None:
@@ -194,12 +207,12 @@ def _check_mask(modality: str, mask: TokenMask, count: int) -> None:
     if not visible or not masked or visible + masked > count:
         raise ValueError(
             f"the {modality} mask has {visible} visible and {masked} masked tokens; a clip has {count}, and "
-            "some must be on either side"
+            "needs at least one of each"
         )
 
 
 class HiCMAE(nn.Module):
-    """The pre-training model: only visible tokens are embedded, only masked ones decoded.
+    """The pre-training model; it embeds visible tokens only and reconstructs masked ones only.
 
     Attributes:
         config: geometry, widths and wiring.
@@ -216,17 +229,17 @@ class HiCMAE(nn.Module):
         audio_mask: TokenMask,
         reconstruct: bool = True,
     ) -> PretrainOutput:
-        """Reconstruct masked tokens and pool every tapped level.
+        """Reconstruct masked tokens and pool the features of every tapped layer.
 
         Args:
             video: [B, T, H, W, 3], uint8 or floats in [0, 1]; ImageNet normalisation is done here.
             log_mel: float[B, time, bins], normalised.
-            video_mask: visible and masked indices, int32[B, ·].
-            audio_mask: likewise.
-            reconstruct: whether to go on after the encoders, which alone make the levels.
+            video_mask: int32[B, ·] indices of visible and masked tokens.
+            audio_mask: likewise for audio.
+            reconstruct: False runs the encoders only, which suffices for the levels.
 
         Raises:
-            ValueError: clips of another geometry, or a mask that cannot be one of their tokens.
+            ValueError: clips of another geometry, or a mask with too many tokens or none on one side.
             TypeError: a video of integers other than uint8.
         """
         config = self.config
@@ -234,7 +247,7 @@ class HiCMAE(nn.Module):
         _check_mask("video", video_mask, config.video_tokens)
         _check_mask("audio", audio_mask, config.audio_tokens)
         patches = tokens.tubelets(video, config.tubelet, config.patch)
-        # Selected before any arithmetic: a tenth of the pixels are normalised and embedded.
+        # Tokens are selected before any arithmetic: only a tenth of the pixels are normalised and embedded.
         patches = tokens.normalise(tokens.pixels(tokens.take(patches, video_mask.visible)))
         spectra = tokens.take(tokens.audio_patches(log_mel, config.patch), audio_mask.visible)
 
@@ -269,12 +282,12 @@ class HiCMAE(nn.Module):
         count: int,
         values: int,
     ) -> jax.Array:
-        """Map to the decoder's width, add positions and mask tokens, decode one modality."""
+        """Map features to the decoder's width, add positions and mask tokens, and decode one modality."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         width = config.decoder_dim
         position = jnp.asarray(tokens.sinusoidal_positions(count, width)).astype(dtype)
         visible_position = position[mask.visible]
-        # One map serves the fused stream and every skip (no bias).
+        # The fused features and every skip share one map without a bias.
         to_decoder = nn.Dense(
             width,
             use_bias=False,

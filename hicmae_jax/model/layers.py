@@ -1,11 +1,11 @@
 """Pre-norm Transformer blocks with the published parameterisation (paper equations 1 to 7).
 
 Parameter names follow the published checkpoints (`qkv`, `q_bias`, `cross_norm2`, …). Matrices are stored
-[in, out]. Parameters are float32; `dtype` is that of the computation, while normalisation statistics and
-softmax are always float32.
+[in, out]. Parameters, normalisation statistics and softmax are float32; `dtype` is that of everything else.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ EPSILON = 1e-6  # of every LayerNorm
 
 
 def torch_uniform(fan_in: int) -> Initializer:
-    """PyTorch's default for linears and convolutions, U(±1/√fan_in), for weights and biases alike."""
+    """PyTorch's default initialiser of linears and convolutions, weights and biases: U(±1/√fan_in)."""
     bound = fan_in**-0.5
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -29,7 +29,10 @@ def torch_uniform(fan_in: int) -> Initializer:
 
 
 def truncated_normal(deviation: float, cut: float) -> Initializer:
-    """Normal of the given deviation, redrawn beyond ±`cut` (absolute); the deviation is before the cut."""
+    """Initialiser: normal with the given deviation, cut at ±`cut` (absolute).
+
+    The deviation is that of the normal distribution before the cut.
+    """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         edge = cut / deviation
@@ -42,16 +45,16 @@ xavier_uniform: Initializer = nn.initializers.xavier_uniform()
 
 
 def layer_norm(dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
-    """The LayerNorm of every place: epsilon 1e-6, float32 two-pass statistics."""
+    """The LayerNorm of all modules: epsilon 1e-6, float32 two-pass statistics."""
     return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, use_fast_variance=False, name=name)
 
 
 @jax.checkpoint
 def gelu(x: jax.Array) -> jax.Array:
-    """GELU, x Φ(x), exact; of it the backward pass keeps `x` alone.
+    """Exact GELU, x Φ(x), that keeps only `x` for the backward pass.
 
-    Left to itself JAX keeps Φ(x) and its slope too, which for the decoders is more to write and read than
-    computing both again: see `docs/scale.md`.
+    By default JAX also keeps Φ(x) and its slope. For the decoders, writing and reading them takes longer than
+    computing them again: see `docs/scale.md`.
 
     Args:
         x: of any shape.
@@ -59,13 +62,14 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=False)
 
 
-def remat(block: type[nn.Module], policy: str, prevent_cse: bool = True) -> type[nn.Module]:
-    """The block with a rule for what its backward pass recomputes.
+def remat(block: type[nn.Module], policy: str, prevent_cse: bool = True) -> Callable[..., Any]:
+    """Make a module class whose backward pass recomputes intermediate results.
 
     Args:
         block: a module class.
         policy: `none`, `dots` (keep the results of weight products) or `full` (keep only the inputs).
-        prevent_cse: False inside a scan, where the loop itself keeps the compiler from undoing it.
+        prevent_cse: False inside a scan, where the loop itself keeps the compiler from merging the
+            recomputation with the forward pass.
     """
     if policy == "none":
         return block
@@ -74,7 +78,7 @@ def remat(block: type[nn.Module], policy: str, prevent_cse: bool = True) -> type
 
 
 def drop_path(key: jax.Array, branch: jax.Array, rate: jax.Array | float) -> jax.Array:
-    """Stochastic depth of one residual branch: whole samples dropped, survivors over the keep probability.
+    """Stochastic depth of one residual branch: drop whole samples, divide the rest by the keep probability.
 
     Args:
         key: typed PRNG key.
@@ -89,12 +93,12 @@ def drop_path(key: jax.Array, branch: jax.Array, rate: jax.Array | float) -> jax
     return jnp.where(kept, branch / keep, 0).astype(branch.dtype)
 
 
-def at_home(clips: jax.Array) -> jax.Array:
-    """Activations [B, …], told to stay on the devices that hold their clips.
+def keep_batch_sharding(clips: jax.Array) -> jax.Array:
+    """Constrain activations [B, …] to be sharded by clip, as the batch is.
 
-    Where parameters are split too, XLA may send activations to the parts of a matrix instead of gathering the
-    matrix, which is the smaller at any size worth splitting. Does nothing without a mesh in context
-    (`jax.sharding.use_abstract_mesh`).
+    Where parameters are sharded too, XLA may send activations to the parts of a matrix instead of gathering
+    the matrix, which has fewer bytes in every model that needs sharding. Without a mesh in context
+    (`jax.sharding.use_abstract_mesh`) this does nothing.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or jax.sharding.AxisType.Manual in mesh.axis_types:
@@ -103,14 +107,14 @@ def at_home(clips: jax.Array) -> jax.Array:
 
 
 class Kernel(nn.Module):
-    """A matrix [in, out] without its product, for callers that use only some of its columns at a time."""
+    """A matrix [in, out] as a parameter, for callers that multiply by some of its columns at a time."""
 
-    init: Initializer = xavier_uniform
+    kernel_init: Initializer = xavier_uniform
 
     @nn.compact
     def __call__(self, rows: int, columns: int, dtype: jnp.dtype) -> jax.Array:
         """Return the kernel [rows, columns] cast to `dtype`."""
-        return self.param("kernel", self.init, (rows, columns), jnp.float32).astype(dtype)
+        return self.param("kernel", self.kernel_init, (rows, columns), jnp.float32).astype(dtype)
 
 
 class SelfAttention(nn.Module):
@@ -120,31 +124,36 @@ class SelfAttention(nn.Module):
         heads: attention heads.
         dtype: of the computation.
         last_rows: compute only this many trailing rows of the output; None computes all.
-        init: initialiser of the matrices.
+        kernel_init: initialiser of the matrices.
         attention: its implementation, `xla` or `pallas`, see `attend`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     last_rows: int | None = None
-    init: Initializer = xavier_uniform
+    kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Attend [B, N, C] → [B, N or last_rows, C]."""
+        """Attend: [B, N, C] → [B, N or last_rows, C]."""
         width = x.shape[-1]
-        kernel = Kernel(self.init, name="qkv")(width, 3 * width, self.dtype)
+        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, self.dtype)
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [at_home(x @ kernel)]
+            projections = [keep_batch_sharding(x @ kernel)]
         else:
             last = x[:, -self.last_rows :]
-            projections = [at_home(last @ kernel[:, :width]), at_home(x @ kernel[:, width:])]
+            projections = [
+                keep_batch_sharding(last @ kernel[:, :width]),
+                keep_batch_sharding(x @ kernel[:, width:]),
+            ]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="proj")(out))
+        return keep_batch_sharding(
+            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
+        )
 
 
 class CrossAttention(nn.Module):
@@ -166,59 +175,63 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        query = at_home(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
+        query = keep_batch_sharding(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = [query, at_home(context.astype(self.dtype) @ kv_kernel)]
+        projections = [query, keep_batch_sharding(context.astype(self.dtype) @ kv_kernel)]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out))
+        return keep_batch_sharding(
+            nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
+        )
 
 
 class Mlp(nn.Module):
-    """Two linears around an exact GELU, four times as wide inside (equation 3).
+    """Two linears around an exact GELU; the hidden layer is four times as wide (equation 3).
 
     Attributes:
         dtype: of the computation.
-        init: initialiser of the matrices.
+        kernel_init: initialiser of the matrices.
     """
 
     dtype: jnp.dtype = jnp.float32
-    init: Initializer = xavier_uniform
+    kernel_init: Initializer = xavier_uniform
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
-        hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.init, name="fc1")(x)
-        hidden = gelu(at_home(hidden))
-        return at_home(nn.Dense(width, dtype=self.dtype, kernel_init=self.init, name="fc2")(hidden))
+        hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
+        hidden = gelu(keep_batch_sharding(hidden))
+        return keep_batch_sharding(
+            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(hidden)
+        )
 
 
 class Block(nn.Module):
-    """Self-attention and MLP, each after a LayerNorm and around a residual (equation 1).
+    """Self-attention and MLP, each with a LayerNorm before it and a residual around it (equation 1).
 
     Attributes:
         heads: attention heads.
         dtype: of the computation.
-        last_rows: return only this many trailing tokens, computing no more than they need; None keeps all.
-        init: initialiser of the matrices.
+        last_rows: compute and return only this many trailing tokens; None keeps all.
+        kernel_init: initialiser of the matrices.
         attention: as in `SelfAttention`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     last_rows: int | None = None
-    init: Initializer = xavier_uniform
+    kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
 
     def setup(self) -> None:
-        """Create the parts under their published names."""
+        """Create the submodules under their published names."""
         self.norm1 = layer_norm(self.dtype)
-        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.init, self.attention)
+        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention)
         self.norm2 = layer_norm(self.dtype)
-        self.mlp = Mlp(self.dtype, self.init)
+        self.mlp = Mlp(self.dtype, self.kernel_init)
 
     def add(self, x: jax.Array, branch: jax.Array, drop_rate: jax.Array | None) -> jax.Array:
-        """Residual sum, with stochastic depth when a rate is given."""
+        """Add a branch to the residual stream, with stochastic depth if a rate is given."""
         if drop_rate is not None:
             branch = drop_path(self.make_rng("drop_path"), branch, drop_rate)
         return x + branch
@@ -228,7 +241,7 @@ class Block(nn.Module):
 
         Args:
             x: [B, N, C].
-            drop_rate: stochastic-depth rate; None is deterministic. Needs the `drop_path` stream.
+            drop_rate: stochastic-depth rate, which needs the `drop_path` stream; None is deterministic.
 
         Returns:
             [B, N or last_rows, C].
@@ -244,13 +257,15 @@ class CrossBlock(Block):
     """A block that first attends to another sequence, which has its own LayerNorm (equations 5 to 7)."""
 
     def setup(self) -> None:
-        """Create the parts under their published names."""
+        """Create the submodules under their published names."""
         super().setup()
         self.cross_norm1 = layer_norm(self.dtype)
         self.cross_norm2 = layer_norm(self.dtype)
         self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
 
-    def __call__(self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None) -> jax.Array:
+    def __call__(  # type: ignore[override]  # it takes a context too
+        self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None
+    ) -> jax.Array:
         """Transform tokens.
 
         Args:

@@ -24,15 +24,16 @@ def abstract_clips(model: ModelConfig, batch: int) -> tuple[jax.ShapeDtypeStruct
 
 def abstract_inputs(model: ModelConfig, masks: MaskConfig, batch: int) -> ModelInputs:
     """Shapes of the pre-training inputs of a batch."""
+    shape: Any = jax.ShapeDtypeStruct  # in the place of an array
 
-    def indices(visible: int, masked: int) -> Any:
-        return TokenMask(
-            jax.ShapeDtypeStruct((batch, visible), jnp.int32),  # type: ignore[arg-type]  # a shape, no array
-            jax.ShapeDtypeStruct((batch, masked), jnp.int32),  # type: ignore[arg-type]
-        )
+    def indices(visible: int, masked: int) -> TokenMask:
+        return TokenMask(shape((batch, visible), jnp.int32), shape((batch, masked), jnp.int32))
 
+    video: Any
+    log_mel: Any
+    video, log_mel = abstract_clips(model, batch)
     video_sizes, audio_sizes = masks.sizes(model)
-    return ModelInputs(*abstract_clips(model, batch), indices(*video_sizes), indices(*audio_sizes))
+    return ModelInputs(video, log_mel, indices(*video_sizes), indices(*audio_sizes))
 
 
 def abstract_parameters(model: ModelConfig, masks: MaskConfig) -> Mapping[str, Any]:

@@ -105,8 +105,8 @@ def normalise(tubelet_pixels: jax.Array) -> jax.Array:
         tubelet_pixels: float32[..., values], the channel varying fastest.
     """
     repeats = tubelet_pixels.shape[-1] // 3
-    mean = np.tile(np.float32(PIXEL_MEAN), repeats)
-    std = np.tile(np.float32(PIXEL_STD), repeats)
+    mean = np.tile(np.asarray(PIXEL_MEAN, np.float32), repeats)
+    std = np.tile(np.asarray(PIXEL_STD, np.float32), repeats)
     return (tubelet_pixels - mean) / std
 
 

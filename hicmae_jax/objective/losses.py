@@ -1,11 +1,15 @@
-"""The pre-training objective's terms (paper equations 8 to 11), all in float32."""
+"""The loss terms of one level, in their plain form and in float32 (paper equations 8 and 9).
+
+`info_nce_reference` is the readable definition of the contrastive loss; `contrastive.info_nce` computes the
+same on many devices.
+"""
 
 import jax
 import jax.numpy as jnp
 
 
 def reconstruction_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """Squared error, mean over clips, masked tokens *and* their values (equation 8 sums over values).
+    """Mean squared error over clips, masked tokens *and* their values (equation 8 sums over values).
 
     Args:
         prediction: [B, N_masked, values].
@@ -18,9 +22,9 @@ def reconstruction_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Features [..., C] at length 1, in float32; those of length 0 stay."""
+    """Scale features [..., C] to length 1, in float32; features of length 0 stay."""
     x = x.astype(jnp.float32)
-    # The floor keeps the gradient of a zero feature finite, as PyTorch's normalize does.
+    # The lower bound keeps the gradient of a zero feature finite, as in PyTorch's `normalize`.
     return x / jnp.sqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
 
 
@@ -39,22 +43,22 @@ def contrastive_logits(video: jax.Array, audio: jax.Array, temperature: float) -
     return similarity / temperature
 
 
-def info_nce(
+def info_nce_reference(
     video: jax.Array, audio: jax.Array, temperature: float, group_size: int | None = None
 ) -> jax.Array:
-    """Symmetric InfoNCE of one level: half of each direction, mean over clips (equation 9).
+    """Symmetric InfoNCE of one level: the mean of both directions, averaged over clips (equation 9).
 
     Args:
         video: [B, C] pooled video features.
         audio: [B, C] pooled audio features.
         temperature: τ.
-        group_size: negatives come from consecutive groups of this many clips; None takes the whole batch.
+        group_size: number of consecutive clips that are negatives of each other; None for the whole batch.
 
     Returns:
         float32 scalar.
 
     Raises:
-        ValueError: if the batch is not a multiple of the group size.
+        ValueError: the batch is not a multiple of the group size.
     """
     batch, width = video.shape
     group = batch if group_size is None else group_size

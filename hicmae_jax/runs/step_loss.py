@@ -31,7 +31,7 @@ def pretrain_terms(
     def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Values]:
         # The key is made here: an outer key would be an array on a device, which compiling would fetch.
         inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        total, values = pretrain_loss(model, params, *inputs, loss, mesh)
+        total, values = pretrain_loss(model, params, inputs, loss, mesh)
         return total, _scalars(values)
 
     return terms
@@ -47,14 +47,14 @@ def pretrain_split_loss(
 
     def features(params: Any, batch: Batch, step: jax.Array) -> Levels:
         inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        return objective.levels(model, params, *inputs)
+        return objective.encode_levels(model, params, inputs)
 
     def mean(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Values, Levels]:
         inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
-        return objective.without_contrast(model, params, *inputs, loss)
+        return objective.reconstruction_loss_and_levels(model, params, inputs, loss)
 
     def contrast(features: Levels) -> tuple[jax.Array, Values]:
-        values = objective.contrast(features, loss, mesh)
+        values = objective.contrastive_terms(features, loss, mesh)
         return loss.contrastive_weight * values["contrastive"], _scalars(values)
 
     return SplitLoss(features, mean, contrast)

@@ -2,34 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import pretrain as objective
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 CLIPS = 2
-
-
-class Clips(NamedTuple):
-    """Random clips with masks.
-
-    Attributes:
-        video: uint8[B, T, H, W, 3].
-        log_mel: float32[B, time, bins].
-        video_mask: int32[B, ·] indices.
-        audio_mask: likewise.
-    """
-
-    video: np.ndarray
-    log_mel: np.ndarray
-    video_mask: masking.TokenMask
-    audio_mask: masking.TokenMask
 
 
 def worst_disagreements(
@@ -55,23 +41,25 @@ def worst_disagreements(
     return disagreements(compute_here(params, clips, model, loss), compute_there(state, clips, model, loss))
 
 
-def compute_here(params: Any, clips: Clips, model: ModelConfig, loss: LossConfig) -> dict[str, np.ndarray]:
+def compute_here(
+    params: Any, clips: ModelInputs, model: ModelConfig, loss: LossConfig
+) -> dict[str, np.ndarray]:
     """Predictions and loss terms by this project's model, in float32."""
     hicmae = HiCMAE(dataclasses.replace(model, dtype="float32"))
     loss = dataclasses.replace(loss, negatives="global")
 
     @jax.jit
-    def forward(params: Any, clips: Clips) -> dict[str, jax.Array]:
+    def forward(params: Any, clips: ModelInputs) -> dict[str, jax.Array]:
         output = hicmae.apply({"params": params}, *clips)
-        goals = objective.masked_targets(hicmae, *clips, loss.frame_difference)
-        terms = objective.combine(output, *goals, loss)
+        goals = objective.masked_targets(hicmae, clips, loss.frame_difference)
+        terms = objective.loss_terms(output, *goals, loss)
         return _named(output.video, output.audio, terms)
 
     return jax.device_get(forward(params, clips))
 
 
 def compute_there(
-    state: Mapping[str, np.ndarray], clips: Clips, model: ModelConfig, loss: LossConfig
+    state: Mapping[str, np.ndarray], clips: ModelInputs, model: ModelConfig, loss: LossConfig
 ) -> dict[str, np.ndarray]:
     """Predictions and loss terms by the PyTorch file, of weights under its names.
 
@@ -114,7 +102,7 @@ def _worst(here: np.ndarray, there: np.ndarray) -> float:
     return float(np.where(np.isfinite(distance), distance, np.inf).max(initial=0))
 
 
-def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0) -> Clips:
+def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0) -> ModelInputs:
     """`CLIPS` clips of noise, and masks for them."""
     rng = np.random.default_rng(seed)
     side = model.image_size
@@ -125,9 +113,9 @@ def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0) -> Clips:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), CLIPS)
         return jax.vmap(lambda key: masking.draw_mask(kind, key, *of))(keys)
 
-    return Clips(
-        video,
-        log_mel,
+    return ModelInputs(
+        jnp.asarray(video),
+        jnp.asarray(log_mel),
         draw(0, masks.video_kind, model.video_grid, masks.video_ratio, masks.video_decode_fraction),
         draw(1, masks.audio_kind, model.audio_grid, masks.audio_ratio, masks.audio_decode_fraction),
     )

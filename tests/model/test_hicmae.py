@@ -38,7 +38,7 @@ SWITCHES = {
 def value_and_grad(model, objective, params, inputs):
     """Operation by operation: the switches share nearly all of them, so nothing compiles twice."""
     function = jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True)
-    (total, terms), gradient = function(HiCMAE(model), params, *inputs, objective)
+    (total, terms), gradient = function(HiCMAE(model), params, inputs, objective)
     return total, terms, gradient
 
 
@@ -114,8 +114,8 @@ def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
     inputs = golden_jax.pretrain_inputs(golden)
     shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs)["params"]
     params, _ = golden_jax.recipe_weights(golden, shapes)
-    compiled = jax.jit(jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True), static_argnums=(0, 6))
-    (total, terms), gradient = compiled(HiCMAE(config), params, *inputs, golden.loss_config())
+    compiled = jax.jit(jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True), static_argnums=(0, 3))
+    (total, terms), gradient = compiled(HiCMAE(config), params, inputs, golden.loss_config())
     assert total.dtype == jnp.float32
     for name in ("total", "video", "audio"):
         expected = golden.arrays["loss" if name == "total" else f"loss_{name}"]

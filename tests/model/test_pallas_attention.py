@@ -152,7 +152,7 @@ def model_gradient(attention):
     params = jax.device_put(tiny_model.parameters(config), sharding.replicated(mesh))
 
     def loss(params, inputs):
-        return pretrain_loss(HiCMAE(config), params, *inputs, LossConfig(negatives="group:2"))
+        return pretrain_loss(HiCMAE(config), params, inputs, LossConfig(negatives="group:2"))
 
     return jax.jit(sharding.traced_on(mesh, jax.value_and_grad(loss, has_aux=True)))(params, inputs)
 

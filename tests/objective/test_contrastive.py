@@ -40,7 +40,7 @@ def compiled(mesh, group=None, chunk=contrastive.CHUNK, temperature=TEMPERATURE)
 
 def plain(levels, group=None, temperature=TEMPERATURE):
     def loss(levels):
-        values = jnp.stack([losses.info_nce(*pair, temperature, group) for pair in zip(*levels)])
+        values = jnp.stack([losses.info_nce_reference(*pair, temperature, group) for pair in zip(*levels)])
         return values @ WEIGHTS, values
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))(levels)
@@ -137,11 +137,11 @@ def test_features_are_gathered_once_and_nothing_larger_is_ever_held():
 
 
 def test_large_features_are_gathered_level_by_level(monkeypatch):
-    monkeypatch.setattr(contrastive, "TOGETHER", 4 * GATHERED - 1)
+    monkeypatch.setattr(contrastive, "GATHER_ALL_LEVELS", 4 * GATHERED - 1)
     text = program(group=None, mesh=sharding.make_mesh())
     assert moves(text) == [2 * LARGE, GATHERED // LEVELS]  # of a loop's body
     assert max(sizes(text)) == GATHERED // LEVELS
-    monkeypatch.setattr(contrastive, "TOGETHER", 0)
+    monkeypatch.setattr(contrastive, "GATHER_ALL_LEVELS", 0)
     mesh, levels = sharding.make_mesh(fsdp=2), features()
     assert_same(compiled(mesh, chunk=16)(on(mesh, levels)), plain(levels))
 

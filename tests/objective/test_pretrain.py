@@ -99,9 +99,9 @@ def numpy_info_nce(video, audio, temperature):
 
 def test_info_nce_whole_batch_and_groups():
     video, audio = RNG.standard_normal((2, 12, 5))
-    whole = losses.info_nce(jnp.asarray(video), jnp.asarray(audio), 0.07)
+    whole = losses.info_nce_reference(jnp.asarray(video), jnp.asarray(audio), 0.07)
     np.testing.assert_allclose(whole, numpy_info_nce(video, audio, 0.07), rtol=1e-5)
-    grouped = losses.info_nce(jnp.asarray(video), jnp.asarray(audio), 0.07, group_size=4)
+    grouped = losses.info_nce_reference(jnp.asarray(video), jnp.asarray(audio), 0.07, group_size=4)
     parts = [numpy_info_nce(video[i : i + 4], audio[i : i + 4], 0.07) for i in (0, 4, 8)]
     np.testing.assert_allclose(grouped, np.mean(parts), rtol=1e-5)
     assert float(grouped) < float(whole), "fewer negatives are easier"
@@ -109,11 +109,11 @@ def test_info_nce_whole_batch_and_groups():
 
 def test_groups_must_divide_the_batch():
     with pytest.raises(ValueError, match="batch 12 is not a multiple of the negatives' group of 5"):
-        losses.info_nce(jnp.ones((12, 3)), jnp.ones((12, 3)), 0.07, group_size=5)
+        losses.info_nce_reference(jnp.ones((12, 3)), jnp.ones((12, 3)), 0.07, group_size=5)
 
 
 def test_info_nce_of_zero_features_has_finite_gradients():
-    gradient = jax.grad(lambda v: losses.info_nce(v, jnp.ones((4, 3)), 0.07))(jnp.zeros((4, 3)))
+    gradient = jax.grad(lambda v: losses.info_nce_reference(v, jnp.ones((4, 3)), 0.07))(jnp.zeros((4, 3)))
     assert np.isfinite(gradient).all()
 
 
@@ -124,7 +124,7 @@ def test_the_objective_sums_levels_and_weights_them(count, weight):
     output = PretrainOutput(
         jnp.asarray(prediction), jnp.asarray(2 * prediction), tuple(map(jnp.asarray, video)), tuple(audio)
     )
-    terms = objective.combine(
+    terms = objective.loss_terms(
         output, jnp.asarray(target), jnp.asarray(target), LossConfig(contrastive_weight=weight)
     )
     expected = {
@@ -144,9 +144,9 @@ def test_gradients_of_grouped_negatives_stay_in_the_group():
     video, audio = (jnp.asarray(x) for x in RNG.standard_normal((2, 6, 5)))
 
     def first_group_only(video):
-        return losses.info_nce(video, audio.at[3:].set(0.5), 0.07, group_size=3)
+        return losses.info_nce_reference(video, audio.at[3:].set(0.5), 0.07, group_size=3)
 
     changed = jax.grad(first_group_only)(video)
-    plain = jax.grad(lambda video: losses.info_nce(video, audio, 0.07, group_size=3))(video)
+    plain = jax.grad(lambda video: losses.info_nce_reference(video, audio, 0.07, group_size=3))(video)
     assert_trees_close({"first": changed[:3]}, {"first": plain[:3]}, 1e-6)
     assert np.abs(changed[3:] - plain[3:]).max() > 1e-3

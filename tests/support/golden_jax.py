@@ -14,6 +14,7 @@ from hicmae_jax.model import masking
 from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import losses
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.preprocessing import audio, video
@@ -24,9 +25,9 @@ from tests.support import golden_cases
 from tests.support.golden_cases import Golden, Line, Quantities
 
 
-def pretrain_inputs(golden: Golden, step: int = 0) -> tuple[Any, ...]:
+def pretrain_inputs(golden: Golden, step: int = 0) -> ModelInputs:
     """Inputs of the JAX pre-training model at a training step."""
-    return *map(jnp.asarray, golden.clips(step)), *map(masking.from_boolean, golden.masks(step))
+    return ModelInputs(*map(jnp.asarray, golden.clips(step)), *map(masking.from_boolean, golden.masks(step)))
 
 
 def recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
@@ -51,8 +52,8 @@ def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
 
     def loss(params: Any, *clips: Any) -> tuple[jax.Array, Any]:
         output = model.apply({"params": params}, *clips)
-        goals = objective.masked_targets(model, *clips, config.frame_difference)
-        terms = objective.combine(output, *goals, config)
+        goals = objective.masked_targets(model, ModelInputs(*clips), config.frame_difference)
+        terms = objective.loss_terms(output, *goals, config)
         return terms["total"], (output, goals, terms)
 
     backward = jax.jit(jax.value_and_grad(loss, has_aux=True))

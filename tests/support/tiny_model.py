@@ -9,6 +9,7 @@ import numpy as np
 from hicmae_jax.model import masking, sizes
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.inputs import ModelInputs
 
 # Masks that leave something on either side of 2 × 4 video and 2 × 2 audio tokens.
 MASKS = MaskConfig(video_ratio=0.5, audio_ratio=0.5)
@@ -32,8 +33,8 @@ def model_config(**overrides: Any) -> ModelConfig:
     return sizes.model_config("mu", **(fields | overrides))
 
 
-def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed: int = 0) -> tuple[Any, ...]:
-    """Random (video uint8, log-mel, video mask, audio mask)."""
+def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed: int = 0) -> ModelInputs:
+    """Random inputs; the video is uint8."""
     rng = np.random.default_rng(seed)
     shape = (batch, config.frames, config.image_size, config.image_size, 3)
     video = jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8))
@@ -43,7 +44,7 @@ def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed:
         keys = jax.random.split(jax.random.key(seed + stream), batch)
         return jax.vmap(lambda key: masking.draw_mask(kind, key, grid, ratio, fraction))(keys)
 
-    return (
+    return ModelInputs(
         video,
         log_mel,
         draw(masks.video_kind, config.video_grid, masks.video_ratio, masks.video_decode_fraction, 1),

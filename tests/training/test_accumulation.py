@@ -141,10 +141,10 @@ def test_the_objectives_two_parts_are_the_whole():
 
     @jax.jit
     def both(params, inputs):
-        whole = objective.pretrain_loss(model, params, *inputs, loss)
-        mean, values, levels = objective.without_contrast(model, params, *inputs, loss)
-        values |= objective.contrast(objective.levels(model, params, *inputs), loss)
-        total = mean + 0.3 * objective.contrast(levels, loss)["contrastive"]
+        whole = objective.pretrain_loss(model, params, inputs, loss)
+        mean, values, levels = objective.reconstruction_loss_and_levels(model, params, inputs, loss)
+        values |= objective.contrastive_terms(objective.encode_levels(model, params, inputs), loss)
+        total = mean + 0.3 * objective.contrastive_terms(levels, loss)["contrastive"]
         return whole, (total, {"total": total} | values)
 
     whole, parts = host(both(params, inputs))

@@ -62,7 +62,7 @@ def terms(params, batch, step, group):
         for name in ("video", "audio")
     }
     values = {name: jnp.square(pairs[name] - 0.5).mean() for name in pairs}
-    level = losses.info_nce(pairs["video"], pairs["audio"], 0.5, group)
+    level = losses.info_nce_reference(pairs["video"], pairs["audio"], 0.5, group)
     values |= {"contrastive": level, "contrastive_level_0": level}
     # The step's number counts, as it does for augmentation and masks.
     values["total"] = (1 + 0.1 * step) * (values["video"] + values["audio"] + level)

@@ -117,8 +117,8 @@ def test_pretraining_agrees_with_jax_under_every_switch(switch):
 
     twin = HiCMAE(config)
     of_jax = twin.apply({"params": jax_parameters(state, twin, *inputs)}, *inputs)
-    goals = objective.masked_targets(twin, *inputs, loss_config.frame_difference)
-    jax_terms = objective.combine(of_jax, *goals, loss_config)
+    goals = objective.masked_targets(twin, inputs, loss_config.frame_difference)
+    jax_terms = objective.loss_terms(of_jax, *goals, loss_config)
     close = {"rtol": 1e-4, "atol": 1e-5}
     np.testing.assert_allclose(output.video, of_jax.video, **close)
     np.testing.assert_allclose(output.audio, of_jax.audio, **close)
