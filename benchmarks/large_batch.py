@@ -206,7 +206,8 @@ def measure(root: Path, clips: int, name: str, variant: Variant, epochs: int) ->
     lines = [line for line in read_metrics(directory) if "rate" in line]
     sampling = ClipSampling(config.data.frames, config.data.stride)
     test = FixedClips((str(root / "test"),), sampling, NEGATIVES, clips, 1)
-    scores = HeldOut(test, config.preprocess, config.loss, NEGATIVES)(load_parameters(directory)[0])
+    score = HeldOut(test, config.preprocess, config.loss, NEGATIVES, execution=config.execution)
+    scores = score(load_parameters(directory)[0])
     last = max(config.model.skip_layers)
     return {
         "name": name,

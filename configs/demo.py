@@ -24,9 +24,9 @@ def get_config() -> ConfigDict:
     config.model.decoder_heads = 2
     # The activations of 16 + 26 visible tokens are small enough to keep, and a loop over six small layers
     # takes nearly twice as long on a CPU as the layers written out.
-    config.model.dtype = "float32"
-    config.model.scan_encoders = False
-    config.model.remat_encoder = "none"
+    config.execution.dtype = "float32"
+    config.execution.scan_encoders = False
+    config.execution.remat_encoder = "none"
 
     # A small batch has few negatives: take all. Of a few hundred steps all must count, so the rate peaks at
     # 2e-3 (at a batch of 32), and contrast weighs as much as reconstruction.

@@ -43,6 +43,20 @@ def get_config(argument: str = "B") -> ConfigDict:
     config.fsdp = 1
 
     config.model = model()
+    config.execution = ConfigDict(
+        {
+            # bfloat16 on accelerators, float32 on CPUs.
+            "dtype": "auto",
+            # "pallas", this project's kernel that keeps scores out of memory, on TPUs; "xla" elsewhere.
+            "attention": "auto",
+            # One encoder layer is compiled instead of ten. Scanning without recomputing would keep every
+            # layer's attention for the backward pass, so the two go together.
+            "scan_encoders": True,
+            "remat_encoder": "full",
+            "remat_fusion": "none",
+            "remat_decoder": "none",
+        }
+    )
     config.masks = ConfigDict(
         {
             # Paper section 3.1.1. Kinds and ratios are among what section 4.5 ablates.
@@ -165,7 +179,7 @@ def get_config(argument: str = "B") -> ConfigDict:
 
 
 def model() -> ConfigDict:
-    """Geometry, wiring and execution; what is none is as the size says."""
+    """Geometry and wiring; what is none is as the size says."""
     return ConfigDict(
         {
             # 16 frames of 160 × 160 and 2.56 s of 128 mel bins, cut as in paper section 3.1.1.
@@ -189,16 +203,6 @@ def model() -> ConfigDict:
             "skip_connections": True,
             # As in the published code; "shallowest-first" is the pairing in the text of section 4.1.
             "skip_order": "deepest-first",
-            # bfloat16 on accelerators, float32 on CPUs.
-            "dtype": "auto",
-            # "pallas", this project's kernel that keeps scores out of memory, on TPUs; "xla" elsewhere.
-            "attention": "auto",
-            # One encoder layer is compiled instead of ten. Scanning without recomputing would keep every
-            # layer's attention for the backward pass, so the two go together.
-            "scan_encoders": True,
-            "remat_encoder": "full",
-            "remat_fusion": "none",
-            "remat_decoder": "none",
         }
     )
 

@@ -20,12 +20,6 @@ def define_flags() -> None:
     flags.DEFINE_enum("dtype", "bfloat16", config.DTYPES, "Of the computation, for activation memory.")
 
 
-def model_config(size: str, remat: str, dtype: str) -> config.ModelConfig:
-    """The named size under the given execution choices."""
-    choices = dict.fromkeys(("remat_encoder", "remat_fusion", "remat_decoder"), remat)
-    return sizes.model_config(size, dtype=dtype, **choices)
-
-
 def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16") -> Iterator[str]:
     """Table of all sizes, a line at a time: widths, taps, parameters, arithmetic, activation memory."""
     yield (
@@ -37,8 +31,11 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
         f"{'GFLOP':>8} {'GFLOP':>8} {'MB':>7}"
     )
     masks = config.MaskConfig()
+    execution = config.ExecutionConfig(
+        dtype=dtype, remat_encoder=remat, remat_fusion=remat, remat_decoder=remat
+    )
     for name in names:
-        model = model_config(name, remat, dtype)
+        model = sizes.model_config(name)
         count = flops(model, masks)
         yield (
             f"{name:>4} {model.encoder_dim:>5} × {model.encoder_depth:<5} {model.decoder_dim:>8} "
@@ -46,7 +43,7 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
             f"{shapes.pretrain_parameters(model, masks) / 1e6:>12.2f} "
             f"{shapes.finetune_parameters(model, config.FinetuneConfig(outputs=11)) / 1e6:>11.2f} "
             f"{sum(count.forward.values()) / 1e9:>8.1f} {sum(count.training.values()) / 1e9:>8.1f} "
-            f"{activation_bytes(model, masks) / 1e6:>7.1f}"
+            f"{activation_bytes(model, masks, execution) / 1e6:>7.1f}"
         )
     yield (
         f"FLOP: 2 a multiply-add, matrix products only, a clip. Kept: bytes a clip from the forward to the "

@@ -34,13 +34,14 @@ def changes(
     clips = config.batch / len(devices) / config.accumulate
     recomputing = config
     options: list[str] = []
-    kept = activation_bytes(config.model, config.masks)
+    kept = activation_bytes(config.model, config.masks, config.execution)
     for name in ("remat_encoder", "remat_decoder", "remat_fusion"):
-        if getattr(recomputing.model, name) == "full":
+        if getattr(recomputing.execution, name) == "full":
             continue
-        recomputing = _with_model(recomputing, **{name: "full"})
-        options.append(f"--config.model.{name}=full")
-        saved = (kept - activation_bytes(recomputing.model, recomputing.masks)) * clips
+        execution = dataclasses.replace(recomputing.execution, **{name: "full"})
+        recomputing = dataclasses.replace(recomputing, execution=execution)
+        options.append(f"--config.execution.{name}=full")
+        saved = (kept - activation_bytes(config.model, config.masks, execution)) * clips
         if saved >= MARGIN * missing:
             yield " ".join(options), recomputing
 
@@ -92,11 +93,6 @@ def first_that_fits(
         else:
             yield options, step
             return
-
-
-def _with_model(config: RunConfig, **fields: str) -> RunConfig:
-    model = dataclasses.replace(config.model, **fields)
-    return dataclasses.replace(config, preprocess=dataclasses.replace(config.preprocess, model=model))
 
 
 def _state_bytes(config: RunConfig, devices: Sequence[jax.Device]) -> int:

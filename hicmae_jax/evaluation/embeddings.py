@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, ModelConfig
 from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 
@@ -19,7 +19,11 @@ def evaluated_layers(config: ModelConfig) -> tuple[int, ...]:
 
 
 def level_features(
-    params: Mapping[str, Any], video: jax.Array, log_mel: jax.Array, config: ModelConfig
+    params: Mapping[str, Any],
+    video: jax.Array,
+    log_mel: jax.Array,
+    config: ModelConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[int, tuple[jax.Array, jax.Array]]:
     """Features of both encoders with every token visible, pooled as the contrastive loss pools them.
 
@@ -30,6 +34,7 @@ def level_features(
         video: [B, T, H, W, 3], uint8 or floats in [0, 1].
         log_mel: float[B, time, bins], normalised.
         config: of the model.
+        execution: how it is computed.
 
     Returns:
         Layer → (float32[B, C] of the video, float32[B, C] of the audio): the mean over tokens of that
@@ -44,7 +49,7 @@ def level_features(
 
     def pooled(encoder: str, values: jax.Array) -> list[jax.Array]:
         positions = jnp.asarray(tokens.sinusoidal_positions(values.shape[1], config.encoder_dim))[None]
-        _, taps = Encoder(config).apply({"params": params[encoder]}, values, positions, layers)
+        _, taps = Encoder(config, execution).apply({"params": params[encoder]}, values, positions, layers)
         return [tap.mean(axis=1, dtype=jnp.float32) for tap in taps]
 
     of_video = pooled("encoder", tokens.normalise(patches))
@@ -52,12 +57,14 @@ def level_features(
     return dict(zip(layers, zip(of_video, of_audio, strict=True), strict=True))
 
 
-def embed_clips(preprocess: PreprocessConfig) -> Callable[[Any, HostBatch[jax.Array]], Any]:
+def embed_clips(
+    preprocess: PreprocessConfig, execution: ExecutionConfig = ExecutionConfig()
+) -> Callable[[Any, HostBatch[jax.Array]], Any]:
     """A function (parameters, host batch) → `level_features`, without augmentation; for `BatchedApply`."""
     config = preprocess.for_evaluation()
 
     def embed(params: Any, batch: HostBatch[jax.Array]) -> Any:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
-        return level_features(params, inputs.video, inputs.log_mel, config.model)
+        return level_features(params, inputs.video, inputs.log_mel, config.model, execution)
 
     return embed

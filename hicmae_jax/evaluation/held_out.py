@@ -13,8 +13,9 @@ from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.reconstruction import score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
-from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.objective import losses
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 
 KS = (1, 5, 10)
@@ -36,6 +37,7 @@ class HeldOut:
             left over are not contrasted.
         mesh: the devices that hold the parameters; None takes one.
         reading: entered while each batch is read, for those who watch.
+        execution: how the model is computed.
     """
 
     def __init__(
@@ -46,13 +48,14 @@ class HeldOut:
         negatives: int,
         mesh: jax.sharding.Mesh | None = None,
         reading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+        execution: ExecutionConfig = ExecutionConfig(),
     ) -> None:
         self._clips = clips
         self._reading = reading
         self._loss = loss
         self._negatives = negatives
-        self._score = BatchedApply(score_clips(preprocess, loss), clips.batch, mesh)
-        self._embed = BatchedApply(embed_clips(preprocess), clips.batch, mesh)
+        self._score = BatchedApply(score_clips(preprocess, loss, execution), clips.batch, mesh)
+        self._embed = BatchedApply(embed_clips(preprocess, execution), clips.batch, mesh)
 
     def __call__(self, params: Any) -> dict[str, float]:
         """Score parameters.

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import LossConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE, forward
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.model.masking import TokenMask
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import masked_targets
 from hicmae_jax.objective.targets import EPSILON
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
@@ -45,16 +46,17 @@ class MaskedForward(NamedTuple):
 
 
 def score_clips(
-    preprocess: PreprocessConfig, loss: LossConfig
+    preprocess: PreprocessConfig, loss: LossConfig, execution: ExecutionConfig = ExecutionConfig()
 ) -> Callable[[Any, HostBatch[jax.Array]], MaskedForward]:
     """Make a function (parameters, host batch) → `MaskedForward`, without augmentation, for `BatchedApply`.
 
     Args:
         preprocess: geometry and masks.
         loss: defines the targets.
+        execution: how the model is computed.
     """
     config = preprocess.for_evaluation()
-    model = HiCMAE(config.model)
+    model = HiCMAE(config.model, execution)
 
     def score(params: Any, batch: HostBatch[jax.Array]) -> MaskedForward:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)
@@ -109,19 +111,20 @@ class Picture(NamedTuple):
 
 
 def draw_clips(
-    preprocess: PreprocessConfig, loss: LossConfig
+    preprocess: PreprocessConfig, loss: LossConfig, execution: ExecutionConfig = ExecutionConfig()
 ) -> Callable[[Any, HostBatch[jax.Array]], dict[str, Picture]]:
     """Make a function (parameters, host batch) → pictures, without augmentation, for `BatchedApply`.
 
     Args:
         preprocess: geometry and masks.
         loss: defines the targets, and so the meaning of a prediction.
+        execution: how the model is computed.
 
     Returns:
         The function; its pictures are named `original`, `masked`, `model` and `ZERO`.
     """
     config = preprocess.for_evaluation()
-    model = HiCMAE(config.model)
+    model = HiCMAE(config.model, execution)
 
     def draw(params: Any, batch: HostBatch[jax.Array]) -> dict[str, Picture]:
         inputs = preprocess_batch(batch, jax.random.key(0), 0, config)

@@ -13,7 +13,8 @@ from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.figures.reconstructions import reconstruction_rows
 from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
 from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
-from hicmae_jax.model.config import LossConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 
 TRAINED, UNTRAINED = "trained", "untrained"
@@ -77,7 +78,11 @@ class Scores:
 
 
 def score(
-    contenders: Mapping[str, Any], clips: FixedClips, preprocess: PreprocessConfig, loss: LossConfig
+    contenders: Mapping[str, Any],
+    clips: FixedClips,
+    preprocess: PreprocessConfig,
+    loss: LossConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
 ) -> Scores:
     """Score every contender on the same clips under the same masks.
 
@@ -86,13 +91,14 @@ def score(
         clips: what to score on.
         preprocess: geometry, and the masks of reconstruction.
         loss: says what the targets are.
+        execution: how the model is computed.
 
     Raises:
         OSError: no clip can be read.
         ValueError: features that are not finite.
     """
-    of_masked = BatchedApply(score_clips(preprocess, loss), clips.batch)
-    embed = BatchedApply(embed_clips(preprocess), clips.batch)
+    of_masked = BatchedApply(score_clips(preprocess, loss, execution), clips.batch)
+    embed = BatchedApply(embed_clips(preprocess, execution), clips.batch)
     masked = {name: of_masked(params, clips) for name, params in contenders.items()}
     retrieved = {
         name: {layer: retrieval(*pair, ks=KS) for layer, pair in embed(params, clips).items()}
@@ -107,6 +113,7 @@ def picture_blocks(
     rows: int,
     preprocess: PreprocessConfig,
     loss: LossConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[str, dict[str, Picture]]:
     """What `figures.draw_reconstructions` shows: each of `PICTURE_MASKS`, with every contender.
 
@@ -116,10 +123,11 @@ def picture_blocks(
         rows: most clips in a batch.
         preprocess: geometry.
         loss: says what the predictions are.
+        execution: how the model is computed.
     """
     blocks = {}
     for masks in PICTURE_MASKS:
-        draw = BatchedApply(draw_clips(dataclasses.replace(preprocess, masks=masks), loss), rows)
+        draw = BatchedApply(draw_clips(dataclasses.replace(preprocess, masks=masks), loss, execution), rows)
         heading = f"{masks.video_ratio:.0%} of the picture and {masks.audio_ratio:.0%} of the sound masked"
         blocks[heading] = reconstruction_rows(
             {name: draw(params, batches) for name, params in contenders.items()}

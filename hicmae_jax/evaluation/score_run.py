@@ -49,16 +49,15 @@ def score_run(
     step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
-    model = dataclasses.replace(config.model, dtype="float32")
-    preprocess = dataclasses.replace(config.preprocess, model=model)
+    execution = dataclasses.replace(config.execution, dtype="float32")
     sampling = ClipSampling(config.data.frames, config.data.stride)
     clips = FixedClips(data, sampling, min(batch, count), count)
 
-    untrained = initial_parameters(config.model, config.masks, config.seed)
+    untrained = initial_parameters(config.model, config.masks, config.seed, execution)
     contenders = {report.TRAINED: params, report.UNTRAINED: untrained}
-    scores = report.score(contenders, clips, preprocess, config.loss)
+    scores = report.score(contenders, clips, config.preprocess, config.loss, execution)
     shown = FixedClips(data, sampling, CLIPS_SHOWN, CLIPS_SHOWN)
-    blocks = report.picture_blocks(contenders, shown, CLIPS_SHOWN, preprocess, config.loss)
+    blocks = report.picture_blocks(contenders, shown, CLIPS_SHOWN, config.preprocess, config.loss, execution)
     recalls = {
         name: {layer: by_direction["mean"] for layer, by_direction in by_layer.items()}
         for name, by_layer in scores.retrieval.items()

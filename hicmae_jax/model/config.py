@@ -51,14 +51,6 @@ class ModelConfig:
         skip_connections: whether decoder blocks 2, 3, … attend to the taps (paper table 13).
         skip_order: `deepest-first` is what the published code does, `shallowest-first` what section 4.1 of
             the paper says. Decoder blocks beyond the number of taps are plain.
-        dtype: of the computation; parameters, normalisation statistics, softmax and loss stay float32.
-        attention: `xla`, or `pallas` for this project's kernel, which is written for TPUs (see
-            `attention.attend`).
-        scan_encoders: loop over the encoder layers with stacked parameters instead of unrolling them.
-        remat_encoder: what the encoders' backward pass recomputes: nothing, all but matrix products
-            (`dots`) or every block (`full`).
-        remat_fusion: likewise for the fusion encoder.
-        remat_decoder: likewise for the decoders.
     """
 
     image_size: int = 160
@@ -78,12 +70,6 @@ class ModelConfig:
     skip_layers: tuple[int, ...] = (4, 7, 10)
     skip_connections: bool = True
     skip_order: str = "deepest-first"
-    dtype: str = "float32"
-    attention: str = "xla"
-    scan_encoders: bool = False
-    remat_encoder: str = "none"
-    remat_fusion: str = "none"
-    remat_decoder: str = "none"
 
     def __post_init__(self) -> None:
         """Check every choice.
@@ -116,10 +102,6 @@ class ModelConfig:
             )
         _choice("fusion_flow", self.fusion_flow, FLOWS)
         _choice("skip_order", self.skip_order, SKIP_ORDERS)
-        _choice("dtype", self.dtype, DTYPES)
-        _choice("attention", self.attention, ATTENTION)
-        for name in ("remat_encoder", "remat_fusion", "remat_decoder"):
-            _choice(name, getattr(self, name), REMAT)
 
     def check_clips(self, video: tuple[int, ...] | None, log_mel: tuple[int, ...] | None) -> None:
         """Refuse clips of another geometry, which would be cut into other tokens without a word.
@@ -177,6 +159,40 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ExecutionConfig:
+    """How a model is computed. The model itself, its loss and its gradient stay the same up to rounding.
+
+    Attributes:
+        dtype: of the computation; parameters, normalisation statistics, softmax and loss stay float32.
+        attention: `xla`, or `pallas` for this project's TPU kernel (see `attention.attend`).
+        scan_encoders: loop over the encoder layers with stacked parameters instead of unrolling them. The
+            parameter tree differs: one array of all layers instead of one array for each layer.
+        remat_encoder: what the encoders' backward pass recomputes: nothing (`none`), everything but matrix
+            products (`dots`), or every block (`full`).
+        remat_fusion: the same choice for the fusion encoder.
+        remat_decoder: the same choice for the decoders.
+    """
+
+    dtype: str = "float32"
+    attention: str = "xla"
+    scan_encoders: bool = False
+    remat_encoder: str = "none"
+    remat_fusion: str = "none"
+    remat_decoder: str = "none"
+
+    def __post_init__(self) -> None:
+        """Check every choice.
+
+        Raises:
+            ValueError: with the field, its value and the choices.
+        """
+        _choice("dtype", self.dtype, DTYPES)
+        _choice("attention", self.attention, ATTENTION)
+        for name in ("remat_encoder", "remat_fusion", "remat_decoder"):
+            _choice(name, getattr(self, name), REMAT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskConfig:
     """Masking of both modalities (paper section 3.1.1).
 
@@ -219,50 +235,6 @@ class MaskConfig:
             self.audio_kind, model.audio_grid, self.audio_ratio, self.audio_decode_fraction
         )
         return video, audio
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The pre-training objective (paper equations 8 to 11).
-
-    Attributes:
-        contrastive_weight: λ of equation 11.
-        temperature: τ of equation 9.
-        negatives: `global`, every other clip of the batch, or `group:N`, the others of each N consecutive
-            clips (`group:40` is what the published run optimised on each of its GPUs).
-        frame_difference: reconstruct the first frame of a tubelet and the change to its second, instead of
-            both frames.
-    """
-
-    contrastive_weight: float = 0.0025
-    temperature: float = 0.07
-    negatives: str = "global"
-    frame_difference: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the choices.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        if self.temperature <= 0 or self.contrastive_weight < 0:
-            raise ValueError(
-                f"temperature {self.temperature} must be positive, contrastive_weight "
-                f"{self.contrastive_weight} not negative"
-            )
-        _ = self.group_size
-
-    @property
-    def group_size(self) -> int | None:
-        """Clips in a group of negatives, None for the whole batch."""
-        if self.negatives == "global":
-            return None
-        kind, _, size = self.negatives.partition(":")
-        if kind != "group" or not size.isdecimal() or int(size) < 2:
-            raise ValueError(
-                f"negatives = {self.negatives!r}: choose `global` or `group:N` with N of at least 2"
-            )
-        return int(size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

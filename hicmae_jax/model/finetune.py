@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import FinetuneConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, ModelConfig
 from hicmae_jax.model.hicmae import Encoder, FusionEncoder
 from hicmae_jax.model.layers import Initializer, layer_norm, torch_uniform, truncated_normal, xavier_uniform
 
@@ -32,11 +32,13 @@ class HiCMAEFinetune(nn.Module):
     Attributes:
         config: geometry, widths and wiring; its decoder choices have no effect here.
         finetune: outputs, modality, feature fusion and stochastic depth.
+        execution: how it is computed.
         from_scratch: initialise the encoders' matrices for training without pre-trained weights.
     """
 
     config: ModelConfig
     finetune: FinetuneConfig
+    execution: ExecutionConfig = ExecutionConfig()
     from_scratch: bool = False
 
     @nn.compact
@@ -75,7 +77,7 @@ class HiCMAEFinetune(nn.Module):
             lasts.append(last)
         if len(lasts) == 2:
             rates = None if deterministic else self._drop_rates(config.fusion_depth)
-            fused = FusionEncoder(config, name="encoder_fusion")(lasts[0], lasts[1], rates)
+            fused = FusionEncoder(config, self.execution, name="encoder_fusion")(lasts[0], lasts[1], rates)
             features += [stream.mean(axis=1, dtype=jnp.float32) for stream in fused]
 
         # The head is float32 in every precision, because it costs little.
@@ -96,7 +98,7 @@ class HiCMAEFinetune(nn.Module):
         depth = config.encoder_depth
         init: Initializer = truncated_normal(0.02, 2.0) if self.from_scratch else xavier_uniform
         positions = tokens.sinusoidal_positions(values.shape[1], config.encoder_dim)[None]
-        last, levels = Encoder(config, init, name=name)(
+        last, levels = Encoder(config, self.execution, init, name=name)(
             values,
             jnp.asarray(positions),
             range(1, depth + 1) if self.finetune.feature_fusion else [depth],

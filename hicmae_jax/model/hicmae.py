@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, ModelConfig
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.model.layers import (
     Block,
@@ -46,11 +46,13 @@ class Encoder(nn.Module):
     """Modality-specific encoder: embedding, positions, N_s blocks, one LayerNorm that all levels share.
 
     Attributes:
-        config: sizes and execution choices.
+        config: geometry and widths.
+        execution: how it is computed.
         kernel_init: initialiser of the blocks' matrices.
     """
 
     config: ModelConfig
+    execution: ExecutionConfig = ExecutionConfig()
     kernel_init: Initializer = xavier_uniform
 
     @nn.compact
@@ -72,7 +74,8 @@ class Encoder(nn.Module):
         Returns:
             The normalised output [B, N, C] of the last layer, and that of each of `layers`.
         """
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config, execution = self.config, self.execution
+        dtype = jnp.dtype(execution.dtype)
         # The published code has a convolution with stride = kernel, which is this matrix product.
         init = torch_uniform(values.shape[-1])
         embed = nn.Dense(
@@ -80,8 +83,8 @@ class Encoder(nn.Module):
         )
         x = keep_batch_sharding(embed(values)) + positions.astype(dtype)
         outputs: Sequence[jax.Array] | jax.Array  # of every layer
-        scan = config.scan_encoders
-        block = remat(Block, config.remat_encoder, prevent_cse=not scan)
+        scan = execution.scan_encoders
+        block = remat(Block, execution.remat_encoder, prevent_cse=not scan)
         if scan:
             run = nn.scan(
                 _scanned_block,
@@ -93,7 +96,7 @@ class Encoder(nn.Module):
                 config.encoder_heads,
                 dtype,
                 kernel_init=self.kernel_init,
-                attention=config.attention,
+                attention=execution.attention,
                 name="blocks",
             )
             _, outputs = run(blocks, x, drop_rates)
@@ -105,7 +108,7 @@ class Encoder(nn.Module):
                     config.encoder_heads,
                     dtype,
                     kernel_init=self.kernel_init,
-                    attention=config.attention,
+                    attention=execution.attention,
                     name=f"blocks_{i}",
                 )
                 x = layer(x, rate)
@@ -125,22 +128,25 @@ class FusionEncoder(nn.Module):
     """Cross-modal fusion encoder (equations 5 and 6) and its information flows (paper figure 5).
 
     Attributes:
-        config: sizes, flow and execution choices.
+        config: geometry, widths and flow.
+        execution: how it is computed.
     """
 
     config: ModelConfig
+    execution: ExecutionConfig = ExecutionConfig()
 
     @nn.compact
     def __call__(
         self, video: jax.Array, audio: jax.Array, drop_rates: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Fuse the encoders' outputs, [B, N, C] of video and [B, M, C] of audio; shapes are kept."""
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
-        block = remat(CrossBlock, config.remat_fusion)
+        config, execution = self.config, self.execution
+        dtype = jnp.dtype(execution.dtype)
+        block = remat(CrossBlock, execution.remat_fusion)
         raw_video, raw_audio = video, audio
         for i in range(config.fusion_depth):
             to_video, to_audio = (
-                block(config.encoder_heads, dtype, attention=config.attention, name=f"blocks_{name}{i}")
+                block(config.encoder_heads, dtype, attention=execution.attention, name=f"blocks_{name}{i}")
                 for name in ("", "audio_")
             )
             rate = None if drop_rates is None else drop_rates[i]
@@ -161,12 +167,14 @@ class Decoder(nn.Module):
     """Reconstructs masked tokens from visible ones and hierarchical skips (equation 7).
 
     Attributes:
-        config: sizes and execution choices.
+        config: geometry and widths.
         outputs: values of a token.
+        execution: how it is computed.
     """
 
     config: ModelConfig
     outputs: int
+    execution: ExecutionConfig = ExecutionConfig()
 
     @nn.compact
     def __call__(self, visible: jax.Array, masked: jax.Array, skips: Sequence[jax.Array]) -> jax.Array:
@@ -180,14 +188,15 @@ class Decoder(nn.Module):
         Returns:
             float32[B, N_masked, outputs].
         """
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config, execution = self.config, self.execution
+        dtype = jnp.dtype(execution.dtype)
         x = jnp.concatenate([visible, masked], axis=1)
         for i in range(config.decoder_depth):
             # Visible tokens come first, so the last block computes the trailing rows only.
             last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
             cross = 0 < i <= len(skips)
-            block = remat(CrossBlock if cross else Block, config.remat_decoder)(
-                config.decoder_heads, dtype, last_rows, attention=config.attention, name=f"blocks_{i}"
+            block = remat(CrossBlock if cross else Block, execution.remat_decoder)(
+                config.decoder_heads, dtype, last_rows, attention=execution.attention, name=f"blocks_{i}"
             )
             x = block(x, skips[i - 1]) if cross else block(x)
         x = layer_norm(dtype, name="norm")(x)
@@ -216,9 +225,11 @@ class HiCMAE(nn.Module):
 
     Attributes:
         config: geometry, widths and wiring.
+        execution: how it is computed.
     """
 
     config: ModelConfig
+    execution: ExecutionConfig = ExecutionConfig()
 
     @nn.compact
     def __call__(
@@ -242,7 +253,7 @@ class HiCMAE(nn.Module):
             ValueError: clips of another geometry, or a mask with too many tokens or none on one side.
             TypeError: a video of integers other than uint8.
         """
-        config = self.config
+        config, execution = self.config, self.execution
         config.check_clips(video.shape, log_mel.shape)
         _check_mask("video", video_mask, config.video_tokens)
         _check_mask("audio", audio_mask, config.audio_tokens)
@@ -253,17 +264,19 @@ class HiCMAE(nn.Module):
 
         position = tokens.sinusoidal_positions(config.video_tokens, config.encoder_dim)
         position_audio = tokens.sinusoidal_positions(config.audio_tokens, config.encoder_dim)
-        video_last, video_taps = Encoder(config, name="encoder")(
+        video_last, video_taps = Encoder(config, execution, name="encoder")(
             patches, jnp.asarray(position)[video_mask.visible], config.skip_layers
         )
-        audio_last, audio_taps = Encoder(config, name="encoder_audio")(
+        audio_last, audio_taps = Encoder(config, execution, name="encoder_audio")(
             spectra, jnp.asarray(position_audio)[audio_mask.visible], config.skip_layers
         )
         video_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in video_taps)
         audio_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in audio_taps)
         if not reconstruct:
             return PretrainOutput(None, None, video_levels, audio_levels)
-        fused_video, fused_audio = FusionEncoder(config, name="encoder_fusion")(video_last, audio_last)
+        fused_video, fused_audio = FusionEncoder(config, execution, name="encoder_fusion")(
+            video_last, audio_last
+        )
         return PretrainOutput(
             self._decode("", fused_video, video_taps, video_mask, config.video_tokens, config.tubelet_values),
             self._decode(
@@ -283,7 +296,7 @@ class HiCMAE(nn.Module):
         values: int,
     ) -> jax.Array:
         """Map features to the decoder's width, add positions and mask tokens, and decode one modality."""
-        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        config, dtype = self.config, jnp.dtype(self.execution.dtype)
         width = config.decoder_dim
         position = jnp.asarray(tokens.sinusoidal_positions(count, width)).astype(dtype)
         visible_position = position[mask.visible]
@@ -300,4 +313,4 @@ class HiCMAE(nn.Module):
         skips = [to_decoder(by_layer[layer]) + visible_position for layer in config.decoder_skips]
         visible = to_decoder(fused) + visible_position
         masked = mask_token.astype(dtype) + position[mask.masked]
-        return Decoder(config, values, name=f"decoder{suffix}")(visible, masked, skips)
+        return Decoder(config, values, self.execution, name=f"decoder{suffix}")(visible, masked, skips)

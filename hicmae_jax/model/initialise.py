@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from hicmae_jax.model import shapes
-from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 
 
@@ -18,24 +18,29 @@ def parameter_key(seed: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"parameters"))
 
 
-def initialiser(model: ModelConfig, masks: MaskConfig) -> Callable[[jax.Array], Mapping[str, Any]]:
+def initialiser(
+    model: ModelConfig, masks: MaskConfig, execution: ExecutionConfig = ExecutionConfig()
+) -> Callable[[jax.Array], Mapping[str, Any]]:
     """A function key → parameters of the pre-training model (paper section 4.1), to be jitted.
 
     Args:
         model: what to initialise.
         masks: any that fit it; parameters do not depend on them.
+        execution: how it is computed.
     """
     inputs = shapes.abstract_inputs(model, masks, 1)
     # One clip cannot be spread over devices, as a kernel's clips are.
-    model = dataclasses.replace(model, attention="xla")
+    execution = dataclasses.replace(execution, attention="xla")
 
     def initialise(key: jax.Array) -> Mapping[str, Any]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
-        return HiCMAE(model).init(key, *zeros)["params"]
+        return HiCMAE(model, execution).init(key, *zeros)["params"]
 
     return initialise
 
 
-def initial_parameters(model: ModelConfig, masks: MaskConfig, seed: int) -> Mapping[str, Any]:
+def initial_parameters(
+    model: ModelConfig, masks: MaskConfig, seed: int, execution: ExecutionConfig = ExecutionConfig()
+) -> Mapping[str, Any]:
     """The parameters that a run of this seed begins with, on one device."""
-    return jax.jit(initialiser(model, masks))(parameter_key(seed))
+    return jax.jit(initialiser(model, masks, execution))(parameter_key(seed))

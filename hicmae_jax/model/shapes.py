@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.model.config import FinetuneConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.inputs import ModelInputs
@@ -36,10 +36,12 @@ def abstract_inputs(model: ModelConfig, masks: MaskConfig, batch: int) -> ModelI
     return ModelInputs(video, log_mel, indices(*video_sizes), indices(*audio_sizes))
 
 
-def abstract_parameters(model: ModelConfig, masks: MaskConfig) -> Mapping[str, Any]:
+def abstract_parameters(
+    model: ModelConfig, masks: MaskConfig, execution: ExecutionConfig = ExecutionConfig()
+) -> Mapping[str, Any]:
     """Shapes of the pre-training model's parameters."""
     inputs = abstract_inputs(model, masks, 1)
-    return jax.eval_shape(HiCMAE(model).init, jax.random.key(0), *inputs)["params"]
+    return jax.eval_shape(HiCMAE(model, execution).init, jax.random.key(0), *inputs)["params"]
 
 
 def pretrain_parameters(model: ModelConfig, masks: MaskConfig) -> int:

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE, PretrainOutput, forward
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import contrastive, losses, targets
+from hicmae_jax.objective.config import LossConfig
 
 Terms = dict[str, jax.Array]
 """Loss terms by name."""

@@ -25,9 +25,10 @@ def abstract_run(
         optimizer_config: with the length of the schedule.
         mesh: from `sharding.make_mesh`.
     """
-    initialise = initialiser(config.model, config.masks)
-    optimizer = optim.make_optimizer(optimizer_config, shapes.abstract_parameters(config.model, config.masks))
-    return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.model.scan_encoders)
+    initialise = initialiser(config.model, config.masks, config.execution)
+    parameters = shapes.abstract_parameters(config.model, config.masks, config.execution)
+    optimizer = optim.make_optimizer(optimizer_config, parameters)
+    return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.execution.scan_encoders)
 
 
 def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
@@ -37,7 +38,7 @@ def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gr
         config: settings of the run.
         mesh: the devices of the run.
     """
-    objective = (HiCMAE(config.model), config.preprocess, config.loss, config.seed, mesh)
+    objective = (HiCMAE(config.model, config.execution), config.preprocess, config.loss, config.seed, mesh)
     group = config.loss.group_size
     if config.accumulate == 1:
         return accumulation.whole_batch(pretrain_terms(*objective))

@@ -174,7 +174,7 @@ def run(
             optimizer, abstract = build.abstract_run(config, optimizer_config, mesh)
             with watchdog.stage("start"):
                 if first_step is None:
-                    initialise = initialiser(config.model, config.masks)
+                    initialise = initialiser(config.model, config.masks, config.execution)
                     key = parameter_key(config.seed)
                     state = train_state.create(initialise, optimizer, abstract, key)
                     # A run that is killed soon goes on too, and not as another.
@@ -250,7 +250,7 @@ def _held_out(
     negatives = config.loss.group_size or config.batch
     # However long it takes as a whole, each batch is a sign of life.
     reading = functools.partial(watchdog.stage, "input")
-    return HeldOut(clips, config.preprocess, config.loss, negatives, mesh, reading)
+    return HeldOut(clips, config.preprocess, config.loss, negatives, mesh, reading, config.execution)
 
 
 def _fingerprints(source: ClipSource) -> dict[str, str]:

@@ -10,14 +10,11 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.settings.recorded import SINCE
+from hicmae_jax.settings import recorded
 
-# How the same parameters are computed, which may change while a run goes on. Scanned encoders are not among
-# them: their parameters and Adam moments are stacked, other arrays in the checkpoint.
-EXECUTION = (
-    *("model.dtype", "model.attention"),
-    *("model.remat_encoder", "model.remat_fusion", "model.remat_decoder"),
-)
+# Scanned encoders have stacked parameters and Adam moments, which are other arrays in the checkpoint. The
+# other settings of `execution` may change while a run goes on.
+STACKED = "execution.scan_encoders"
 # Whose updates the moments in the checkpoint are.
 KIND = "optimizer.kind"
 # What decides which clips a step sees.
@@ -39,7 +36,7 @@ def check_fits(record: Mapping[str, Any], config: Config) -> None:
     differing = [
         line
         for name, line in _differences(record, config).items()
-        if name == KIND or (name.startswith("model.") and name not in EXECUTION)
+        if name in (STACKED, KIND) or name.startswith("model.")
     ]
     if differing:
         raise ValueError(
@@ -89,8 +86,8 @@ def _differences(record: Mapping[str, Any], config: Config) -> dict[str, str]:
     """Dotted name → what it was and is, of every setting that differs."""
     # As JSON keeps them: tuples become lists.
     now = flatten_dict(json.loads(json.dumps(config)), sep=".")
-    before = {name: value for name, value in SINCE.items() if name in now}
-    before |= flatten_dict(record["config"], sep=".")
+    before = recorded.completed(record["config"])
+    before = {name: value for name, value in before.items() if name in now or name not in recorded.SINCE}
     absent = object()
 
     def shown(value: Any) -> str:

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 
-from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import Levels, pretrain_loss
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.training.accumulation import Batch, LossAndTerms, SplitLoss, Values

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_dict
 
 from data_pipeline.reading.pipeline import PipelineConfig
 from hicmae_jax.model import masking, sizes
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import schema
 from hicmae_jax.settings.sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig, at_least
@@ -35,6 +36,7 @@ class RunConfig:
         unit: what the schedule counts, `epoch` or `step`.
         accumulate: micro-batches to an update, which changes nothing in it but rounding.
         fsdp: devices that share one copy of the state.
+        execution: how the model is computed.
         loss: the objective.
         preprocess: augmentation, with the model and the masks.
         optimizer: AdamW or LAMB; one step to its epoch, for that number is the data's to say
@@ -50,6 +52,7 @@ class RunConfig:
     unit: str
     accumulate: int
     fsdp: int
+    execution: ExecutionConfig
     loss: LossConfig
     preprocess: PreprocessConfig
     optimizer: OptimizerConfig
@@ -154,6 +157,7 @@ class RunConfig:
 # Section of the file: what it makes, and those of its fields that are settled elsewhere in the file.
 _SECTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     "model": (ModelConfig, ()),
+    "execution": (ExecutionConfig, ()),
     "masks": (MaskConfig, ()),
     "loss": (LossConfig, ()),
     "preprocess": (PreprocessConfig, ("model", "masks")),
@@ -217,14 +221,14 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
         raise ValueError("the configuration leaves a required_placeholder without a value") from None
     values = schema.check(schema.flatten(tree), settings())
     _check_numbers(values)
-    if values["model.dtype"] == "auto":
-        values["model.dtype"] = "float32" if platform == "cpu" else "bfloat16"
-    if values["model.attention"] == "auto":
-        values["model.attention"] = "pallas" if platform == "tpu" else "xla"
-    elif values["model.attention"] == "pallas" and platform != "tpu":
+    if values["execution.dtype"] == "auto":
+        values["execution.dtype"] = "float32" if platform == "cpu" else "bfloat16"
+    if values["execution.attention"] == "auto":
+        values["execution.attention"] = "pallas" if platform == "tpu" else "xla"
+    elif values["execution.attention"] == "pallas" and platform != "tpu":
         raise ValueError(
-            f"model.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say auto or "
-            "xla"
+            f"execution.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say "
+            "auto or xla"
         )
     unit, length, warmup, warmup_examples = _schedule(values)
 
@@ -248,6 +252,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> R
         unit=unit,
         accumulate=values["accumulate"],
         fsdp=values["fsdp"],
+        execution=make("execution", ExecutionConfig),
         loss=make("loss", LossConfig),
         preprocess=make("preprocess", PreprocessConfig, model=model, masks=masks),
         optimizer=make(

@@ -11,7 +11,7 @@ from hicmae_jax.settings.pretrain import RunConfig
 SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
         "warmup_examples": None,
-        "model.attention": "xla",
+        "execution.attention": "xla",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",
@@ -22,13 +22,23 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
 """Settings that came after the first checkpoints, with the value that says what was done before."""
 
 
+RENAMED: Mapping[str, str] = types.MappingProxyType(
+    {
+        f"model.{name}": f"execution.{name}"
+        for name in ("dtype", "attention", "scan_encoders", "remat_encoder", "remat_fusion", "remat_decoder")
+    }
+)
+"""Settings that had another name when the first checkpoints were written, with today's name."""
+
+
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Value by dotted name of every setting of a record, also of those that it is too old to have.
 
     Args:
         config: the record's.
     """
-    return dict(SINCE) | schema.flatten(config)
+    recorded = {RENAMED.get(name, name): value for name, value in schema.flatten(config).items()}
+    return dict(SINCE) | recorded
 
 
 def load(config: Mapping[str, Any], platform: str) -> RunConfig:
@@ -44,4 +54,4 @@ def load(config: Mapping[str, Any], platform: str) -> RunConfig:
     Raises:
         ValueError: a record of a later version, or a damaged one; a line that names the setting.
     """
-    return run_config.from_config_dict(completed(config) | {"model.attention": "auto"}, platform)
+    return run_config.from_config_dict(completed(config) | {"execution.attention": "auto"}, platform)

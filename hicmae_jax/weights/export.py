@@ -42,7 +42,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
     if not check:
         return 0
     worst = parity.worst_disagreements(
-        params, weight_files.read(output), config.model, config.masks, config.loss
+        params, weight_files.read(output), config.model, config.masks, config.loss, config.execution
     )
     allowed = f"{parity.ABSOLUTE:g} + {parity.RELATIVE:g} of the value"
     print(f"compared  with PyTorch; largest difference as a share of what is allowed ({allowed}):")

@@ -9,17 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import masking
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 CLIPS = 2
 
 
 def worst_disagreements(
-    params: Any, state: Mapping[str, np.ndarray], model: ModelConfig, masks: MaskConfig, loss: LossConfig
+    params: Any,
+    state: Mapping[str, np.ndarray],
+    model: ModelConfig,
+    masks: MaskConfig,
+    loss: LossConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[str, float]:
     """Compare predictions and loss terms of both implementations on random clips, in float32.
 
@@ -29,6 +35,7 @@ def worst_disagreements(
         model: what they are of.
         masks: of the clips.
         loss: the objective; all clips are each other's negatives.
+        execution: how the model is computed here; its dtype becomes float32.
 
     Returns:
         What `disagreements` says.
@@ -38,14 +45,19 @@ def worst_disagreements(
         RuntimeError: the weights do not fit the model there.
     """
     clips = random_clips(model, masks)
-    return disagreements(compute_here(params, clips, model, loss), compute_there(state, clips, model, loss))
+    here = compute_here(params, clips, model, loss, execution)
+    return disagreements(here, compute_there(state, clips, model, loss))
 
 
 def compute_here(
-    params: Any, clips: ModelInputs, model: ModelConfig, loss: LossConfig
+    params: Any,
+    clips: ModelInputs,
+    model: ModelConfig,
+    loss: LossConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[str, np.ndarray]:
     """Predictions and loss terms by this project's model, in float32."""
-    hicmae = HiCMAE(dataclasses.replace(model, dtype="float32"))
+    hicmae = HiCMAE(model, dataclasses.replace(execution, dtype="float32"))
     loss = dataclasses.replace(loss, negatives="global")
 
     @jax.jit

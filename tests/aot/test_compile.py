@@ -158,8 +158,8 @@ STATE = 8 * GIB
 
 @pytest.fixture
 def estimates(monkeypatch):
-    def kept(model, masks):
-        stacks = (model.remat_encoder, model.remat_decoder, model.remat_fusion)
+    def kept(model, masks, execution):
+        stacks = (execution.remat_encoder, execution.remat_decoder, execution.remat_fusion)
         return KEPT >> stacks.count("full")
 
     monkeypatch.setattr(fit_memory, "activation_bytes", kept)
@@ -167,15 +167,15 @@ def estimates(monkeypatch):
 
 
 def plain(**changes):
-    nothing = {f"model.remat_{name}": "none" for name in ("encoder", "decoder", "fusion")}
+    nothing = {f"execution.remat_{name}": "none" for name in ("encoder", "decoder", "fusion")}
     return run_config.from_config_dict(
-        given(**nothing | {"data.sets": ("any",), "model.scan_encoders": False} | changes), "tpu"
+        given(**nothing | {"data.sets": ("any",), "execution.scan_encoders": False} | changes), "tpu"
     )
 
 
-ENCODER = "--config.model.remat_encoder=full"
-DECODER = f"{ENCODER} --config.model.remat_decoder=full"
-FUSION = f"{DECODER} --config.model.remat_fusion=full"
+ENCODER = "--config.execution.remat_encoder=full"
+DECODER = f"{ENCODER} --config.execution.remat_decoder=full"
+FUSION = f"{DECODER} --config.execution.remat_fusion=full"
 
 
 @pytest.mark.parametrize(
@@ -202,8 +202,8 @@ def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_dev
 
 def test_changes_are_of_the_configuration_that_they_name(estimates, four_devices):
     changes = dict(fit_memory.changes(plain(), four_devices, 450 * 2**20))
-    assert changes[DECODER].model.remat_encoder == changes[DECODER].model.remat_decoder == "full"
-    assert changes[DECODER].model.remat_fusion == "none"
+    assert changes[DECODER].execution.remat_encoder == changes[DECODER].execution.remat_decoder == "full"
+    assert changes[DECODER].execution.remat_fusion == "none"
     assert changes["--config.fsdp=2"].fsdp == 2
     assert changes["--config.accumulate=4"].accumulate == 4
     assert changes["--config.batch=8"].batch == 8
@@ -340,7 +340,9 @@ def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
         return json.loads(file.read_text())
 
     scanned = compiled("scanned")
-    unrolled = compiled("unrolled", "--config.model.scan_encoders=false", "--config.model.remat_encoder=full")
+    unrolled = compiled(
+        "unrolled", "--config.execution.scan_encoders=false", "--config.execution.remat_encoder=full"
+    )
     for found in (scanned, unrolled):
         assert set(FIGURES) <= set(found)
         assert (found["chips"], found["clips_per_chip"], found["unknown_loops"]) == (4, 8, [])

@@ -46,7 +46,7 @@ def test_variants_differ_only_in_what_their_names_say(tmp_path, name):
     others = large_batch.settings(tmp_path, large_batch.Variant(32).changes(4, 1024)).to_dict()
     mine = config.to_dict()
     assert mine["loss"] | {"negatives": "global"} == others["loss"]
-    for section in ("model", "masks", "preprocess", "evaluation"):
+    for section in ("model", "execution", "masks", "preprocess", "evaluation"):
         assert mine[section] == others[section]
 
 

@@ -209,7 +209,7 @@ def test_every_flag_exists():
 def test_what_may_change_when_a_run_goes_on_is_what_the_program_lets_change():
     rows = re.search(r"\| setting \|.*?\n\n", DOCS, re.S)[0].strip().splitlines()[2:]
     stay, on_request, _ = (re.findall(r"`([\w.]+)`", row) for row in rows)
-    assert tuple(stay) == ("model", *resuming.EXECUTION, resuming.KIND)
+    assert tuple(stay) == ("model", resuming.STACKED, resuming.KIND)
     assert on_request == [*resuming.BATCHES, "data.sets"]
 
 

@@ -11,7 +11,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips, evaluated_layers, level_features
-from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.weights import torch_names
@@ -53,8 +53,8 @@ def test_features_are_those_that_fine_tuning_starts_from(params, inputs, feature
 
 
 def test_scanned_encoders_give_the_same_features(params, inputs, features):
-    scanned = dataclasses.replace(MODEL, scan_encoders=True)
-    stacked = level_features(torch_names.stack_layers(params), *inputs, scanned)
+    scanned = ExecutionConfig(scan_encoders=True)
+    stacked = level_features(torch_names.stack_layers(params), *inputs, MODEL, scanned)
     assert stacked.keys() == features.keys()
     for one, other in zip(jax.tree.leaves(stacked), jax.tree.leaves(features)):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)

@@ -18,9 +18,10 @@ from hicmae_jax.evaluation.reconstruction import (
     reconstruction_errors,
     score_clips,
 )
-from hicmae_jax.model.config import LossConfig, MaskConfig
+from hicmae_jax.model.config import MaskConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import losses
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import masked_targets, pretrain_loss
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.training import sharding
@@ -62,7 +63,7 @@ def scores(params, clips, score):
 
 def test_errors_and_contrast_are_the_terms_of_the_loss(params, clips, held_out_set):
     """Over 6 clips in batches of 4, one of them filled up, as the loss of all 6 at once; over 8 devices."""
-    loss = LossConfig(contrastive_weight=0.1)
+    loss = LossConfig(contrastive_weight=0.1, negatives="global")
     held_out = HeldOut(clips, PREPROCESS, loss, negatives=160, mesh=sharding.make_mesh(fsdp=2))
     scores = held_out(params)
     (batch,) = FixedClips([held_out_set], SAMPLING, batch=6)

@@ -3,7 +3,7 @@
 import pytest
 from absl import flags
 
-from hicmae_jax.model.config import LossConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import config_flag
 from tests.support.processes import HANG, start_module

@@ -22,13 +22,24 @@ from hicmae_jax.model import config, sizes
         ({"encoder_depth": 0, "skip_layers": ()}, "encoder_depth 0"),
         ({"fusion_flow": "both"}, "choose one of default, raw-input, video-first, audio-first"),
         ({"skip_order": "random"}, "deepest-first, shallowest-first"),
-        ({"dtype": "float16"}, "float32, bfloat16"),
-        ({"remat_decoder": "some"}, "remat_decoder = 'some'"),
     ],
 )
 def test_models(choices, message):
     with pytest.raises(ValueError, match=message):
         sizes.model_config("B", **choices)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"dtype": "float16"}, "float32, bfloat16"),
+        ({"attention": "flash"}, "xla, pallas"),
+        ({"remat_decoder": "some"}, "remat_decoder = 'some'"),
+    ],
+)
+def test_execution(choices, message):
+    with pytest.raises(ValueError, match=message):
+        config.ExecutionConfig(**choices)
 
 
 def test_without_skips_any_number_of_layers_may_be_tapped():
@@ -57,25 +68,6 @@ def test_masks(choices, message):
     else:
         with pytest.raises(ValueError, match=message):
             sizes_of_b()
-
-
-@pytest.mark.parametrize(
-    ("choices", "message"),
-    [
-        ({"negatives": "group:1"}, "group:N"),
-        ({"negatives": "local"}, "negatives = 'local'"),
-        ({"temperature": 0.0}, "temperature 0.0"),
-        ({"contrastive_weight": -1.0}, "contrastive_weight -1.0"),
-    ],
-)
-def test_losses(choices, message):
-    with pytest.raises(ValueError, match=message):
-        config.LossConfig(**choices)
-
-
-def test_group_sizes():
-    assert config.LossConfig(negatives="global").group_size is None
-    assert config.LossConfig(negatives="group:40").group_size == 40
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from hicmae_jax.model import layers, tokens
-from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.weights.torch_names import stack_layers
 from tests.support import reference_objective, tiny_model
 from tests.support.trees import assert_trees_close
 
 CONFIG = tiny_model.model_config()
+SCANNED = ExecutionConfig(scan_encoders=True)
 
 
-def build(config=CONFIG, **choices):
+def build(config=CONFIG, execution=ExecutionConfig(), **choices):
     finetune = FinetuneConfig(**{"outputs": 5} | choices)
-    model = HiCMAEFinetune(config, finetune)
+    model = HiCMAEFinetune(config, finetune, execution)
     video, log_mel, _, _ = tiny_model.inputs(config)
     video = None if finetune.modality == "audio" else video
     log_mel = None if finetune.modality == "video" else log_mel
@@ -115,8 +116,8 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_stochastic_depth_rises_within_each_stack_and_is_off_in_evaluation(scan, monkeypatch):
-    config = tiny_model.model_config(scan_encoders=scan, fusion_depth=2)
-    model, params, video, log_mel = build(config, drop_path=0.3)
+    config = tiny_model.model_config(fusion_depth=2)
+    model, params, video, log_mel = build(config, ExecutionConfig(scan_encoders=scan), drop_path=0.3)
     plain = model.apply({"params": params}, video, log_mel)
     rates = []
     original = layers.drop_path
@@ -140,7 +141,7 @@ def test_scanned_layers_get_the_rates_of_unrolled_ones(monkeypatch):
     """With every branch multiplied by its expected share, both forms give the same numbers in training."""
     monkeypatch.setattr(layers, "drop_path", lambda key, branch, rate: branch * (1 - rate))
     model, params, video, log_mel = build(drop_path=0.6)
-    scanned = HiCMAEFinetune(tiny_model.model_config(scan_encoders=True), model.finetune)
+    scanned = HiCMAEFinetune(CONFIG, model.finetune, SCANNED)
     choices = {"deterministic": False, "rngs": {"drop_path": jax.random.key(1)}}
     a = model.apply({"params": params}, video, log_mel, **choices)
     b = scanned.apply({"params": stack_layers(params)}, video, log_mel, **choices)
@@ -157,7 +158,7 @@ def test_every_branch_of_every_layer_draws_its_own_samples(scan, monkeypatch):
         return branch
 
     monkeypatch.setattr(layers, "drop_path", spy)
-    model, params, video, log_mel = build(tiny_model.model_config(scan_encoders=scan))
+    model, params, video, log_mel = build(execution=ExecutionConfig(scan_encoders=scan))
     rngs = {"drop_path": jax.random.key(1)}
     model.apply({"params": params}, video, log_mel, deterministic=False, rngs=rngs)
     jax.effects_barrier()
@@ -167,17 +168,16 @@ def test_every_branch_of_every_layer_draws_its_own_samples(scan, monkeypatch):
 
 def test_recomputed_layers_drop_the_same_branches():
     """The gradient under scan, remat and stochastic depth is that of keeping everything."""
-    scanned = tiny_model.model_config(scan_encoders=True)
-    plain, params, video, log_mel = build(scanned, modality="video", drop_path=0.5)
-    frugal = tiny_model.model_config(scan_encoders=True, remat_encoder="full")
+    plain, params, video, log_mel = build(execution=SCANNED, modality="video", drop_path=0.5)
+    frugal = ExecutionConfig(scan_encoders=True, remat_encoder="full")
 
-    def loss(params, config):
-        model = HiCMAEFinetune(config, plain.finetune)
+    def loss(params, execution):
+        model = HiCMAEFinetune(CONFIG, plain.finetune, execution)
         rngs = {"drop_path": jax.random.key(2)}
         out = model.apply({"params": params}, video, log_mel, deterministic=False, rngs=rngs)
         return jnp.square(out.logits).sum()
 
-    value, gradient = jax.value_and_grad(loss)(params, plain.config)
+    value, gradient = jax.value_and_grad(loss)(params, plain.execution)
     again, gradient_again = jax.value_and_grad(loss)(params, frugal)
     np.testing.assert_allclose(again, value, rtol=1e-6)
     assert_trees_close(gradient_again, gradient, 1e-5)
@@ -185,7 +185,7 @@ def test_recomputed_layers_drop_the_same_branches():
 
 def test_scanned_and_unrolled_agree():
     model, params, video, log_mel = build()
-    scanned = HiCMAEFinetune(tiny_model.model_config(scan_encoders=True), model.finetune)
+    scanned = HiCMAEFinetune(CONFIG, model.finetune, SCANNED)
     a = model.apply({"params": params}, video, log_mel)
     b = scanned.apply({"params": stack_layers(params)}, video, log_mel)
     np.testing.assert_allclose(a.logits, b.logits, atol=1e-5)

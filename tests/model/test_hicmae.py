@@ -1,15 +1,14 @@
 """The pre-training model: exact savings, every switch, precision, execution choices."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.model.config import LossConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.weights.torch_names import stack_layers
 from tests.support import golden_cases, golden_jax, reference_objective, tiny_model
@@ -35,10 +34,13 @@ SWITCHES = {
 }
 
 
-def value_and_grad(model, objective, params, inputs):
+LOSS = LossConfig(negatives="global")
+
+
+def value_and_grad(model, objective, params, inputs, execution=ExecutionConfig()):
     """Operation by operation: the switches share nearly all of them, so nothing compiles twice."""
     function = jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True)
-    (total, terms), gradient = function(HiCMAE(model), params, inputs, objective)
+    (total, terms), gradient = function(HiCMAE(model, execution), params, inputs, objective)
     return total, terms, gradient
 
 
@@ -46,7 +48,7 @@ def value_and_grad(model, objective, params, inputs):
 def test_doing_less_work_changes_neither_loss_nor_gradients(switch):
     of_model, of_loss, of_masks = SWITCHES[switch]
     model = tiny_model.model_config(**of_model)
-    objective = LossConfig(**of_loss)
+    objective = LossConfig(**{"negatives": "global"} | of_loss)
     masks = MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks)
     inputs, params = tiny_model.inputs(model, masks), tiny_model.parameters(model, masks=masks)
     total, _, gradient = value_and_grad(model, objective, params, inputs)
@@ -87,22 +89,20 @@ def test_the_encoder_sees_visible_tokens_only():
 def test_remat_changes_nothing(choices):
     model = tiny_model.model_config()
     inputs, params = tiny_model.inputs(model), tiny_model.parameters(model)
-    total, _, gradient = value_and_grad(model, LossConfig(), params, inputs)
-    again, _, gradient_again = value_and_grad(
-        tiny_model.model_config(**choices), LossConfig(), params, inputs
-    )
+    total, _, gradient = value_and_grad(model, LOSS, params, inputs)
+    again, _, gradient_again = value_and_grad(model, LOSS, params, inputs, ExecutionConfig(**choices))
     np.testing.assert_allclose(again, total, rtol=1e-6)
     assert_trees_close(gradient_again, gradient, 1e-5)
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_scanned_encoders_equal_unrolled_ones(remat):
-    plain = tiny_model.model_config()
-    scanned = tiny_model.model_config(scan_encoders=True, remat_encoder=remat)
-    inputs, params = tiny_model.inputs(plain), tiny_model.parameters(plain)
+    model = tiny_model.model_config()
+    inputs, params = tiny_model.inputs(model), tiny_model.parameters(model)
+    scanned = ExecutionConfig(scan_encoders=True, remat_encoder=remat)
 
-    total, _, gradient = value_and_grad(plain, LossConfig(), params, inputs)
-    again, _, gradient_again = value_and_grad(scanned, LossConfig(), stack_layers(params), inputs)
+    total, _, gradient = value_and_grad(model, LOSS, params, inputs)
+    again, _, gradient_again = value_and_grad(model, LOSS, stack_layers(params), inputs, scanned)
     np.testing.assert_allclose(again, total, rtol=1e-6)
     assert_trees_close(gradient_again, stack_layers(gradient), 1e-5)
 
@@ -110,12 +110,12 @@ def test_scanned_encoders_equal_unrolled_ones(remat):
 def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
     """On the micro golden: its float32 numbers are the published implementation's."""
     golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
-    config = dataclasses.replace(golden.model_config(), dtype="bfloat16", scan_encoders=True)
+    model = HiCMAE(golden.model_config(), ExecutionConfig(dtype="bfloat16", scan_encoders=True))
     inputs = golden_jax.pretrain_inputs(golden)
-    shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs)["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
     params, _ = golden_jax.recipe_weights(golden, shapes)
     compiled = jax.jit(jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True), static_argnums=(0, 3))
-    (total, terms), gradient = compiled(HiCMAE(config), params, inputs, golden.loss_config())
+    (total, terms), gradient = compiled(model, params, inputs, golden.loss_config())
     assert total.dtype == jnp.float32
     for name in ("total", "video", "audio"):
         expected = golden.arrays["loss" if name == "total" else f"loss_{name}"]

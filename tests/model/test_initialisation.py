@@ -6,7 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from hicmae_jax.model import sizes
-from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from tests.support import tiny_model
@@ -18,10 +18,11 @@ GEOMETRY |= {"encoder_depth": 3, "decoder_depth": 2, "fusion_depth": 1, "skip_la
 
 @pytest.fixture(scope="module", params=[False, True], ids=["unrolled", "scanned"])
 def pretrain_tree(request):
-    config = sizes.model_config("mu", scan_encoders=request.param, **GEOMETRY)
+    config = sizes.model_config("mu", **GEOMETRY)
+    model = HiCMAE(config, ExecutionConfig(scan_encoders=request.param))
     inputs = tiny_model.inputs(config, MaskConfig(video_ratio=0.5, audio_ratio=0.5))
     # Compiled, so that the forward pass, which no parameter needs, is left out.
-    return flatten_dict(jax.jit(HiCMAE(config).init)(jax.random.key(1), *inputs)["params"], sep="/")
+    return flatten_dict(jax.jit(model.init)(jax.random.key(1), *inputs)["params"], sep="/")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["over pre-training", "from scratch"])

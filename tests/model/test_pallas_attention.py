@@ -9,8 +9,9 @@ import pytest
 
 from hicmae_jax.model import pallas_attention
 from hicmae_jax.model.attention import attend
-from hicmae_jax.model.config import LossConfig
+from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
 from tests.support import tiny_model
@@ -144,15 +145,14 @@ def test_clips_spread_over_a_mesh_stay_where_they_are(case):
 
 def model_gradient(attention):
     """Loss, terms and gradient on a mesh of eight, with loops and everything recomputed as on a TPU."""
-    config = tiny_model.model_config(
-        attention=attention, scan_encoders=True, remat_encoder="full", skip_connections=False, decoder_depth=2
-    )
+    config = tiny_model.model_config(skip_connections=False, decoder_depth=2)
+    execution = ExecutionConfig(attention=attention, scan_encoders=True, remat_encoder="full")
     mesh = sharding.make_mesh(fsdp=2)
     inputs = jax.device_put(tiny_model.inputs(config, batch=16), sharding.batch_sharding(mesh))
-    params = jax.device_put(tiny_model.parameters(config), sharding.replicated(mesh))
+    params = jax.device_put(tiny_model.parameters(config, execution=execution), sharding.replicated(mesh))
 
     def loss(params, inputs):
-        return pretrain_loss(HiCMAE(config), params, inputs, LossConfig(negatives="group:2"))
+        return pretrain_loss(HiCMAE(config, execution), params, inputs, LossConfig(negatives="group:2"))
 
     return jax.jit(sharding.traced_on(mesh, jax.value_and_grad(loss, has_aux=True)))(params, inputs)
 

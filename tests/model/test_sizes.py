@@ -6,7 +6,7 @@ import pytest
 
 from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.model import shapes, sizes
-from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig
 from hicmae_jax.model.flops import flops
 from hicmae_jax.model.hicmae import HiCMAE
 from launch import sizes as command
@@ -83,7 +83,9 @@ def test_remat_keeps_less():
     masks = tiny_model.MASKS
     kept = [
         activation_bytes(
-            tiny_model.model_config(remat_encoder=choice, remat_fusion=choice, remat_decoder=choice), masks
+            tiny_model.model_config(),
+            masks,
+            ExecutionConfig(remat_encoder=choice, remat_fusion=choice, remat_decoder=choice),
         )
         for choice in ("none", "dots", "full")
     ]

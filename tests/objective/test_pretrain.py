@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hicmae_jax.model import tokens
-from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import PretrainOutput
 from hicmae_jax.objective import losses, targets
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 from tests.support.trees import assert_trees_close
 
 RNG = np.random.default_rng(0)
@@ -125,7 +125,10 @@ def test_the_objective_sums_levels_and_weights_them(count, weight):
         jnp.asarray(prediction), jnp.asarray(2 * prediction), tuple(map(jnp.asarray, video)), tuple(audio)
     )
     terms = objective.loss_terms(
-        output, jnp.asarray(target), jnp.asarray(target), LossConfig(contrastive_weight=weight)
+        output,
+        jnp.asarray(target),
+        jnp.asarray(target),
+        LossConfig(contrastive_weight=weight, negatives="global"),
     )
     expected = {
         "video": np.mean((prediction - target) ** 2),

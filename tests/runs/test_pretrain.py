@@ -205,7 +205,10 @@ def test_a_run_that_cannot_be_is_refused_at_once(data, tmp_path, nothing_compile
     ("changes", "message"),
     [
         ({"model__encoder_dim": 32}, "model.encoder_dim is 16 in the checkpoint, 32 in the config"),
-        ({"model__scan_encoders": False, "model__remat_encoder": "none"}, "model.scan_encoders is True in"),
+        (
+            {"execution__scan_encoders": False, "execution__remat_encoder": "none"},
+            "execution.scan_encoders is True in",
+        ),
         ({"seed": 1}, "seed is 0 in the checkpoint, 1 in the config.*--allow_changes"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain
+from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.runs import resuming
 from hicmae_jax.settings import pretrain as run_config
 from tests.support import tiny_model
@@ -18,6 +19,7 @@ CONFIG = {
     "epochs": 100,
     "optimizer": {"kind": "adamw", "base_rate": 1e-3},
     "model": dataclasses.asdict(tiny_model.model_config()),
+    "execution": dataclasses.asdict(ExecutionConfig()),
     "data": {"sets": ("a", "b"), "weights": (), "stride": 4, "shuffle_window": 0, "threads": 2},
 }
 DATA = {"a": "0f0f", "b": "1e1e"}
@@ -44,24 +46,30 @@ def test_the_same_settings_go_on_without_a_word():
 
 
 def test_every_differing_field_of_the_model_is_named():
-    config = changed(model__encoder_dim=64, model__skip_layers=(2, 3), model__scan_encoders=True, batch=8)
+    config = changed(model__encoder_dim=64, model__skip_layers=(2, 3), execution__scan_encoders=True, batch=8)
     with pytest.raises(ValueError, match="the checkpoint does not fit the config: ") as refused:
         resuming.check_fits(RECORD, config)
     message = str(refused.value)
     assert "model.encoder_dim is 32 in the checkpoint, 64 in the config" in message
     assert "model.skip_layers is [1, 3] in the checkpoint, [2, 3] in the config" in message
-    assert "model.scan_encoders is False in the checkpoint, True in the config" in message
+    assert "execution.scan_encoders is False in the checkpoint, True in the config" in message
     assert message.count("in the checkpoint") == 3
 
 
-def test_every_field_of_the_model_but_how_it_is_computed_must_stay():
+def test_every_field_of_the_model_must_stay():
     for field in CONFIG["model"]:
-        config = changed(**{f"model__{field}": "other"})
-        if f"model.{field}" in resuming.EXECUTION:
-            resuming.check_fits(RECORD, config)
-        else:
+        with pytest.raises(ValueError, match=field):
+            resuming.check_fits(RECORD, changed(**{f"model__{field}": "other"}))
+
+
+def test_how_the_model_is_computed_may_change_unless_the_parameters_would_be_other_arrays():
+    for field in CONFIG["execution"]:
+        config = changed(**{f"execution__{field}": "other"})
+        if f"execution.{field}" == resuming.STACKED:
             with pytest.raises(ValueError, match=field):
                 resuming.check_fits(RECORD, config)
+        else:
+            resuming.check_fits(RECORD, config)
 
 
 def test_another_optimiser_does_not_go_on_with_the_moments_of_the_first():
@@ -112,14 +120,14 @@ def test_data_may_move_to_another_directory():
 
 
 def test_other_changes_are_listed():
-    config = changed(epochs=200, data__threads=8, model__dtype="bfloat16", run_name="b")
+    config = changed(epochs=200, data__threads=8, execution__dtype="bfloat16", run_name="b")
     del config["data"]["shuffle_window"]
     resuming.check_fits(RECORD, config)
     assert sorted(resuming.changes(RECORD, config)) == [
         "data.shuffle_window is 0 in the checkpoint, absent in the config",
         "data.threads is 2 in the checkpoint, 8 in the config",
         "epochs is 100 in the checkpoint, 200 in the config",
-        "model.dtype is 'float32' in the checkpoint, 'bfloat16' in the config",
+        "execution.dtype is 'float32' in the checkpoint, 'bfloat16' in the config",
         "run_name is absent in the checkpoint, 'b' in the config",
     ]
 
@@ -128,4 +136,4 @@ def test_what_is_compared_is_called_so_in_the_config():
     config = pretrain.get_config("mu")
     config.data.sets = ("a",)
     settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")
-    assert {*resuming.BATCHES, *resuming.EXECUTION, resuming.KIND} <= set(settings)
+    assert {*resuming.BATCHES, resuming.STACKED, resuming.KIND} <= set(settings)

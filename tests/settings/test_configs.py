@@ -6,7 +6,8 @@ import pytest
 
 from configs import demo, pretrain
 from hicmae_jax.model import sizes
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.optimizer import OptimizerConfig
@@ -21,15 +22,12 @@ def resolved(config, platform="cpu"):
 
 def test_the_recipe_for_b_is_the_published_one():
     run = resolved(pretrain.get_config("B"), "tpu")
-    execution = {
-        "dtype": "bfloat16",
-        "attention": "pallas",
-        "scan_encoders": True,
-        "remat_encoder": "full",
-    }
-    assert run.model == ModelConfig(**execution)
+    assert run.model == ModelConfig()
+    assert run.execution == ExecutionConfig(
+        dtype="bfloat16", attention="pallas", scan_encoders=True, remat_encoder="full"
+    )
     assert run.masks == MaskConfig()
-    assert run.loss == LossConfig(negatives="group:40")
+    assert run.loss == LossConfig()
     assert run.preprocess == PreprocessConfig(model=run.model)
     assert run.optimizer_config(6822) == OptimizerConfig(steps_per_epoch=6822)
     assert (run.batch, run.accumulate, run.data.frames, run.data.stride) == (160, 1, 16, 4)
@@ -48,8 +46,7 @@ def test_the_recipes_rates_are_the_published_ones():
 @pytest.mark.parametrize("size", sizes.SIZES)
 def test_every_size_has_the_recipe(size):
     run = resolved(pretrain.get_config(size))
-    expected = sizes.model_config(size, scan_encoders=True, remat_encoder="full")
-    assert run.model == expected
+    assert run.model == sizes.model_config(size)
     assert run.batch == 160
 
 
@@ -74,7 +71,7 @@ def test_the_demo_is_a_small_run_over_as_much_time_as_the_recipe():
     assert run.data.frames * run.data.stride == recipe.data.frames * recipe.data.stride
     assert run.data.stride % 4 == 0  # the stored phases
     assert run.model.audio_frames == recipe.model.audio_frames
-    assert run.model.dtype == "float32"
+    assert run.execution.dtype == "float32"
     assert run.masks == recipe.masks
 
 

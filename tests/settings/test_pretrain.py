@@ -8,7 +8,8 @@ from ml_collections import ConfigDict, config_dict
 
 from configs import pretrain
 from data_pipeline.reading.pipeline import PipelineConfig
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import schema
@@ -17,6 +18,7 @@ from hicmae_jax.training.optimizer import OptimizerConfig
 
 SECTIONS = {
     "model": ModelConfig,
+    "execution": ExecutionConfig,
     "masks": MaskConfig,
     "loss": LossConfig,
     "preprocess": PreprocessConfig,
@@ -74,12 +76,12 @@ OTHER_VALUES = {
     "model.skip_layers": [5, 10],
     "model.skip_connections": False,
     "model.skip_order": "shallowest-first",
-    "model.dtype": "float32",
-    "model.attention": "xla",
-    "model.scan_encoders": False,
-    "model.remat_encoder": "dots",
-    "model.remat_fusion": "full",
-    "model.remat_decoder": "full",
+    "execution.dtype": "float32",
+    "execution.attention": "xla",
+    "execution.scan_encoders": False,
+    "execution.remat_encoder": "dots",
+    "execution.remat_fusion": "full",
+    "execution.remat_decoder": "full",
     "masks.video_kind": "random",
     "masks.video_ratio": 0.75,
     "masks.audio_kind": "time",
@@ -208,19 +210,19 @@ def test_ablations_of_the_masks(changes, sizes):
 
 
 def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwise():
-    assert run_of(platform="cpu").model.dtype == "float32"
-    assert {run_of(platform=name).model.dtype for name in ("gpu", "tpu")} == {"bfloat16"}
-    assert run_of({"model.dtype": "float32"}, platform="gpu").model.dtype == "float32"
+    assert run_of(platform="cpu").execution.dtype == "float32"
+    assert {run_of(platform=name).execution.dtype for name in ("gpu", "tpu")} == {"bfloat16"}
+    assert run_of({"execution.dtype": "float32"}, platform="gpu").execution.dtype == "float32"
 
 
 def test_the_kernel_is_for_tpus_alone():
-    kinds = {name: run_of(platform=name).model.attention for name in ("cpu", "gpu", "tpu")}
+    kinds = {name: run_of(platform=name).execution.attention for name in ("cpu", "gpu", "tpu")}
     assert kinds == {"cpu": "xla", "gpu": "xla", "tpu": "pallas"}
     for platform in ("cpu", "gpu"):
         with pytest.raises(
             ValueError, match=f"a kernel for TPUs, which {platform} would interpret: say auto"
         ):
-            run_of({"model.attention": "pallas"}, platform=platform)
+            run_of({"execution.attention": "pallas"}, platform=platform)
 
 
 def test_steps_give_the_schedule_that_as_many_epochs_give():
@@ -295,8 +297,8 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         # The parts' own checks, under the file's names.
         ({"model.image_size": 100}, "model.image_size 100 is not a positive multiple of the patch 16"),
         ({"model.encoder_heads": 7}, "model.encoder_dim 512 is not a positive multiple of encoder_heads 7"),
-        ({"model.dtype": "float16"}, "model.dtype = 'float16': choose one of float32, bfloat16"),
-        ({"model.attention": "flash"}, "model.attention = 'flash': choose one of xla, pallas"),
+        ({"execution.dtype": "float16"}, "execution.dtype = 'float16': choose one of float32, bfloat16"),
+        ({"execution.attention": "flash"}, "execution.attention = 'flash': choose one of xla, pallas"),
         ({"model.fusion_flow": "both"}, "model.fusion_flow = 'both': choose one of"),
         ({"model.decoder_depth": 3}, "model: 3 skip_layers need a decoder_depth of 4 or more"),
         ({"model.audio_bins": 64}, "model.audio_bins 64: log-mel features have 128"),
@@ -399,5 +401,5 @@ def test_the_printed_form_has_a_line_for_every_setting_in_two_columns():
     assert len({line.index(line.split(maxsplit=1)[1]) for line in lines}) == 1
     shown = dict(line.split(maxsplit=1) for line in lines)
     assert shown["model.skip_layers"] == "4, 7, 10"
-    assert shown["model.dtype"] == "float32"
+    assert shown["execution.dtype"] == "float32"
     assert shown["steps"] == "none"

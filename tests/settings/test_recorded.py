@@ -28,7 +28,8 @@ def of_today(platform="gpu"):
 def test_a_setting_that_came_later_is_what_was_done_before():
     """Whoever adds a setting says in `SINCE` what it was without."""
     assert recorded_config.load(FIRST, "gpu") == of_today()
-    assert set(recorded_config.SINCE) == set(run_config.settings()) - set(schema.flatten(FIRST))
+    given = {recorded_config.RENAMED.get(name, name) for name in schema.flatten(FIRST)}
+    assert set(recorded_config.SINCE) == set(run_config.settings()) - given
 
 
 def test_such_a_run_goes_on_without_a_word():
@@ -50,10 +51,10 @@ def test_settings_that_are_recorded_stay():
 @pytest.mark.parametrize(("platform", "attention"), [("cpu", "xla"), ("gpu", "xla"), ("tpu", "pallas")])
 def test_attention_is_that_of_the_platform_and_nothing_else(platform, attention):
     record = of_today("tpu").to_dict()
-    assert record["model"]["attention"] == "pallas"
+    assert record["execution"]["attention"] == "pallas"
     run = recorded_config.load(record, platform)
-    assert run.model.attention == attention
-    assert schema.flatten(run.to_dict()) | {"model.attention": "pallas"} == schema.flatten(record)
+    assert run.execution.attention == attention
+    assert schema.flatten(run.to_dict()) | {"execution.attention": "pallas"} == schema.flatten(record)
 
 
 def test_a_setting_of_a_later_version_is_named():

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.media.log_mel_constants import ENERGY_FLOOR, MEAN, STANDARD_DEVIATION
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.objective.config import LossConfig
 from tests.goldens import recipe
 
 # Quantity: (relative tolerance, magnitude below which the error is taken relative to this magnitude).
@@ -85,6 +86,7 @@ class Golden:
         return LossConfig(
             contrastive_weight=self.config["loss_weight"],
             temperature=self.config["temperature"],
+            negatives="global",
             frame_difference=self.config["frame_difference"],
         )
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import layers, tokens
-from hicmae_jax.model.config import LossConfig, ModelConfig
+from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.objective import targets
+from hicmae_jax.objective.config import LossConfig
 
 
 def dense(params, x):

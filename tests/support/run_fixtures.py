@@ -19,13 +19,14 @@ from tests.support import tiny_model
 MODEL = tiny_model.model_config(audio_bins=128)
 
 
-def config(data: Path | str, **model: Any) -> RunConfig:
+def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> RunConfig:
     """A run of the tiny model, or of one that differs in some fields."""
     settings = pretrain.get_config("mu,runlocal")
     settings.data.sets = (str(data),)
     settings.masks.video_ratio = settings.masks.audio_ratio = 0.5
     for name, value in (dataclasses.asdict(MODEL) | model).items():
         settings.model[name] = value
+    settings.execution.update(scan_encoders=scan_encoders, remat_encoder="none")
     return run_config.from_config_dict(settings, "cpu")
 
 
@@ -43,7 +44,7 @@ def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path
 
 
 def parameters(run: RunConfig, step: int) -> Any:
-    return tiny_model.parameters(run.model, seed=step, masks=run.masks)
+    return tiny_model.parameters(run.model, seed=step, masks=run.masks, execution=run.execution)
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import masking, sizes
-from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.inputs import ModelInputs
 
@@ -52,9 +52,15 @@ def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed:
     )
 
 
-def parameters(config: ModelConfig, seed: int = 0, masks: MaskConfig = MASKS) -> Any:
+def parameters(
+    config: ModelConfig,
+    seed: int = 0,
+    masks: MaskConfig = MASKS,
+    execution: ExecutionConfig = ExecutionConfig(),
+) -> Any:
     """Random parameters of a sensible scale, none of them at a special value such as 0 or 1."""
-    shapes = jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *inputs(config, masks, batch=1))
+    init = HiCMAE(config, execution).init
+    shapes = jax.eval_shape(init, jax.random.key(0), *inputs(config, masks, batch=1))
     return random_like(shapes["params"], seed)
 
 

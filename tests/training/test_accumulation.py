@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hicmae_jax.model.config import LossConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
 from hicmae_jax.objective import contrastive
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.runs import build
 from hicmae_jax.training import accumulation, sharding
 from tests.support import shrunk_recipe, tiny_model
@@ -161,7 +161,7 @@ def test_hicmaes_gradient_has_the_negatives_of_the_whole_batch(fsdp, accumulate)
     def of(**changes):
         # Heavy, for the contrast to show in all of the encoders' gradient.
         config = shrunk_recipe.config(batch=32, loss__contrastive_weight=0.5, **changes)
-        shapes = jax.eval_shape(initialiser(config.model, config.masks), jax.random.key(0))
+        shapes = jax.eval_shape(initialiser(config.model, config.masks, config.execution), jax.random.key(0))
         params = host(tiny_model.random_like(shapes))
         return made(build.make_gradient(config, mesh), mesh, params, clips(config.batch))
 

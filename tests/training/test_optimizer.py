@@ -9,7 +9,7 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.training import optimizer as optim
@@ -17,15 +17,18 @@ from hicmae_jax.training import path_rules, schedules, sharding
 from tests.support import tiny_model
 
 
-def pretrain_shapes(**choices):
-    config = tiny_model.model_config(**choices)
-    return jax.eval_shape(HiCMAE(config).init, jax.random.key(0), *tiny_model.inputs(config))["params"]
+def pretrain_shapes(scan_encoders):
+    config = tiny_model.model_config()
+    model = HiCMAE(config, ExecutionConfig(scan_encoders=scan_encoders))
+    return jax.eval_shape(model.init, jax.random.key(0), *tiny_model.inputs(config))["params"]
 
 
-def finetune_shapes(modality="audio-visual", feature_fusion=True, **choices):
+def finetune_shapes(modality="audio-visual", feature_fusion=True, scan_encoders=False, **choices):
     config = tiny_model.model_config(**choices)
     model = HiCMAEFinetune(
-        config, FinetuneConfig(outputs=3, modality=modality, feature_fusion=feature_fusion)
+        config,
+        FinetuneConfig(outputs=3, modality=modality, feature_fusion=feature_fusion),
+        ExecutionConfig(scan_encoders=scan_encoders),
     )
     video, log_mel, _, _ = tiny_model.inputs(config)
     return jax.eval_shape(model.init, jax.random.key(0), video, log_mel)["params"]

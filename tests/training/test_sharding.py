@@ -22,6 +22,7 @@ from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Walk
 from hicmae_jax.model import sizes
+from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.runs import build
 from hicmae_jax.settings import pretrain as run_config
@@ -40,12 +41,12 @@ def abstract_mesh(fsdp, data=1):
 
 
 @functools.cache
-def state_of_b(fsdp, kind="adamw", clip=None, **model):
+def state_of_b(fsdp, kind="adamw", clip=None, **execution):
     """Shapes and shardings of the state of `configs/pretrain.py:B`."""
     settings = recipe.get_config("B")
     settings.data.sets = ("unused",)
     settings.optimizer.update({"kind": kind, "clip": clip})
-    settings.model.update(model)
+    settings.execution.update(execution)
     config = run_config.from_config_dict(settings, "cpu")
     return build.abstract_run(config, config.optimizer_config(10), abstract_mesh(fsdp))[1]
 
@@ -238,10 +239,9 @@ def test_a_batch_is_spread_over_all_devices_in_their_order(fsdp):
 
 def test_parameters_go_to_the_clips():
     """Of split matrices the parts are gathered: no activation leaves the device of its clip."""
-    model = sizes.model_config(
-        "mu", encoder_depth=2, skip_layers=(1, 2), scan_encoders=True, remat_encoder="full"
-    )
-    encoder, mesh = Encoder(model), sharding.make_mesh(4)
+    model = sizes.model_config("mu", encoder_depth=2, skip_layers=(1, 2))
+    encoder = Encoder(model, ExecutionConfig(scan_encoders=True, remat_encoder="full"))
+    mesh = sharding.make_mesh(4)
     values, positions = jnp.zeros((64, 80, model.tubelet_values)), jnp.zeros((1, 80, model.encoder_dim))
 
     def loss(params, values):

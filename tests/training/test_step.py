@@ -243,7 +243,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
     mesh = mesh_of(devices, fsdp)
     optimizer, abstract = build.abstract_run(config, optimizer_config, mesh)
-    initialise = initialiser(config.model, config.masks)
+    initialise = initialiser(config.model, config.masks, config.execution)
     state = train_state.create(initialise, optimizer, abstract, parameter_key(config.seed))
     assert_where_they_should_be(state, abstract)
     drawn, logged = host(state.params), []

@@ -65,7 +65,7 @@ def test_a_spoilt_weight_is_a_disagreement(config):
     state = torch_names.state_dict(params)
     spoilt = state | {"encoder_audio.norm.weight": state["encoder_audio.norm.weight"] * np.float32(1.01)}
     clips = parity.random_clips(model, config.masks)
-    here = parity.compute_here(params, clips, model, loss)
+    here = parity.compute_here(params, clips, model, loss, config.execution)
     agreed, disagreed = (
         parity.disagreements(here, parity.compute_there(weights, clips, model, loss))
         for weights in (state, spoilt)

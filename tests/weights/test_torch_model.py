@@ -11,10 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hicmae_jax.model.config import FinetuneConfig, LossConfig, MaskConfig
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.weights import torch_model, torch_names
 from tests.model.test_hicmae import SWITCHES
 from tests.support import golden_cases, published_names, tiny_model
@@ -105,7 +106,8 @@ def jax_parameters(state, model, *inputs):
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_pretraining_agrees_with_jax_under_every_switch(switch):
     of_model, of_loss, of_masks = SWITCHES[switch]
-    config, loss_config = tiny_model.model_config(**of_model), LossConfig(**of_loss)
+    config = tiny_model.model_config(**of_model)
+    loss_config = LossConfig(**{"negatives": "global"} | of_loss)
     inputs = tiny_model.inputs(config, MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks))
     model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
     state = jittered_state(model)
@@ -131,7 +133,10 @@ def test_switches_are_not_idle():
     """Every switch gives another loss from the same weights by name, and so, by the test above, in JAX."""
     totals = {}
     for switch, (of_model, of_loss, of_masks) in SWITCHES.items():
-        config, loss_config = tiny_model.model_config(**{"fusion_depth": 2} | of_model), LossConfig(**of_loss)
+        config, loss_config = (
+            tiny_model.model_config(**{"fusion_depth": 2} | of_model),
+            LossConfig(**{"negatives": "global"} | of_loss),
+        )
         inputs = tiny_model.inputs(config, MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks))
         model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
         # Thrice the goldens' scale, so that what crosses from one stream to the other weighs more.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.model.config import FinetuneConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.weights import files as weight_files
@@ -19,14 +19,15 @@ NAMES = published_names.pretrain(32, 3, 1, 24, [False, True, True])
 
 
 def template(stacked=False, **overrides):
-    config = tiny_model.model_config(scan_encoders=stacked, **overrides)
-    model = HiCMAE(config)
+    config = tiny_model.model_config(**overrides)
+    model = HiCMAE(config, ExecutionConfig(scan_encoders=stacked))
     return jax.eval_shape(model.init, jax.random.key(0), *tiny_model.inputs(config))["params"]
 
 
-def finetune_template(modality="audio-visual", outputs=5, **overrides):
+def finetune_template(modality="audio-visual", outputs=5, stacked=False, **overrides):
     config = tiny_model.model_config(**overrides)
-    model = HiCMAEFinetune(config, FinetuneConfig(outputs=outputs, modality=modality))
+    finetune = FinetuneConfig(outputs=outputs, modality=modality)
+    model = HiCMAEFinetune(config, finetune, ExecutionConfig(scan_encoders=stacked))
     return jax.eval_shape(model.init, jax.random.key(0), *tiny_model.inputs(config)[:2])["params"]
 
 
@@ -65,10 +66,10 @@ def test_names_without_skips_and_without_fusion():
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_finetune_names_and_shapes_are_the_published_ones(stacked):
-    like = finetune_template(scan_encoders=stacked)
+    like = finetune_template(stacked=stacked)
     assert torch_names.shapes(like) == published_names.finetune(32, 3, 1, 5)
     for modality in ("video", "audio"):
-        alone = finetune_template(modality, scan_encoders=stacked)
+        alone = finetune_template(modality, stacked=stacked)
         assert torch_names.shapes(alone) == published_names.finetune_alone(modality, 32, 3, 5)
 
 
@@ -188,7 +189,7 @@ def test_finetuning_takes_encoders_and_fusion_and_leaves_the_rest():
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize(("modality", "stack"), [("video", "encoder"), ("audio", "encoder_audio")])
 def test_a_unimodal_model_takes_its_own_encoder(modality, stack, stacked):
-    params = random_tree(finetune_template(modality, scan_encoders=stacked), seed=1)
+    params = random_tree(finetune_template(modality, stacked=stacked), seed=1)
     filled = torch_names.fill_finetune(random_state(), params)
     assert set(filled.taken) == encoder_names(stack)
     assert set(filled.left) == set(NAMES) - encoder_names(stack)
