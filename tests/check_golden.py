@@ -19,7 +19,7 @@ WITH_TORCH = flags.DEFINE_bool("torch", False, "Check the PyTorch file, not the 
 
 
 def check(golden: Golden, with_torch: bool = False) -> list[Line]:
-    """Verdict on every quantity of a golden file.
+    """Check every quantity of a golden file.
 
     Raises:
         GoldenError: log-mel or crop goldens with PyTorch, which has no preprocessing.
@@ -37,7 +37,7 @@ def check(golden: Golden, with_torch: bool = False) -> list[Line]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the verdict on the file that `argv` names; the exit status."""
+    """Print the verdict on the file that `argv` names; return the exit code."""
     if len(argv) != 2:
         raise app.UsageError("name one golden .npz of the form that tests/goldens/README.md documents")
     try:

@@ -1,3 +1,5 @@
+"""The benchmark of the input pipeline runs and writes its figures."""
+
 import json
 import subprocess
 import sys
@@ -27,6 +29,6 @@ def test_the_benchmark_writes_its_figures(tmp_path):
         "cores_for_4000_per_second",
     }
     assert all(value > 0 for value in figures.values())
-    # Of these only the size does not hang on the machine: frames of these clips average under 9 kB.
+    # The size is the only figure that does not depend on the machine. A frame has less than 9 kB on average.
     assert figures["bytes_per_8s_clip"] <= 2.2e6
     assert figures["cores_for_4000_per_second"] == pytest.approx(4_000 / figures["samples_per_cpu_second"])

@@ -1,4 +1,4 @@
-"""Golden numbers of the published implementation, held by the JAX code and by the PyTorch file."""
+"""The JAX code and the PyTorch file reproduce the golden numbers of the published implementation."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ def test_full_size_agrees(name, with_torch):
     assert_all_within(check_golden.check(golden_cases.load(GOLDENS / f"{name}.npz"), with_torch))
 
 
-# --- Configs never seen -------------------------------------------------------------------------------------
+# --- Other configs ------------------------------------------------------------------------------------------
 
 UNSEEN = dict(
     image_size=32, audio_frames=48, encoder_dim=24, encoder_heads=2, encoder_depth=3, decoder_dim=16,
@@ -59,7 +59,7 @@ def write_golden(path, config, quantities, names):
 
 
 def from_pytorch(tmp_path, kind, config):
-    """A golden file of another config, made by the PyTorch file."""
+    """A golden file for another config, computed by the PyTorch file."""
     shell = golden_cases.Golden(
         tmp_path, kind, config, {"trajectory": np.zeros(3)} if "train" in config else {}
     )
@@ -78,12 +78,12 @@ def test_other_configs_agree_too(tmp_path, kind):
     assert_all_within(check_golden.check(golden))
 
 
-# --- A checker that can fail --------------------------------------------------------------------------------
+# --- The checker fails --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def tiny_golden(tmp_path_factory):
-    """(golden, what PyTorch computes of it, names)."""
+    """(golden, the quantities that PyTorch computes for it, names)."""
     golden = from_pytorch(tmp_path_factory.mktemp("golden"), "finetune", UNSEEN)
     return golden, *golden_torch.finetune(golden)
 
@@ -139,7 +139,7 @@ def run(*arguments):
         return check_golden.main(flags.FLAGS(["check_golden", *arguments]))
 
 
-def test_the_command_says_what_it_found(tiny_golden, capsys):
+def test_the_command_prints_a_line_a_quantity_and_the_sum(tiny_golden, capsys):
     golden, computed, names = tiny_golden
     assert run(str(golden.path), "--torch") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -153,7 +153,7 @@ def test_the_command_says_what_it_found(tiny_golden, capsys):
 
 
 def damaged(golden, **changes):
-    """The file's content with arrays or config entries replaced, or removed where None."""
+    """The content of the file with some arrays or config entries replaced, or removed if None."""
     content = {"config": golden.config, **golden.arrays} | changes
     content = {name: value for name, value in content.items() if value is not None}
     return content | ({"config": json.dumps(content["config"])} if "config" in content else {})

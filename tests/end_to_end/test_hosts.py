@@ -1,4 +1,4 @@
-"""The command line on several hosts, in real processes: it begins and ends on all of them, and says why."""
+"""The command on several hosts, as real processes: it begins on all of them, or ends on all with one line."""
 
 import json
 import os
@@ -29,12 +29,12 @@ def refused(processes):
     return [err.removeprefix("pretrain: ").rstrip("\n") for _, _, err in ended]
 
 
-# --- Which hosts --------------------------------------------------------------------------------------------
+# --- Finding hosts ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def given(monkeypatch):
-    """Sets flags, and clears what a cluster might have set."""
+    """A function that sets flags; variables of a real cluster are removed."""
     for name in os.environ:
         if name.startswith(("SLURM_", "OMPI_")):
             monkeypatch.delenv(name)
@@ -66,14 +66,14 @@ def open_mpi(process, job=7):
 
 
 @pytest.mark.parametrize(("cluster", "host"), [(slurm, "localhost"), (open_mpi, "127.0.0.1")])
-def test_a_cluster_says_who_its_processes_are(given, monkeypatch, cluster, host):
+def test_coordinator_and_process_numbers_come_from_the_cluster(given, monkeypatch, cluster, host):
     for name, value in cluster(1).items():
         monkeypatch.setenv(name, value)
     given(distributed=True)
     assert host_flags.find() == (f"{host}:{FIRST_PORT + 7}", 2, 1)
 
 
-def test_without_flags_there_is_one_process_even_within_a_cluster(given, monkeypatch):
+def test_without_flags_there_is_one_process_even_on_a_cluster(given, monkeypatch):
     for name, value in slurm(1).items():
         monkeypatch.setenv(name, value)
     given()
@@ -98,7 +98,7 @@ def test_flags_that_do_not_go_together_are_refused(given, flags, message):
 # --- Beginning ----------------------------------------------------------------------------------------------
 
 
-def test_hosts_that_were_told_different_things_say_what_differs(data, compiled, tmp_path):
+def test_hosts_with_different_commands_name_the_difference(data, compiled, tmp_path):
     arguments = [shrunk_recipe.arguments(data, tmp_path / "run", batch=batch) for batch in (8, 16)]
     lines = refused(start_hosts(arguments, compiled, 1))
     message = "the hosts are not alike: config.batch is 8 on host 0, 16 on host 1. Give every host the same"
@@ -108,7 +108,7 @@ def test_hosts_that_were_told_different_things_say_what_differs(data, compiled, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["other data", "no data", "other code", "no room", "a missing host"])
-def test_what_is_wrong_on_one_host_is_said_on_all(data, compiled, tmp_path, case):
+def test_what_is_wrong_on_one_host_is_reported_on_all(data, compiled, tmp_path, case):
     here, there = tmp_path / "0", tmp_path / "1"
     for directory in (here, there):
         directory.mkdir()
@@ -156,10 +156,10 @@ def test_what_is_wrong_on_one_host_is_said_on_all(data, compiled, tmp_path, case
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", [slurm, open_mpi])
-def test_processes_that_a_cluster_has_started_meet(compiled, tmp_path, cluster):
+def test_processes_started_by_a_cluster_connect(compiled, tmp_path, cluster):
     job = free_port(range(FIRST_PORT, 65_536)) - FIRST_PORT
     given = [environment(compiled, 1, **cluster(process, job)) for process in (0, 1)]
     arguments = [*shrunk_recipe.arguments("nowhere", tmp_path / "run"), "--distributed"]
     lines = refused([start(arguments, own) for own in given])
-    # They would not compare their data had they not met.
+    # They compare their data only once they are connected.
     assert all(line.startswith("nowhere/dataset.json is missing") for line in lines)

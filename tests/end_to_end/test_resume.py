@@ -44,7 +44,7 @@ def finish(process):
     return out
 
 
-def test_a_run_killed_again_and_again_ends_as_one_never_stopped(start, data, tmp_path):
+def test_a_run_killed_several_times_ends_as_one_never_stopped(start, data, tmp_path):
     settings = {"steps": 100, "warmup_steps": 10, "checkpoint__every": 20, "fsdp": 2}
     finish(start(tmp_path / "whole", 2, **settings))
 
@@ -78,16 +78,16 @@ def test_a_run_killed_again_and_again_ends_as_one_never_stopped(start, data, tmp
     assert lines == lines_without_times(tmp_path / "whole")
 
 
-def test_a_run_goes_on_on_any_number_of_devices(start, data, tmp_path):
+def test_a_run_continues_on_any_number_of_devices(start, data, tmp_path):
     """From one device to two, four and eight and back, with the state whole and split."""
-    # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
+    # With the recipe's epsilon, Adam would turn the rounding errors of tiny gradients into large updates.
     settings = {"steps": 10, "checkpoint__keep": 10, "optimizer__epsilon": 1e-3}
     whole, moved = tmp_path / "whole", tmp_path / "moved"
     finish(start(whole, 1, **settings))
     expected, expected_lines = last_state(whole, data, **settings)[1], lines_without_times(whole)
     shutil.copytree(whole, moved)
     for first, devices, fsdp in ((2, 2, 2), (4, 4, 1), (6, 8, 4), (8, 1, 1)):
-        # As if killed before later checkpoints.
+        # Without the later checkpoints, as if killed before them.
         for later in range(first + 2, 11, 2):
             shutil.rmtree(moved / f"checkpoints/{later}")
         out = finish(start(moved, devices, fsdp=fsdp, **settings))

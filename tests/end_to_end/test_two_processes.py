@@ -1,4 +1,4 @@
-"""Real processes that train together compute what one process computes, and go on as any number of them."""
+"""A run of several real processes equals a run of one, and continues with any number of them."""
 
 import shutil
 
@@ -20,14 +20,14 @@ SETTINGS = {
     "fsdp": 2,
     "checkpoint__every": 5,
     "checkpoint__keep": 10,
-    # Micro-batches that are contrasted with each other: all that processes can tell each other of clips.
+    # Micro-batches with negatives of the whole batch: all that processes can exchange about clips.
     "batch": 16,
     "accumulate": 2,
     "loss__negatives": "global",
     "evaluation__every": 5,
     "evaluation__clips": 6,
     "evaluation__batch": 8,
-    # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
+    # With the recipe's epsilon, Adam would turn the rounding errors of tiny gradients into large updates.
     "optimizer__epsilon": 1e-3,
 }
 
@@ -47,7 +47,7 @@ def command(data, directory):
 
 
 def train(data, directory, compiled, processes):
-    """Runs to the end; what the first process printed."""
+    """Train to the end; return what the first process printed."""
     devices = DEVICES // processes
     if processes == 1:
         started = [start(command(data, directory), environment(compiled, devices))]
@@ -56,7 +56,7 @@ def train(data, directory, compiled, processes):
     ended = finish(started)
     for code, _, err in ended:
         assert code == 0, err
-    # Nobody else prints what the first has printed.
+    # Only the first process prints it.
     assert all("steps       10 of 16 clips" not in out for _, out, _ in ended[1:])
     return ended[0][1]
 
@@ -81,12 +81,12 @@ def parameters(directory, step):
 
 
 def assert_same_run(directory, expected, steps=(5, 10)):
-    """What training has changed is the same, and the lines in the log, once each."""
+    """The updates of all parameters are the same, and each line of the log."""
     begun = parameters(expected, 0)
     for step in steps:
         params, others = parameters(directory, step), parameters(expected, step)
-        # Not array by array: the gradients of some biases are what is left of terms that cancel, so that
-        # they move by a hundredth of what others do, and the order of a sum shows in their last digits.
+        # Not array by array: the gradients of some biases are sums of terms that cancel, so that these biases
+        # change a hundred times less than others, and the order of the terms shows in their last digits.
         assert np.linalg.norm(params - others) < TOLERANCE * np.linalg.norm(others - begun)
     lines, expected_lines = read_metrics(directory), read_metrics(expected)
     assert len(lines) == len(expected_lines)
@@ -98,7 +98,7 @@ def assert_same_run(directory, expected, steps=(5, 10)):
             np.testing.assert_allclose(line[name], other[name], TOLERANCE, err_msg=f"{line['step']}: {name}")
 
 
-def test_two_processes_train_as_one(one, two):
+def test_two_processes_train_as_one_does(one, two):
     assert_same_run(two, one)
 
 
@@ -113,9 +113,9 @@ def test_only_the_first_process_writes_logs(two):
 
 
 @pytest.mark.parametrize("processes", [1, 4])
-def test_a_run_of_two_processes_goes_on_as_another_number(one, two, data, compiled, tmp_path, processes):
+def test_a_run_of_two_processes_continues_with_another_number(one, two, data, compiled, tmp_path, processes):
     shutil.copytree(two, tmp_path / "moved")
-    shutil.rmtree(tmp_path / "moved/checkpoints/10")  # as if killed before
+    shutil.rmtree(tmp_path / "moved/checkpoints/10")  # as if killed before it was saved
     out = train(data, tmp_path / "moved", compiled, processes)
     assert "going on    from step 5 of 10" in out
     assert_same_run(tmp_path / "moved", one)

@@ -1,4 +1,4 @@
-"""A corpus of tiny clips in VoxCeleb2's layout, and what tests of preparation share."""
+"""A corpus of tiny clips in VoxCeleb2's layout, and preparing it."""
 
 from os import PathLike
 from pathlib import Path
@@ -29,7 +29,7 @@ def picture(n_frames, seed=0):
 
 
 def write_corpus(root: Path, n_clips: int = 9) -> list[str]:
-    """Writes clips of 20, 21, ... frames of 32 × 48 pixels; returns their names, sorted."""
+    """Write clips of 20, 21, ... frames of 32 × 48 pixels; return their names, sorted."""
     names = [f"id{i % 2:05d}/video{i % 3}/{i:05d}" for i in range(n_clips)]
     for i, name in enumerate(names):
         video, audio = files_of(root, name)
@@ -45,7 +45,7 @@ def files_of(root: Path, name: str, split: str = "dev") -> tuple[Path, Path]:
 
 
 def here(specs, plan):
-    """Makes shards in this process."""
+    """Write the shards in this process."""
     for spec in specs:
         write_shard(spec)
 

@@ -1,4 +1,4 @@
-"""A clock that goes when told to, for what waits and times out."""
+"""A clock that a test moves, for code that waits and times out."""
 
 
 class FakeClock:

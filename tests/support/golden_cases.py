@@ -1,4 +1,4 @@
-"""Golden files: what they hold, the inputs and weights behind them, and how close is close enough."""
+"""Golden files: their content, the inputs and weights that belong to them, and the tolerances."""
 
 import dataclasses
 import json
@@ -74,15 +74,15 @@ class Golden:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps to follow."""
+        """Number of optimiser steps in the file."""
         return len(self.arrays["trajectory"]) if "trajectory" in self.arrays else 0
 
     def model_config(self) -> ModelConfig:
-        """Model of the file's own config."""
+        """The model that the file's config describes."""
         return ModelConfig(**{name: value for name, value in self.config.items() if name not in NOT_MODEL})
 
     def loss_config(self) -> LossConfig:
-        """Objective of the file's own config."""
+        """The objective that the file's config describes."""
         return LossConfig(
             contrastive_weight=self.config["loss_weight"],
             temperature=self.config["temperature"],
@@ -104,7 +104,7 @@ class Golden:
         return video, recipe.random_mask(seed + 3, batch, model.audio_tokens, config["mask_ratio_audio"])
 
     def labels(self) -> np.ndarray:
-        """Class of every clip of a fine-tuning case."""
+        """The class of every clip of a fine-tuning case."""
         return np.arange(self.config["batch"]) % self.config["num_classes"]
 
 
@@ -176,13 +176,13 @@ def _fields(config: type) -> tuple[Any, ...]:
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The recipe's weight of every PyTorch name."""
+    """The weights that tests/goldens/recipe.py gives to these PyTorch names."""
     return {name: recipe.weight(name, shape) for name, shape in shapes.items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One quantity's verdict: the worst error against its tolerance, and where it is."""
+    """The verdict on one quantity: its worst error, where that is, and its tolerance."""
 
     quantity: str
     worst: float
@@ -191,7 +191,7 @@ class Line:
 
     @property
     def ok(self) -> bool:
-        """Within tolerance; NaN is not."""
+        """Whether the error is within the tolerance; NaN is not."""
         return bool(self.worst <= self.tolerance)
 
     def __str__(self) -> str:
@@ -201,7 +201,7 @@ class Line:
 
 
 def compare(golden: Golden, computed: Quantities, names: Sequence[str]) -> Iterator[Line]:
-    """Compare what a model gave with a pretrain or finetune file, quantity by quantity.
+    """Compare the outputs of a model with a pretrain or finetune file, quantity by quantity.
 
     Args:
         golden: the file.
@@ -245,7 +245,7 @@ def _line(quantity: str, expected: np.ndarray, actual: np.ndarray, names: Sequen
 
 
 def log_mel_line(name: str, expected: np.ndarray, actual: np.ndarray) -> Line:
-    """Compare log-mel features: 1e-4 absolute, 1e-3 where a bin sits at the energy floor."""
+    """Compare log-mel features: 1e-4 absolute, 1e-3 where a bin is at the energy floor."""
     if expected.shape != actual.shape:
         return Line(name, np.inf, 1e-4, f"shape {actual.shape}, should be {expected.shape}")
     floor = (np.log(ENERGY_FLOOR) - MEAN) / (2 * STANDARD_DEVIATION)
@@ -266,7 +266,7 @@ def crop_resize_lines(box: np.ndarray, expected: np.ndarray, actual: np.ndarray)
 
 
 def log_mel_waveform(name: str) -> np.ndarray:
-    """Waveform float32[samples] behind `seed{S}_samples{N}` or `silence_samples{N}`."""
+    """The waveform float32[samples] that `seed{S}_samples{N}` or `silence_samples{N}` names."""
     source, _, samples = name.partition("_samples")
     if source == "silence":
         return np.zeros(int(samples), np.float32)

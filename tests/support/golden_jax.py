@@ -1,4 +1,4 @@
-"""What the JAX code computes of a golden case."""
+"""Computing a golden case with the JAX code."""
 
 import functools
 from typing import Any
@@ -145,7 +145,7 @@ def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
 
 
 def log_mel(golden: Golden) -> list[Line]:
-    """Both ways to make features: on the host and on the device."""
+    """Log-mel features, computed in both ways: on the host and on the device."""
     lines = []
     for name, expected in golden.arrays.items():
         waveform = golden_cases.log_mel_waveform(name)
@@ -157,7 +157,7 @@ def log_mel(golden: Golden) -> list[Line]:
 
 
 def crop_resize(golden: Golden) -> list[Line]:
-    """Crops of one clip on the device."""
+    """The crops of one clip, computed on the device."""
     boxes, expected = golden.arrays["boxes"], golden.arrays["resized"]
     frames = recipe.video(31, 1, 2, 160).repeat(len(boxes), axis=0)
     resize = jax.jit(functools.partial(video.crop_resize, size=expected.shape[2]))

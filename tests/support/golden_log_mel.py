@@ -1,4 +1,4 @@
-"""Golden log-mel features of the published code, and how closely others must agree with them."""
+"""Golden log-mel features of the published code, and the tolerances for others."""
 
 import numpy as np
 

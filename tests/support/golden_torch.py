@@ -1,4 +1,4 @@
-"""What the PyTorch file computes of a golden case."""
+"""Computing a golden case with the PyTorch file."""
 
 import dataclasses
 import re
@@ -11,12 +11,12 @@ from hicmae_jax.weights import torch_model
 from tests.support import golden_cases
 from tests.support.golden_cases import Golden, Quantities
 
-# On tensors this small threads bring nothing, and on a busy machine they wait for one another.
+# Threads do not help with tensors this small, and on a busy machine they wait for each other.
 torch.set_num_threads(1)
 
 
 def config_of(model: object) -> torch_model.Config:
-    """The PyTorch file's config of a `ModelConfig`: the fields of the same name."""
+    """The PyTorch file's config for a `ModelConfig`: the fields with the same names."""
     names = [field.name for field in dataclasses.fields(torch_model.Config)]
     return torch_model.Config(**{name: getattr(model, name) for name in names})
 

@@ -1,4 +1,4 @@
-"""The published checkpoints' names and shapes, written out from their rules alone."""
+"""Names and shapes in the published checkpoints, made by their rules without our code."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -61,7 +61,7 @@ def encoders_and_fusion(dim: int, depth: int, fusion_depth: int) -> Shapes:
 
 
 def pretrain(dim: int, depth: int, fusion_depth: int, width: int, crossed: list[bool]) -> Shapes:
-    """A pre-training model whose decoder blocks are cross blocks where `crossed` says so."""
+    """A pre-training model; `crossed` says which of its decoder blocks are cross blocks."""
     names = encoders_and_fusion(dim, depth, fusion_depth)
     for suffix, values in (("", 1536), ("_audio", 256)):
         names |= {

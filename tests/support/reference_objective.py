@@ -1,7 +1,7 @@
-"""The objective written the long way: every token embedded, every row decoded, masks as booleans.
+"""The objective in its plain form: all tokens are embedded, all rows decoded, masks are booleans.
 
-It shares the blocks with the model but none of its selection, so that equality shows that doing less work
-changes nothing.
+It uses the blocks of the model, but not the code that leaves out tokens and rows. If both are equal, leaving
+them out changes nothing.
 """
 
 import flax.linen as nn

@@ -1,4 +1,4 @@
-"""A run's directory as training leaves it: a checkpoint of a tiny model with its record, and some metrics."""
+"""Writing the directory of a run without training: checkpoints of a tiny model, and metrics."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ MODEL = tiny_model.model_config(audio_bins=128)
 
 
 def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> RunConfig:
-    """A run of the tiny model, or of one that differs in some fields."""
+    """Settings of a run of the tiny model, with changes to some fields of the model."""
     settings = pretrain.get_config("mu,runlocal")
     settings.data.sets = (str(data),)
     settings.masks.video_ratio = settings.masks.audio_ratio = 0.5
@@ -31,7 +31,7 @@ def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> RunCo
 
 
 def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path:
-    """Write checkpoints whose parameters are drawn from the step's number, and a log of three lines."""
+    """Write checkpoints, whose step is the seed of their parameters, and a log of three lines."""
     record = {"config": run.to_dict(), "versions": {}, "data": {}}
     with Checkpoints(root) as checkpoints:
         for step in steps:
@@ -48,7 +48,7 @@ def parameters(run: RunConfig, step: int) -> Any:
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run ``python -m name``, on one device, compiled in a hurry: it computes little."""
+    """Run ``python -m name`` on one device, compiled without optimisations, and wait for its end."""
     flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     return subprocess.run(
         [sys.executable, "-m", name, *arguments], capture_output=True, text=True, env=os.environ | flags

@@ -1,4 +1,4 @@
-"""Prepared sets of a few made-up clips, quick to write and easy to check.
+"""Small prepared sets of made-up clips.
 
 Frame f of clip c is one flat colour, (f, c, 128); sample i of its sound is i modulo 30,000.
 """
@@ -35,9 +35,9 @@ def write_set(
 ) -> Path:
     """Write a set with one clip for each number of frames.
 
-    The clips in `silent` have 0.04 s of sound, those in `scrambled` frames that are no JPEGs. Those of a
-    `noisy` set are noise of their own instead of flat colours and a ramp, whose patches have no deviation to
-    speak of.
+    The clips in `silent` have 0.04 s of sound. The clips in `scrambled` have frames that are no JPEGs. In a
+    `noisy` set every clip is noise instead of flat colours and a ramp: patches of one colour have hardly any
+    deviation to normalise by.
     """
     root.mkdir(exist_ok=True)
     groups = [range(i, min(i + clips_a_shard, len(n_frames))) for i in range(0, len(n_frames), clips_a_shard)]

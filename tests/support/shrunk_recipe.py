@@ -1,4 +1,4 @@
-"""`configs/pretrain.py:B`, shrunk by overrides until a step takes milliseconds, and made-up data for it."""
+"""The recipe `configs/pretrain.py:B` with a model so small that a step takes milliseconds, and its data."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import RunConfig
 from tests.support.set_fixtures import write_set
 
-# One of everything that the recipe has: scanned encoders, a tap, fusion, a cross block, groups of negatives.
+# It has one of each part of the recipe: scanned encoders, a tap, fusion, a cross block, groups of negatives.
 OVERRIDES: dict[str, Any] = {
     "batch": 8,
     "epochs": None,
@@ -26,11 +26,11 @@ OVERRIDES: dict[str, Any] = {
     "model.decoder_heads": 2,
     "model.decoder_depth": 2,
     "model.fusion_depth": 1,
-    # Of 8 video and 16 audio tokens.
+    # There are 8 video and 16 audio tokens.
     "masks.video_ratio": 0.5,
     "masks.audio_ratio": 0.5,
     "loss.negatives": "group:2",
-    # Large enough for a wrong gradient to show within a few steps.
+    # So large that a wrong gradient shows within a few steps.
     "optimizer.base_rate": 0.1,
     "data.threads": 1,
     "checkpoint.every": 2,
@@ -39,7 +39,7 @@ OVERRIDES: dict[str, Any] = {
 
 
 def config(data: Path | str = "unused", **changes: Any) -> RunConfig:
-    """The shrunk recipe with further changes, a double underscore in place of the dot."""
+    """The shrunk recipe with further changes, such as `checkpoint__every=5` for `checkpoint.every`."""
     settings = recipe.get_config("B")
     changes = {name.replace("__", "."): value for name, value in changes.items()}
     settings.update_from_flattened_dict(OVERRIDES | {"data.sets": (str(data),)} | changes)
@@ -47,7 +47,7 @@ def config(data: Path | str = "unused", **changes: Any) -> RunConfig:
 
 
 def arguments(data: Path | str, run: Path | str, **changes: Any) -> list[str]:
-    """The same as a command line of `launch.pretrain`."""
+    """The same recipe as arguments of `launch.pretrain`."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}
     values = OVERRIDES | {"data.sets": (str(data),)} | changes
     return [
@@ -62,5 +62,5 @@ def _as_text(value: Any) -> str:
 
 
 def write_clips(root: Path, count: int = 20) -> Path:
-    """A prepared set of noise, a little less than three batches of it."""
+    """Write a prepared set of noise; 20 clips are two batches and a half."""
     return write_set(root, [64 + clip for clip in range(count)], noisy=True)

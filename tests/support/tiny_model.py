@@ -11,7 +11,7 @@ from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.inputs import ModelInputs
 
-# Masks that leave something on either side of 2 × 4 video and 2 × 2 audio tokens.
+# Of the 2 × 4 video and 2 × 2 audio tokens, half are visible and half masked.
 MASKS = MaskConfig(video_ratio=0.5, audio_ratio=0.5)
 
 
@@ -58,14 +58,14 @@ def parameters(
     masks: MaskConfig = MASKS,
     execution: ExecutionConfig = ExecutionConfig(),
 ) -> Any:
-    """Random parameters of a sensible scale, none of them at a special value such as 0 or 1."""
+    """Random parameters of a realistic scale; none has a special value such as 0 or 1."""
     init = HiCMAE(config, execution).init
     shapes = jax.eval_shape(init, jax.random.key(0), *inputs(config, masks, batch=1))
     return random_like(shapes["params"], seed)
 
 
 def random_like(shapes: Any, seed: int = 0) -> Any:
-    """Fill a tree of parameter shapes."""
+    """Random values for a tree of parameter shapes."""
     rng = np.random.default_rng(seed)
 
     def fill(path: tuple[Any, ...], leaf: Any) -> jax.Array:

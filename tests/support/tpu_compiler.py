@@ -1,4 +1,4 @@
-"""The TPU compiler where there is no TPU: what a program of its own needs to use it."""
+"""Using the TPU compiler without a TPU, in processes that tests start."""
 
 import importlib.util
 import os

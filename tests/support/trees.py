@@ -5,7 +5,7 @@ from flax.traverse_util import flatten_dict
 
 
 def assert_trees_close(actual, expected, tolerance):
-    """Compare leaf by leaf, relative to each leaf's largest value."""
+    """Compare trees leaf by leaf; `tolerance` is relative to the largest value of a leaf."""
     actual, expected = flatten_dict(actual, sep="/"), flatten_dict(expected, sep="/")
     assert actual.keys() == expected.keys()
     for path in actual:
