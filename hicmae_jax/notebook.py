@@ -134,7 +134,7 @@ def pretrain_loss(
     """
     if loss is None:
         loss = LossConfig(negatives=f"group:{min(PUBLISHED_GROUP, len(inputs.video))}")
-    return objective.pretrain_loss(model, params, *inputs, loss)
+    return objective.pretrain_loss(model, params, inputs, loss)
 
 
 def embed(
