@@ -17,12 +17,13 @@ from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
-from hicmae_jax.model.config import LossConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initial_parameters
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.model.sizes import SIZES
 from hicmae_jax.objective import pretrain as objective
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.settings import recipes, schema
 from hicmae_jax.settings.pretrain import RunConfig, from_config_dict, settings

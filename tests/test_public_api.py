@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hicmae_jax as hj
-from hicmae_jax.model.config import LossConfig
+from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from tests.support import set_fixtures, tiny_model
 from tests.support.paths import ROOT
