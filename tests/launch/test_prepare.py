@@ -10,7 +10,14 @@ import pytest
 
 from launch import prepare
 from tests.support import corpus_fixtures
-from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
+from tests.support.processes import (
+    descendants,
+    has_pending_signals,
+    is_alive,
+    start_module,
+    wait_until,
+    workers,
+)
 
 CROP = "--crop=0,8,32,32"
 
@@ -72,7 +79,8 @@ def test_stopped_half_way_and_run_again(corpus, whole, tmp_path, kind):
     assert workers(process.pid)
     process.send_signal(kind)
     if kind != signal.SIGKILL:
-        time.sleep(1)  # a generous time for the signal to be noticed before the worker goes on
+        wait_until(lambda: not has_pending_signals(process.pid))
+        time.sleep(1)  # until its handler is over
         pipe.write_bytes(video)
     _, err = process.communicate()
     wait_until(lambda: not any(map(is_alive, children)))
