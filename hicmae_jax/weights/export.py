@@ -1,5 +1,6 @@
 """Export of a run's weights to a file for PyTorch, with an optional comparison of both models."""
 
+import dataclasses
 import sys
 
 import jax
@@ -36,7 +37,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
     state = torch_names.state_dict(params, config.model.patch)
-    weight_files.write(output, state)
+    weight_files.write(output, state, dataclasses.asdict(config.model))
     values = sum(value.size for value in state.values())
     print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
     if not check:

@@ -1,12 +1,15 @@
-"""Weights in files: PyTorch's `.pth` read without running what it holds, and `.safetensors`.
+"""Weight files: `.safetensors`, and PyTorch's `.pth`, read without running code in it.
 
-A `.pth` is a pickle, which can call any function when it is read. Published checkpoints pickle an
-`argparse.Namespace` and optimiser state beside the weights, so only those types are let in and everything
-else is refused. `.safetensors` holds arrays alone and needs no PyTorch.
+A `.pth` is a pickle, which can call any function when it is read. Published checkpoints hold an
+`argparse.Namespace` and the optimiser's state beside the weights. The reader allows these types and refuses
+all others. `.safetensors` holds arrays alone and needs no PyTorch.
+
+Files written here may also hold the model's configuration, as plain values.
 """
 
 import argparse
 import io
+import json
 import os
 import re
 import warnings
@@ -18,6 +21,8 @@ import safetensors
 import safetensors.numpy
 from etils import epath
 
+CONFIG = "hicmae_config"
+"""Name of the configuration: a key of a .pth, or of the metadata of a .safetensors, where it is JSON."""
 PTH = (".pth", ".pt")
 SAFETENSORS = (".safetensors",)
 SAFETENSORS_TYPES = {
@@ -32,24 +37,33 @@ SAFETENSORS_TYPES = {
     "U8": "u1",
     "BOOL": "?",
 }
-"""Names of types in a .safetensors file → what NumPy reads them as; bfloat16 only as bits."""
+"""Type in a .safetensors file → type that NumPy reads; bfloat16 is read as its bits."""
+
+
+Content = tuple[dict[str, np.ndarray], dict[str, Any] | None]
+"""Weights by PyTorch name, and the configuration or None."""
 
 
 def read(path: epath.PathLike) -> dict[str, np.ndarray]:
-    """Read the weights of a `.pth` or `.safetensors` file.
+    """Read the weights of a `.pth` or `.safetensors` file; see `read_with_config`."""
+    return read_with_config(path)[0]
 
-    A `.pth` may hold a state dict or `{"model": state dict, …}`. Where every name begins with `module.`, as
-    DistributedDataParallel leaves them, that is removed. bfloat16 comes as float32, which holds each of its
-    values, because NumPy has no bfloat16; other types stay.
+
+def read_with_config(path: epath.PathLike) -> Content:
+    """Read the weights of a `.pth` or `.safetensors` file, and the configuration if it holds one.
+
+    A `.pth` may hold a state dict or `{"model": state dict, …}`. If every name begins with `module.`, a
+    prefix of DistributedDataParallel, the prefix is removed. bfloat16 becomes float32 without loss, because
+    NumPy has no bfloat16; other types stay.
 
     Args:
-        path: local, or of any file system etils.epath reaches.
+        path: on any file system that etils.epath supports.
 
     Returns:
-        PyTorch name → array.
+        PyTorch name → array; and the configuration that `write` was given, None if there is none.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: there is no such file.
         ImportError: a `.pth` without PyTorch installed.
         ValueError: another ending, a damaged file, one that would run code, or one without a state dict.
     """
@@ -58,20 +72,23 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     data = path.read_bytes()
-    state = _load_safetensors(path, data) if path.suffix in SAFETENSORS else _load_pth(path, data)
+    state, config = (_load_safetensors if path.suffix in SAFETENSORS else _load_pth)(path, data)
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
-    return state
+    return state, config
 
 
-def write(path: epath.PathLike, state: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: epath.PathLike, state: Mapping[str, np.ndarray], config: Mapping[str, Any] | None = None
+) -> None:
     """Write weights as `.pth`, `{"model": state dict}`, or as `.safetensors`; the ending decides.
 
     The file appears complete or not at all. bfloat16 is written as float32.
 
     Args:
-        path: a file that does not exist yet.
+        path: a new file.
         state: PyTorch name → array.
+        config: the model's configuration, of values that JSON can hold; None to leave it out.
 
     Raises:
         FileExistsError: the file exists.
@@ -88,12 +105,16 @@ def write(path: epath.PathLike, state: Mapping[str, np.ndarray]) -> None:
         for name, value in arrays.items()
     }
     if path.suffix in SAFETENSORS:
-        data = safetensors.numpy.save(arrays)
+        metadata = None if config is None else {CONFIG: json.dumps(config)}
+        data = safetensors.numpy.save(arrays, metadata)
     else:
         torch = _torch(path)
         buffer = io.BytesIO()
-        # A copy, because PyTorch warns of arrays it may not write to.
-        torch.save({"model": {name: torch.tensor(value) for name, value in arrays.items()}}, buffer)
+        # torch.tensor copies: PyTorch warns about arrays that it may not write to.
+        content: dict[str, Any] = {"model": {name: torch.tensor(value) for name, value in arrays.items()}}
+        if config is not None:
+            content[CONFIG] = json.loads(json.dumps(config))  # plain values only, which reading allows
+        torch.save(content, buffer)
         data = buffer.getvalue()
     partial = path.parent / f"{path.name}.{os.getpid()}.partial"
     partial.write_bytes(data)
@@ -115,7 +136,7 @@ def _torch(path: epath.Path) -> Any:
     return torch
 
 
-def _load_safetensors(path: epath.Path, data: bytes) -> dict[str, np.ndarray]:
+def _load_safetensors(path: epath.Path, data: bytes) -> Content:
     try:
         tensors = safetensors.deserialize(data)
     except safetensors.SafetensorError as error:
@@ -129,15 +150,18 @@ def _load_safetensors(path: epath.Path, data: bytes) -> dict[str, np.ndarray]:
         if kind == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
         state[name] = values.reshape(tensor["shape"])
-    return state
+    # The format begins with the length of a JSON header, 8 bytes; the library does not return its metadata.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    config = header.get("__metadata__", {}).get(CONFIG)
+    return state, None if config is None else json.loads(config)
 
 
-def _load_pth(path: epath.Path, data: bytes) -> dict[str, np.ndarray]:
+def _load_pth(path: epath.Path, data: bytes) -> Content:
     torch = _torch(path)
-    scalar = np.float64(0).__reduce__()[0]  # what rebuilds a NumPy number; it has no public name
+    scalar = np.float64(0).__reduce__()[0]  # this function rebuilds a NumPy number and has no public name
     kinds = np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"
-    # What published checkpoints hold beside tensors and plain containers: the command line's namespace,
-    # and NumPy numbers as learning rates, under the names of NumPy 1 and 2. None of these runs code.
+    # Published checkpoints hold, beside tensors and plain containers, the command line's namespace and NumPy
+    # numbers as learning rates, under the names of NumPy 1 and 2. None of these types runs code.
     allowed = [
         argparse.Namespace,
         np.dtype,
@@ -147,25 +171,26 @@ def _load_pth(path: epath.Path, data: bytes) -> dict[str, np.ndarray]:
     ]
     try:
         with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read raises
+            warnings.simplefilter("ignore")  # about pickle protocols; an unreadable file raises anyway
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # one damaged byte may surface as nearly any exception
+    except Exception as error:  # one damaged byte can raise nearly any exception
         raise ValueError(f"{path}: {_why_unreadable(error)}") from None
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise ValueError(f"{path}: holds neither a state dict nor one under `model`")
-    return {name: _array(torch, value) for name, value in state.items()}
+    config = content.get(CONFIG) if state is not content else None
+    return {name: _array(torch, value) for name, value in state.items()}, config
 
 
 def _why_unreadable(error: Exception) -> str:
-    """One line on what PyTorch's safe reader stumbled over, and how to mend it."""
+    """Say in one line why PyTorch's safe reader refused a file, and what to do."""
     message = str(error)
     if found := re.search(r"GLOBAL (\S+)", message):
         return (
-            f"refused, reading it would call {found[1]}; if you trust where it comes from, load it with "
-            "PyTorch and save its weights alone"
+            f"refused, reading it would call {found[1]}; if you trust its source, load it with PyTorch and "
+            "save only its weights"
         )
     if "Unsupported operand" in message:
         return "not a readable PyTorch file (damaged, or of a pickle protocol other than torch.save's own 2)"

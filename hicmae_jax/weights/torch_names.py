@@ -3,7 +3,7 @@
 The tree mirrors the published names: `encoder/blocks_0/norm1/scale` is `encoder.blocks.0.norm1.weight`.
 Matrices are stored [in, out] here and [out, in] there, the patch embeddings as convolutions there. Encoders
 whose layers are scanned hold them stacked, `encoder/blocks/attn/qkv/kernel` [depth, in, out]; the rest is
-never stacked. Only NumPy is needed; `checkpoint_files` reads and writes the files.
+never stacked. Only NumPy is needed; `weights.files` reads and writes the files.
 """
 
 import math

@@ -1,0 +1,69 @@
+"""The model configuration that a file of published names holds, from the shapes of its tensors."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.sizes import SIZES, taps
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def infer_config(shapes: Shapes, **fields: Any) -> ModelConfig:
+    """Infer the configuration of a pre-training model.
+
+    Shapes tell the widths, the depths, the patch and the number of skips. The number of heads comes from the
+    size table (`model.sizes`) by width, and the tapped layers from the depth, as in the paper. Other fields,
+    such as the size and the length of a clip, have their default values.
+
+    Args:
+        shapes: PyTorch name → shape of every tensor.
+        **fields: fields of `ModelConfig` that shapes do not tell, or that differ from the default.
+
+    Raises:
+        ValueError: the tensors are not those of a pre-training model, or a field must be given.
+    """
+    patches = _shape(shapes, "encoder.patch_embed.proj.weight", 5)
+    decoder_dim, encoder_dim = _shape(shapes, "encoder_to_decoder.weight", 2)
+    encoder_depth, decoder_depth = _depth(shapes, "encoder"), _depth(shapes, "decoder")
+    skips = sum(f"decoder.blocks.{i}.cross_attn.q.weight" in shapes for i in range(decoder_depth))
+    inferred: dict[str, Any] = {
+        "tubelet": patches[2],
+        "patch": patches[3],
+        "encoder_dim": encoder_dim,
+        "encoder_depth": encoder_depth,
+        "decoder_dim": decoder_dim,
+        "decoder_depth": decoder_depth,
+        "fusion_depth": _depth(shapes, "encoder_fusion"),
+        "skip_connections": skips > 0,
+    }
+    encoder_heads = {width: heads for width, heads, _, _, _ in SIZES.values()}
+    decoder_heads = {width: heads for _, _, _, width, heads in SIZES.values()}
+    for name, width, heads in (
+        ("encoder_heads", encoder_dim, encoder_heads),
+        ("decoder_heads", decoder_dim, decoder_heads),
+    ):
+        if name not in fields:
+            if width not in heads:
+                raise ValueError(f"no known size has a width of {width}: give {name}")
+            inferred[name] = heads[width]
+    if "skip_layers" not in fields:
+        inferred["skip_layers"] = taps(encoder_depth)
+        if skips not in (0, len(inferred["skip_layers"])):
+            raise ValueError(
+                f"the decoder has {skips} skips, and no tensor tells their layers: give skip_layers"
+            )
+    return ModelConfig(**(inferred | fields))
+
+
+def _shape(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
+    if len(shapes.get(name, ())) != dimensions:
+        raise ValueError(f"not the weights of a pre-training model: no {name} of {dimensions} dimensions")
+    return shapes[name]
+
+
+def _depth(shapes: Shapes, stack: str) -> int:
+    """Number of blocks of an encoder or a decoder."""
+    found = (re.match(rf"{stack}\.blocks\.(\d+)\.", name) for name in shapes)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)

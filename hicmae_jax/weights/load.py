@@ -1,0 +1,95 @@
+"""`load` and `save`: parameters and model configuration, from and to every form that this project knows."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from hicmae_jax.checkpoints import reader
+from hicmae_jax.checkpoints.load import load_parameters
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.shapes import abstract_parameters
+from hicmae_jax.settings import recorded as recorded_config
+from hicmae_jax.weights import files, torch_names
+from hicmae_jax.weights.infer import infer_config
+
+
+class Weights(NamedTuple):
+    """The parameters of a pre-training model, and what model it is.
+
+    Attributes:
+        params: tree of float32 NumPy arrays, one array for each layer.
+        config: of the model: `HiCMAE(config).apply({"params": params}, *inputs)`.
+    """
+
+    params: Any
+    config: ModelConfig
+
+
+def load(source: epath.PathLike, step: int | None = None, **fields: Any) -> Weights:
+    """Load a pre-training model from a run, a checkpoint or a weight file.
+
+    Args:
+        source: the directory of a run, its `checkpoints`, one checkpoint in it, or a `.safetensors`, `.pth`
+            or `.pt` file of the published names.
+        step: which checkpoint of a run; None for the last.
+        **fields: fields of `ModelConfig` for a file that does not hold its configuration, see `infer_config`.
+
+    Returns:
+        Parameters and configuration. Stacked layers of a run are split.
+
+    Raises:
+        FileNotFoundError: there is no such file, run or checkpoint.
+        ImportError: a `.pth` without PyTorch installed.
+        ValueError: damaged content, not a pre-training model, or an argument that does not fit the source.
+    """
+    path = epath.Path(source)
+    if path.suffix in files.PTH + files.SAFETENSORS:
+        if step is not None:
+            raise ValueError(f"{path} is a file, which has no steps: leave out step={step}")
+        return _load_file(path, fields)
+    if fields:
+        raise ValueError(f"{path}: a run records its own configuration: leave out {', '.join(fields)}")
+    return _load_run(path, step)
+
+
+def save(params: Mapping[str, Any], config: ModelConfig, path: epath.PathLike) -> None:
+    """Save a pre-training model under the published names, with its configuration, for `load` and PyTorch.
+
+    Args:
+        params: of the model.
+        config: of the model.
+        path: a new file that ends in `.safetensors`, `.pth` or `.pt`.
+
+    Raises:
+        FileExistsError: the file exists.
+        ImportError: a `.pth` without PyTorch installed.
+        ValueError: another ending.
+    """
+    files.write(path, torch_names.state_dict(params, config.patch), dataclasses.asdict(config))
+
+
+def _load_run(path: epath.Path, step: int | None) -> Weights:
+    if (path / reader.RECORD).exists() and step is None:  # one checkpoint, named by its step
+        path, step = path.parent, int(path.name)
+    params, record = load_parameters(path, step)
+    config = recorded_config.load(record["config"], "cpu")
+    if "blocks" in params["encoder"]:
+        params = torch_names.unstack_layers(params)
+    return Weights(params, dataclasses.replace(config.model, scan_encoders=False))
+
+
+def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
+    state, recorded = files.read_with_config(path)
+    try:
+        if recorded is not None:
+            if fields:
+                raise ValueError(f"the file holds its own configuration: leave out {', '.join(fields)}")
+            config = ModelConfig(**recorded)
+        else:
+            config = infer_config({name: value.shape for name, value in state.items()}, **fields)
+        template = abstract_parameters(config, MaskConfig())
+        return Weights(torch_names.parameters(state, template, config.patch), config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
