@@ -51,9 +51,7 @@ def infer_config(shapes: Shapes, **fields: Any) -> ModelConfig:
     if "skip_layers" not in fields:
         inferred["skip_layers"] = taps(encoder_depth)
         if skips not in (0, len(inferred["skip_layers"])):
-            raise ValueError(
-                f"the decoder has {skips} skips, and no tensor tells their layers: give skip_layers"
-            )
+            raise ValueError(f"no tensor tells the layers of the decoder's {skips} skips: give skip_layers")
     return ModelConfig(**(inferred | fields))
 
 
