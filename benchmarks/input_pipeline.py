@@ -1,17 +1,17 @@
-"""How fast samples reach a batch, against bare JPEG decoding and against decoding video.
+"""Speed of the input pipeline, compared with plain JPEG decoding and with decoding video files.
 
     python -m benchmarks.input_pipeline [--clips=40] [--rounds=5] [--json=FILE]
 
-A sample is 16 frames at stride 4 and its 2.6 s of sound. Three ways to the same samples, measured in turn,
-round by round, in processor time:
+A sample is 16 frames at stride 4 and the 2.6 s of sound that belong to them. In each round, three ways to the
+same samples are measured in processor time:
 
 * the input pipeline: prepared set → Grain → uint8 batches, two threads;
-* the JPEGs of those frames, lying in memory, decoded into one and the same buffer: nothing can be faster;
-* the files that the set was prepared from: seek to the last keyframe before the window (H.264, default GOP,
-  veryfast, crf 23), decode to its end, convert and crop the 16 frames, decode its sound (AAC).
+* a lower bound: the JPEGs of those frames, already in memory, decoded into one reused buffer;
+* the files from which the set was prepared: seek to the last keyframe before the window (H.264, default GOP,
+  veryfast, crf 23), decode to its end, convert and crop the 16 frames, decode the sound (AAC).
 
-Ratios are medians over rounds. All files are in the page cache: this is what reading costs the processor.
-At the end, threads of one process are compared with worker processes, by the clock as well.
+Ratios are medians over rounds. All files are in the page cache, so the figures show the cost to the
+processor. At the end, threads of one process are compared with worker processes, in elapsed time too.
 """
 
 import json
@@ -35,8 +35,8 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import decode as media
 from data_pipeline.preparation.builder import prepare
-from data_pipeline.preparation.plan import Options
-from data_pipeline.preparation.shard_writer import write_shard
+from data_pipeline.preparation.plan import Options, Plan
+from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.reading.pipeline import BatchStream, Pipeline, PipelineConfig
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.synthetic import write_voxceleb2
@@ -44,15 +44,15 @@ from data_pipeline.synthetic import write_voxceleb2
 SECONDS = 8.0
 BATCH = 32
 STEPS = 10  # batches a round
-PREROLL = 4 * 1_024  # samples of AAC to decode before those wanted
+PREROLL = 4 * 1_024  # samples of AAC to decode before the wanted ones
 CROP = media.Crop()
 SAMPLING = ClipSampling()
 
 
 class Window:
-    """One sample, with all that each of the ways needs."""
+    """One sample, with what each of the three ways needs to produce it."""
 
-    def __init__(self, pipeline: Pipeline, request: ClipRequest, corpus: Path):
+    def __init__(self, pipeline: Pipeline, request: ClipRequest, corpus: Path) -> None:
         clips = pipeline.source.sets[0]
         sound = records.parse_audio(clips.audio[request.example])
         start = SAMPLING.start(request.draw, sound.n_frames)
@@ -73,58 +73,76 @@ def from_jpegs(window: Window, frames: np.ndarray) -> None:
 
 def from_files(window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Decodes the window's frames, uint8[16, 160, 160, 3], and sound, int16, from the files."""
+    return _frames_from_file(window), _sound_from_file(window)
+
+
+def _frames_from_file(window: Window) -> np.ndarray:
     wanted = set(window.indices)
     with av.open(str(window.mp4)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        container.seek(int(window.indices[0] / media.FPS / stream.time_base), stream=stream)
+        unit = stream.time_base
+        assert unit is not None
+        container.seek(int(window.indices[0] / media.FPS / unit), stream=stream)
         frames, to_rgb = [], VideoReformatter()
         for frame in container.decode(stream):
-            index = round(float(frame.pts * stream.time_base) * media.FPS)
+            assert frame.pts is not None
+            index = round(float(frame.pts * unit) * media.FPS)
             if index in wanted:
                 rgb = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 frames.append(rgb[CROP.top : CROP.top + CROP.height, CROP.left : CROP.left + CROP.width])
             if index >= window.indices[-1]:
                 break
+    return np.stack(frames)
+
+
+def _sound_from_file(window: Window) -> np.ndarray:
     first, count = window.span
     with av.open(str(window.m4a)) as container:
         stream = container.streams.audio[0]
         stream.codec_context.thread_count = 1
-        # AAC blocks overlap: the first right samples need the blocks before them.
+        unit = stream.time_base
+        assert unit is not None
+        # AAC blocks overlap: to decode a sample exactly, the decoder needs the blocks before it.
         early = max(first - PREROLL, 0)
-        container.seek(int(early / media.SAMPLE_RATE / stream.time_base), stream=stream)
+        container.seek(int(early / media.SAMPLE_RATE / unit), stream=stream)
         to_int16 = av.AudioResampler(format="s16", layout="mono", rate=media.SAMPLE_RATE)
-        pieces, begin, have = [], None, 0
+        pieces: list[np.ndarray] = []
+        begin: int | None = None
+        have = 0
         for frame in container.decode(stream):
-            begin = round(float(frame.pts * stream.time_base) * media.SAMPLE_RATE) if begin is None else begin
+            assert frame.pts is not None
+            if begin is None:
+                begin = round(float(frame.pts * unit) * media.SAMPLE_RATE)
             pieces += [part.to_ndarray()[0] for part in to_int16.resample(frame)]
             have += frame.samples
             if begin + have >= first + count:
                 break
-    return np.stack(frames), np.concatenate(pieces)[first - begin :][:count]
+    assert begin is not None
+    return np.concatenate(pieces)[first - begin :][:count]
 
 
 def check(windows: list[Window], batch: HostBatch[np.ndarray]) -> None:
-    """Makes sure that the ways lead to the same samples."""
+    """Checks that the files and the pipeline give the same samples."""
     for window, frames, audio, samples in zip(windows, batch["frames"], batch["audio"], batch["samples"]):
         decoded, sound = from_files(window)
         difference = np.abs(decoded.astype(int) - frames).mean()
         if decoded.shape != frames.shape or difference > 3:
             raise AssertionError(f"{window.mp4}: frames differ by {difference:.2f} grey levels on average")
-        # The decoder fills noisy bands of a block with random numbers that depend on where it began.
+        # The decoder fills noisy bands of a block with random numbers that depend on where decoding began.
         if len(sound) != samples or np.mean(sound != audio[:samples]) > 0.05:
             raise AssertionError(f"{window.m4a}: the sound is not that of the batch")
 
 
 def thread_seconds(work: Callable[[], object]) -> float:
-    """Processor time of this thread alone."""
+    """Processor time of a call in seconds, in this thread only."""
     begun = time.thread_time()
     work()
     return time.thread_time() - begun
 
 
 def idle_process_seconds() -> float:
-    """Processor time of the whole process, once its threads have read ahead as far as they may."""
+    """Processor time of the process so far in seconds, taken once its threads have read ahead and wait."""
     while True:
         before = time.process_time()
         time.sleep(0.1)
@@ -134,7 +152,7 @@ def idle_process_seconds() -> float:
 
 
 def pipeline_seconds(stream: BatchStream, steps: int) -> float:
-    """Processor time of `steps` batches: from idle to idle, so that reading ahead counts exactly once."""
+    """Processor time of `steps` batches in seconds, from idle to idle: reading ahead counts exactly once."""
     begun = idle_process_seconds()
     for _ in range(steps):
         next(stream)
@@ -142,21 +160,37 @@ def pipeline_seconds(stream: BatchStream, steps: int) -> float:
 
 
 def measure(pipeline: Pipeline, corpus: Path, rounds: int) -> dict[str, list[float]]:
-    """Samples a second of processor time, each way, in each round."""
+    """Measures the three ways.
+
+    Args:
+        pipeline: over the prepared set.
+        corpus: directory of the files from which the set was prepared.
+        rounds: how often to measure.
+
+    Returns:
+        For each way the samples a second of processor time, in each round.
+    """
     order = pipeline.order()
     windows = [Window(pipeline, order[position], corpus) for position in range(STEPS * BATCH)]
     buffer = np.empty((SAMPLING.frames, CROP.height, CROP.width, 3), np.uint8)
-    rates = {"pipeline": [], "jpeg": [], "mp4": []}
+    rates: dict[str, list[float]] = {"pipeline": [], "jpeg": [], "mp4": []}
     with pipeline.batches() as stream:
         check(windows[:BATCH], next(stream))
-        pipeline_seconds(stream, STEPS)  # until then memory is new and files are unopened
+        pipeline_seconds(stream, STEPS)  # warms up: opens the files and touches the memory
         for number in range(rounds):
             some = windows[number % STEPS * BATCH :][:BATCH]
             rates["pipeline"].append(STEPS * BATCH / pipeline_seconds(stream, STEPS))
-            seconds = thread_seconds(lambda: [from_jpegs(window, buffer) for window in windows])
-            rates["jpeg"].append(len(windows) / seconds)
-            seconds = thread_seconds(lambda some=some: [from_files(window) for window in some])
-            rates["mp4"].append(len(some) / seconds)
+
+            def decode_jpegs() -> None:
+                for window in windows:
+                    from_jpegs(window, buffer)
+
+            def decode_files(some: list[Window] = some) -> None:
+                for window in some:
+                    from_files(window)
+
+            rates["jpeg"].append(len(windows) / thread_seconds(decode_jpegs))
+            rates["mp4"].append(len(some) / thread_seconds(decode_files))
     kilobytes = np.mean([len(jpeg) for window in windows for jpeg in window.jpegs]) / 1e3
     print(f"{len(pipeline.source)} clips of {SECONDS:g} s, {kilobytes:.1f} kB a frame; samples a CPU-second:")
     for way, figures in rates.items():
@@ -165,9 +199,14 @@ def measure(pipeline: Pipeline, corpus: Path, rounds: int) -> dict[str, list[flo
 
 
 def compare_workers(data: str, rounds: int) -> None:
-    """Prints what threads and what worker processes take for a sample: medians, and all rounds."""
+    """Prints what a sample costs with threads and with worker processes: medians, and all rounds.
+
+    Args:
+        data: directory of the prepared set.
+        rounds: how often to measure.
+    """
     ways = (1, 0), (2, 0), (1, 2)
-    figures = {way: [] for way in ways}
+    figures: dict[tuple[int, int], list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
         for threads, workers in ways:
             config = PipelineConfig(data=(data,), batch=BATCH, threads=threads, workers=workers)
@@ -180,7 +219,7 @@ def compare_workers(data: str, rounds: int) -> None:
 
 
 def cost_and_rate(config: PipelineConfig) -> tuple[float, float]:
-    """Processor time of a sample in ms, and samples a second, without what starting takes."""
+    """Processor time of a sample in ms, and samples a second, both without the start of the pipeline."""
     cpu, wall = [], []
     for steps in (STEPS, 6 * STEPS):
         before = sum(os.times()[:4])
@@ -190,9 +229,14 @@ def cost_and_rate(config: PipelineConfig) -> tuple[float, float]:
             for _ in range(steps):
                 next(stream)
             wall.append(time.monotonic() - begun)
-        cpu.append(sum(os.times()[:4]) - before)  # workers count once they have ended
+        cpu.append(sum(os.times()[:4]) - before)  # the time of a worker is added when it ends
     samples = 5 * STEPS * BATCH
     return 1e3 * (cpu[1] - cpu[0]) / samples, samples / (wall[1] - wall[0])
+
+
+def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
+    for spec in specs:
+        write_shard(spec)
 
 
 def main(argv: list[str]) -> None:
@@ -200,11 +244,9 @@ def main(argv: list[str]) -> None:
     del argv
     with tempfile.TemporaryDirectory() as name:
         corpus, prepared = Path(name) / "corpus", epath.Path(name) / "prepared"
-        # The last tenth of the speakers, at least one, is of the test split.
+        # One of the six speakers is in the test split.
         write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(SECONDS, SECONDS))
-        about = prepare(
-            epath.Path(corpus), prepared, Options(), lambda specs, _: [write_shard(spec) for spec in specs]
-        )
+        about = prepare(epath.Path(corpus), prepared, Options(), _write_shards)
         pipeline = Pipeline(PipelineConfig(data=(str(prepared),), batch=BATCH, threads=2))
         rates = measure(pipeline, corpus, FLAGS.rounds)
         compare_workers(str(prepared), FLAGS.rounds)
@@ -227,5 +269,5 @@ FLAGS = flags.FLAGS
 if __name__ == "__main__":
     flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
     flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Where to write the figures.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
     app.run(main)

@@ -174,10 +174,10 @@ def stages(root: Path, clips: int, epochs: int, names: Iterable[str]) -> list[St
     )
 
     def train(name: str) -> Stage:
-        command = python_command(
+        measure_it = python_command(
             "benchmarks.large_batch", root=root, clips=clips, epochs=epochs, measure=name
         )
-        return Stage(f"train and score {name}, {epochs} epochs", command)
+        return Stage(f"train and score {name}, {epochs} epochs", measure_it)
 
     return [
         Stage("make up talking faces", make_corpus),

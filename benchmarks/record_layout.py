@@ -1,13 +1,14 @@
-"""What the record's layout buys, and what preparation costs, on made-up clips of 8 seconds.
+"""The gain from the layout of records, and the cost of preparation, on made-up clips of 8 seconds.
 
     python -m benchmarks.record_layout [--clips=16] [--json=FILE]
 
-Preparation: all that a worker does, in processor time. Layout: the same clips stored as polyphase records,
-alone or eight to an ArrayRecord group, and as one record a clip; then samples of one phase are read at
-random. Reads come from memory (the page cache): they show what reading costs the processor, not the disk.
+Preparation: the processor time of all that a worker does. Layout: the same clips are stored as polyphase
+records, one or eight to an ArrayRecord group, and as one record a clip; then samples of one phase are read in
+random order. The files are in the page cache, so the figures show the cost to the processor, not to the disk.
 """
 
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,7 +43,7 @@ LAYOUTS = {
 
 
 def cpu_seconds(function: Callable[[], object], repeats: int = 1) -> float:
-    """Returns the processor time of one call, of all threads of this process."""
+    """Processor time of one call in seconds, over all threads of this process."""
     begun = time.process_time()
     for _ in range(repeats):
         function()
@@ -50,7 +51,7 @@ def cpu_seconds(function: Callable[[], object], repeats: int = 1) -> float:
 
 
 def encode(clip: media.Clip, stride: int) -> list[bytes]:
-    """Returns the video records of a clip, one for each phase."""
+    """The video records of a clip, one for each phase."""
     return [
         records.encode_video(
             "id00012/21Uxsk56VDQ/00001",
@@ -99,7 +100,7 @@ def measure_layout(clips: list[media.Clip], directory: Path, options: str, strid
 
 
 def measure_parsing(clip: media.Clip) -> dict[str, float]:
-    """Times the ways to get at the frames of a record of one phase, in µs."""
+    """Times three ways to parse a record of one phase, in µs."""
     stored = encode(clip, STRIDE)[0]
     features = tfds.features.FeaturesDict({records.FEATURE: tfds.features.Tensor(shape=(), dtype=np.object_)})
     ways = {
@@ -113,16 +114,27 @@ def measure_parsing(clip: media.Clip) -> dict[str, float]:
 
 
 def measure_preparation(root: epath.Path, directory: Path, clips: list[media.Clip]) -> dict[str, float]:
-    """Prepares the corpus that `clips` are from, shard by shard as a worker does, and says what it costs."""
+    """Prepares a corpus shard by shard, as a worker does, and returns what it costs.
+
+    Args:
+        root: of the corpus.
+        directory: to prepare it in.
+        clips: of the corpus, decoded.
+    """
     plan = ensure_plan(root, epath.Path(directory), Options())
     specs = [ShardSpec(str(root), str(directory), index) for index in range(plan.n_shards)]
-    seconds = cpu_seconds(lambda: [write_shard(spec) for spec in specs]) / len(clips)
+
+    def write_all() -> None:
+        for spec in specs:
+            write_shard(spec)
+
+    seconds = cpu_seconds(write_all) / len(clips)
     n_bytes = sum(file.stat().st_size for file in directory.rglob("*.array_record-*"))
     return {
         "decode_share": cpu_seconds(lambda: load_all(root)) / len(clips) / seconds,
         "clips_per_second_per_core": 1 / seconds,
         "core_hours_for_voxceleb2": VOXCELEB2_CLIPS * seconds / 3600,
-        "kb_per_frame": np.mean([len(jpeg) for clip in clips for jpeg in clip.jpegs]) / 1e3,
+        "kb_per_frame": statistics.mean(len(jpeg) for clip in clips for jpeg in clip.jpegs) / 1e3,
         "mb_per_8s_clip": n_bytes / len(clips) / 1e6,
     }
 
@@ -140,7 +152,7 @@ def main(argv: list[str]) -> None:
     del argv
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        # One speaker in ten, at least one, is of the test split: enough are made for --clips in the other.
+        # One of the two speakers is in the test split, so that twice --clips gives --clips in the other.
         write_voxceleb2(directory / "corpus", clips=2 * FLAGS.clips, speakers=2, seconds=(SECONDS, SECONDS))
         root = epath.Path(directory / "corpus")
         clips = load_all(root)
@@ -158,5 +170,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_integer("clips", 16, "Number of clips to prepare.", lower_bound=1)
-    flags.DEFINE_string("json", None, "Where to write the figures.")
+    flags.DEFINE_string("json", None, "File to write the figures to.")
     app.run(main)

@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
     if FLAGS.text:
-        Path(FLAGS.text).write_text(step.compiled.as_text())
+        Path(FLAGS.text).write_text(step.text)
     return 0
 
 

@@ -18,8 +18,7 @@ def activation_bytes(
     """Bytes for each clip that the forward pass keeps for the backward pass.
 
     `jax.vjp` of the whole objective is traced for two clips and for one; the difference of what it keeps
-    excludes the parameters. A compiler may fuse some of these arrays away, or need more
-    memory for a moment.
+    excludes the parameters. A compiler may fuse some of these arrays away, or need more memory for a moment.
 
     Args:
         model: geometry and widths.

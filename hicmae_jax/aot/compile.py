@@ -4,7 +4,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,20 @@ class Step:
     seconds: float
     mesh: jax.sharding.Mesh
 
+    @property
+    def text(self) -> str:
+        """The program as text (HLO)."""
+        text = self.compiled.as_text()
+        assert text is not None, "this compiler does not show its programs"
+        return text
+
+    @property
+    def memory(self) -> Any:
+        """The compiler's account of memory, in bytes a chip."""
+        memory = self.compiled.memory_analysis()
+        assert memory is not None, "this compiler does not account for memory"
+        return memory
+
 
 def abstract_batch(config: RunConfig, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a batch that the data pipeline reads from prepared clips of standard size.
@@ -101,7 +115,8 @@ def compile_step(config: RunConfig, devices: Sequence[jax.Device]) -> Step:
     optimizer_config = config.optimizer_config(STEPS_PER_EPOCH)
     optimizer, state = build.abstract_run(config, optimizer_config, mesh)
     step = build.make_step(config, optimizer, optimizer_config.schedule(), state, mesh)
-    lowered = step.lower(state, abstract_batch(config, mesh))
+    # The type of a train step is that of any function, and this one comes from `jax.jit`.
+    lowered = cast(jax.stages.Wrapped, step).lower(state, abstract_batch(config, mesh))
     begin = time.perf_counter()
     try:
         compiled = lowered.compile()

@@ -30,7 +30,7 @@ def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
     """
     devices = step.mesh.devices.ravel()
     clips = config.batch // len(devices)
-    walk = Walk(parse(step.compiled.as_text()))
+    walk = Walk(parse(step.text))
     executed = list(walk)
     moved = sum((each.moved * each.times for each in executed), start=Moved())
     flops = sum(each.flops * each.times for each in executed)
@@ -48,7 +48,7 @@ def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
         "all_bytes_per_clip": (moved.main + moved.on_chip) / clips,
         "flops_per_clip": flops / clips,
         "analytic_flops_per_clip": analytic,
-        "temp_bytes_per_clip": step.compiled.memory_analysis().temp_size_in_bytes / clips,
+        "temp_bytes_per_clip": step.memory.temp_size_in_bytes / clips,
         "hbm_per_chip": memory(step),
         "roofline": roofline(devices[0], flops, moved, clips, analytic),
         "collectives": [dataclasses.asdict(message) | {"total": message.total} for message in messages],
@@ -68,7 +68,7 @@ def memory(step: Step) -> dict[str, float]:
         `arguments`, `temporaries`, `program`, their `total`, and `share`, the total as a share of the chip's
         memory where that is known.
     """
-    analysis = step.compiled.memory_analysis()
+    analysis = step.memory
     # Results are written over the donated arguments; only what goes beyond them needs memory of its own.
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     total = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 
@@ -38,7 +39,8 @@ def changes(
     for name in ("remat_encoder", "remat_decoder", "remat_fusion"):
         if getattr(recomputing.execution, name) == "full":
             continue
-        execution = dataclasses.replace(recomputing.execution, **{name: "full"})
+        change: dict[str, Any] = {name: "full"}
+        execution = dataclasses.replace(recomputing.execution, **change)
         recomputing = dataclasses.replace(recomputing, execution=execution)
         options.append(f"--config.execution.{name}=full")
         saved = (kept - activation_bytes(config.model, config.masks, execution)) * clips

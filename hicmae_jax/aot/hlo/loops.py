@@ -24,7 +24,7 @@ def trip_count(loop: Instruction, computation: Computation, program: Program) ->
     known = re.search(r"known_trip_count\W+n\W+(\d+)", loop.attributes)
     if known:
         return int(known[1])
-    condition = program.computations[loop.called("condition")]
+    condition = program.called(loop, "condition")
     test, values = _unfused(condition[condition.root], condition, program)
     direction = test.attribute("direction")
     if test.opcode != "compare" or direction not in ("LT", "GT"):
@@ -32,7 +32,7 @@ def trip_count(loop: Instruction, computation: Computation, program: Program) ->
     counter, bound = values if direction == "LT" else reversed(values)
     if counter.opcode != "get-tuple-element":
         return None
-    body = program.computations[loop.called("body")]
+    body = program.called(loop, "body")
     start = _element(counter, loop, computation)
     stop = _constant(bound, loop, computation, body)
     step = _step(counter, loop, computation, body, program)
@@ -47,7 +47,7 @@ def _unfused(
     """An instruction and the sources of its operands; for a fusion, those of the fusion's root."""
     if value.opcode != "fusion":
         return value, [_source(name, computation) for name in value.operands]
-    inside = program.computations[value.called("calls")]
+    inside = program.called(value, "calls")
     root = inside[inside.root]
     operands = [_source(name, inside) for name in root.operands]
     return root, [
@@ -90,14 +90,14 @@ def _element(element: Instruction, loop: Instruction, computation: Computation) 
     first = computation[loop.operands[0]]
     if first.opcode != "tuple":
         return None
-    source = _source(first.operands[int(element.attribute("index"))], computation)
+    source = _source(first.operands[element.tuple_index], computation)
     return int(source.argument) if source.opcode == "constant" else None
 
 
 def _after(element: Instruction, body: Computation) -> Instruction | None:
     """The instruction that gives an element of the loop's tuple its value after one run of the body."""
     root = body[body.root]
-    return _source(root.operands[int(element.attribute("index"))], body) if root.opcode == "tuple" else None
+    return _source(root.operands[element.tuple_index], body) if root.opcode == "tuple" else None
 
 
 def _same_element(value: Instruction, element: Instruction) -> bool:

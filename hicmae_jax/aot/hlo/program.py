@@ -55,6 +55,14 @@ class Instruction:
         return tuple(int(part) for part in found[1].split(",") if part) if found else ()
 
     @property
+    def tuple_index(self) -> int:
+        """Which element of a tuple a `get-tuple-element` takes."""
+        index = self.attribute("index")
+        if index is None:
+            raise ValueError(f"instruction {self.name} of the compiled program has no index")
+        return int(index)
+
+    @property
     def target(self) -> str:
         """Name of the function that a custom call calls."""
         found = re.search(r'custom_call_target="([^"]*)"', self.attributes)
@@ -117,6 +125,24 @@ class Program:
 
     computations: Mapping[str, Computation]
     entry: Computation
+
+    def called(self, instruction: Instruction, *attributes: str) -> Computation:
+        """The computation that an instruction calls.
+
+        Args:
+            instruction: such as a fusion or a loop.
+            *attributes: names of the attribute that may give the computation, such as `calls` or `body`.
+
+        Raises:
+            ValueError: the instruction has none of the attributes.
+        """
+        for attribute in attributes:
+            name = instruction.called(attribute)
+            if name is not None:
+                return self.computations[name]
+        raise ValueError(
+            f"instruction {instruction.name} of the compiled program has no {' or '.join(attributes)}"
+        )
 
 
 def parse(text: str) -> Program:

@@ -127,7 +127,8 @@ class Walk:
                 self.unknown_loops.append(instruction.name)
                 known = 1
             for part in ("condition", "body"):
-                yield from self._computation(named[instruction.called(part)], times * known, asynchronous)
+                called = self.program.called(instruction, part)
+                yield from self._computation(called, times * known, asynchronous)
         elif opcode == "conditional":
             branches = re.findall(
                 r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)",
@@ -137,8 +138,8 @@ class Walk:
             walked = [list(self._computation(named[name], times, asynchronous)) for name in names]
             yield from max(walked, key=lambda parts: sum(p.moved.main * p.times for p in parts), default=[])
         elif opcode in ("call", "call-start", "async-start"):
-            name = instruction.called("to_apply") or instruction.called("calls")
-            yield from self._computation(named[name], times, asynchronous or opcode != "call")
+            called = self.program.called(instruction, "to_apply", "calls")
+            yield from self._computation(called, times, asynchronous or opcode != "call")
         elif opcode == "custom-call" and instruction.target in FREE_CALLS:
             return
         else:
@@ -164,7 +165,7 @@ class Walk:
         """The instructions of a fusion and of the fusions in it, each with the computation around it."""
         if instruction.opcode != "fusion":
             return []
-        computation = self.program.computations[instruction.called("calls")]
+        computation = self.program.called(instruction, "calls")
         found = []
         for part in computation:
             found.append((part, computation))
@@ -193,7 +194,7 @@ class Walk:
         return _total(operands) + _sum(written)
 
     def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:
-        computation = self.program.computations[instruction.called("calls")]
+        computation = self.program.called(instruction, "calls")
         total = Moved()
         for parameter, operand in zip(computation.parameters, operands):
             share = self._share_read(parameter, computation)
@@ -224,7 +225,7 @@ class Walk:
                     return None
                 total += inner
             elif user.opcode == "fusion":
-                called = self.program.computations[user.called("calls")]
+                called = self.program.called(user, "calls")
                 for number, name in enumerate(user.operands):
                     if name == value.name:
                         inner = self._elements_read(called.parameters[number], called)
@@ -264,7 +265,7 @@ class Walk:
             rest = self._share_written(computation[result.operands[0]], computation)
             return min(1.0, rest + update / max(1, result.shapes[0].elements))
         if result.opcode == "fusion":
-            called = self.program.computations[result.called("calls")]
+            called = self.program.called(result, "calls")
             root = called[called.root]
             return 1.0 if root.opcode == "tuple" else self._share_written(root, called)
         return 1.0
