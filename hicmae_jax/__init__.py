@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hicmae_jax.notebook import pretrain_settings as pretrain_settings
     from hicmae_jax.notebook import read as read
     from hicmae_jax.notebook import sizes as sizes
+    from hicmae_jax.weights.load import load as load
+    from hicmae_jax.weights.load import save as save
 
 _WHERE = {
     "sizes": "notebook",
@@ -28,6 +30,8 @@ _WHERE = {
     "HiCMAEFinetune": "model.finetune",
     "FinetuneConfig": "model.config",
     "init": "notebook",
+    "load": "weights.load",
+    "save": "weights.load",
     "read": "notebook",
     "preprocess": "notebook",
     "pretrain_loss": "notebook",

@@ -77,7 +77,7 @@ def _load_run(path: epath.Path, step: int | None) -> Weights:
     config = recorded_config.load(record["config"], "cpu")
     if "blocks" in params["encoder"]:
         params = torch_names.unstack_layers(params)
-    return Weights(params, dataclasses.replace(config.model, scan_encoders=False))
+    return Weights(params, config.model)
 
 
 def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
