@@ -77,8 +77,8 @@ def read(
         OSError: none of the clips can be read.
     """
     roots = [data] if isinstance(data, str) or not isinstance(data, Sequence) else data
-    batches = list(FixedClips(roots, ClipSampling(frames, stride), count, count))
-    return HostBatch(**{name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]})
+    (clips,) = FixedClips(roots, ClipSampling(frames, stride), count, count)
+    return clips
 
 
 def preprocess(
@@ -157,7 +157,7 @@ def embed(
     """
     count = len(clips["example"])
     parts = (
-        {name: array[first : first + batch] for name, array in clips.items()}
+        jax.tree.map(lambda array, rows=slice(first, first + batch): array[rows], clips)
         for first in range(0, count, batch)
     )
     return BatchedApply(embed_clips(PreprocessConfig(model=config)), min(batch, count))(params, parts)
