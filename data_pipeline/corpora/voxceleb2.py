@@ -1,8 +1,8 @@
-"""Find the clips of VoxCeleb2 in the layout it is distributed in.
+"""Finds the clips of VoxCeleb2 in the layout in which it is distributed.
 
-``<root>/<split>/mp4/<speaker>/<video>/<clip>.mp4`` holds the pictures, and, where it was unpacked,
-``<root>/<split>/aac/<speaker>/<video>/<clip>.m4a`` the sound (a ``.wav`` in its place serves too). A clip's
-name is ``<speaker>/<video>/<clip>``.
+``<root>/<split>/mp4/<speaker>/<video>/<clip>.mp4`` holds the picture of a clip.
+``<root>/<split>/aac/<speaker>/<video>/<clip>.m4a`` (or ``.wav``) holds its sound; without it, the sound is a
+track of the mp4. A clip's name is ``<speaker>/<video>/<clip>``.
 """
 
 import os
@@ -21,9 +21,9 @@ def find_clips(root: epath.Path, split: str) -> list[str]:
     """Returns the names, sorted, of all clips that have a picture or a sound.
 
     Raises:
-        FileNotFoundError: if ``<root>/<split>/mp4`` is not a directory.
-        ValueError: if there is no clip in it, or a file's name cannot be stored.
-        OSError: if a directory cannot be listed.
+        FileNotFoundError: ``<root>/<split>/mp4`` is not a directory.
+        ValueError: there is no clip in it, or the name of a file cannot be stored.
+        OSError: a directory cannot be listed.
     """
     pictures = root / split / PICTURES
     if not pictures.is_dir():
@@ -35,11 +35,11 @@ def find_clips(root: epath.Path, split: str) -> list[str]:
         raise ValueError(f"{pictures} holds no <speaker>/<video>/<clip>.mp4")
     sounds = root / split / SOUNDS
     if sounds.is_dir():
-        # A sound without a picture is to be reported, not passed over.
+        # Included, so that preparation reports sound without a picture.
         names.update(_names(sounds, SOUND_SUFFIXES))
     for name in names:
         if name.splitlines() != [name] or name.encode(errors="ignore").decode() != name:
-            raise ValueError(f"{root / split}: rename {name!r}: names are kept as lines of UTF-8")
+            raise ValueError(f"{root / split}: rename {name!r}: a name must be one line of UTF-8")
     return sorted(names)
 
 
@@ -49,7 +49,7 @@ def video_file(root: epath.Path, split: str, name: str) -> epath.Path:
 
 
 def audio_file(root: epath.Path, split: str, name: str) -> epath.Path | None:
-    """Returns where the sound of a clip is, None if it has no file of its own."""
+    """Returns where the sound of a clip is; None if it has no file of its own."""
     candidates = (root / split / SOUNDS / f"{name}{suffix}" for suffix in SOUND_SUFFIXES)
     return next((path for path in candidates if path.exists()), None)
 
@@ -60,7 +60,7 @@ def load(root: epath.Path, split: str, name: str, crop: media.Crop) -> media.Cli
 
 
 def _names(directory: epath.Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    # What cannot be listed must not pass for empty; speakers may be links to directories on other disks.
+    # A directory that cannot be listed is an error. Links are followed: speakers may lie on other disks.
     if atomic_files.is_local(directory):
         places = os.walk(directory, onerror=_raise, followlinks=True)
     else:

@@ -1,14 +1,15 @@
-"""Decode a clip's files: face frames as JPEG at 25 frames a second, sound as 16 kHz mono int16 (PyAV).
+"""Decodes a clip's files: face frames as JPEG at 25 frames a second, sound as 16 kHz mono int16 (PyAV).
 
-A clip that cannot be used raises `UnusableClipError` with a `Reason`. Three things are mended, not refused:
-another frame rate (each 1/25 s gets the frame nearest in time), another sample rate or more channels
-(resampled, mixed down), and sound that comes only as the video file's own track. A file whose *declared* rate
-is wrong gives itself away because its sound and picture then last differently. An error of the machine (a
-disk, a network, a permission) is no fault of the clip: it is left to the caller as `OSError`. Only reading a
-file can meet one, and files are read before they are decoded; whatever goes wrong then is the file's fault.
+Accepted and converted: another frame rate (each 1/25 s gets the frame nearest in time), another sample rate
+or several channels (resampled and mixed to mono), and sound that is only a track of the video file.
 
-Memory: one decoded frame at a time, the clip's JPEGs and samples, and the file itself. Clips are refused
-above `MAX_SECONDS` and files above `MAX_BYTES`, so a stray film in the tree cannot exhaust the machine.
+A clip that cannot be used raises `UnusableClipError` with a `Reason`. One such reason is that sound and
+picture have different lengths, as they have if a file declares a wrong rate. An error of the machine (disk,
+network, permission) is not the clip's fault and raises `OSError`. The two are told apart because a file is
+read before it is decoded: only reading can meet an error of the machine.
+
+Memory: one decoded frame at a time, the clip's JPEGs and samples, and the file itself. Clips above
+`MAX_SECONDS` and files above `MAX_BYTES` are refused, so that a film among the clips cannot fill the memory.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -32,36 +35,42 @@ FPS = 25
 SAMPLE_RATE = 16_000
 JPEG_QUALITY = 90  # with 4:2:0 chroma, as H.264 has it
 MIN_FRAMES = STRIDE  # one for every phase
-MAX_LENGTH_DIFFERENCE = (
-    0.1  # seconds between sound and picture from which the published list leaves a clip out
-)
+MAX_LENGTH_DIFFERENCE = 0.1
+"""Seconds. A clip whose sound and picture differ by this or more is left out, as in the published list."""
 MAX_SECONDS = 600
 MAX_BYTES = 2**30
 
-# The demuxer is named, never guessed: guessing lets a text file pass for a playlist that names other files.
+_Frame = TypeVar("_Frame", av.VideoFrame, av.AudioFrame)
+
+# The demuxer is named. If FFmpeg guessed it, a text file could pass for a playlist and open other files.
 _CONTAINERS = {".mp4": "mp4", ".m4a": "mp4", ".wav": "wav"}
 
 
 class Reason(enum.StrEnum):
     """Why a clip cannot be used."""
 
-    MISSING_VIDEO = "missing_video"  # sound without a picture
-    NOT_MEDIA = "not_media"  # not the kind of file its name promises
+    MISSING_VIDEO = "missing_video"  # there is a sound file but no video file
+    NOT_MEDIA = "not_media"  # another kind of file than its name says
     NO_VIDEO_STREAM = "no_video_stream"
-    TRUNCATED_VIDEO = "truncated_video"  # the file ends before what its header announces
-    CORRUPT_VIDEO = "corrupt_video"  # it opens, but does not decode
-    FRAME_TOO_SMALL = "frame_too_small"  # the crop does not fit
+    TRUNCATED_VIDEO = "truncated_video"  # the file is shorter than its header says
+    CORRUPT_VIDEO = "corrupt_video"  # the file opens but does not decode
+    FRAME_TOO_SMALL = "frame_too_small"  # smaller than the crop
     TOO_FEW_FRAMES = "too_few_frames"
-    MISSING_AUDIO = "missing_audio"  # neither a file of its own nor a track in the video file
+    MISSING_AUDIO = "missing_audio"  # neither a sound file nor a track in the video file
     EMPTY_AUDIO = "empty_audio"
     CORRUPT_AUDIO = "corrupt_audio"
     TOO_SHORT_AUDIO = "too_short_audio"
-    LENGTH_MISMATCH = "length_mismatch"  # sound and picture differ by 0.1 s or more
+    LENGTH_MISMATCH = "length_mismatch"  # the lengths of sound and picture differ by 0.1 s or more
     TOO_LONG = "too_long"
 
 
 class UnusableClipError(Exception):
-    """A clip that cannot be used, for `reason`; `detail` is one line for people."""
+    """A clip that cannot be used.
+
+    Attributes:
+        reason: the kind of fault.
+        detail: one line that describes it.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -93,7 +102,7 @@ class Clip:
     Attributes:
         jpegs: its frames at `FPS`, cropped.
         samples: (n_samples,) int16, mono, at `SAMPLE_RATE`.
-        resampled: whether the frame rate or the sample rate had to be changed.
+        resampled: whether the frame rate or the sample rate was changed.
     """
 
     jpegs: list[bytes]
@@ -109,9 +118,12 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
         audio: an m4a or wav file; None for the video file's own track.
         crop: the part of each frame to keep.
 
+    Returns:
+        The clip.
+
     Raises:
-        UnusableClipError: if the files cannot be used.
-        OSError: if they cannot be read for a reason other than their absence.
+        UnusableClipError: the files cannot be used, or a file is missing.
+        OSError: a file exists but cannot be read.
     """
     video_bytes = _read(video, Reason.MISSING_VIDEO)
     jpegs, video_start, video_resampled = _decode_video(video_bytes, video, crop)
@@ -134,12 +146,12 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
 
 
 def check_lengths(n_frames: int, n_samples: int) -> None:
-    """Checks that a clip's picture at `FPS` and its sound at `SAMPLE_RATE` last equally long, or nearly.
+    """Checks that the lengths of a clip's picture (at `FPS`) and sound (at `SAMPLE_RATE`) agree.
 
     Raises:
-        UnusableClipError: if they differ by `MAX_LENGTH_DIFFERENCE` or more.
+        UnusableClipError: they differ by `MAX_LENGTH_DIFFERENCE` or more.
     """
-    # Counted in samples, which is exact: 1.2 s - 1.1 s is less than 0.1 s in floating point.
+    # In samples, because 1.2 - 1.1 is less than 0.1 in floating point.
     if abs(n_samples - n_frames * SAMPLE_RATE // FPS) >= MAX_LENGTH_DIFFERENCE * SAMPLE_RATE:
         raise UnusableClipError(
             Reason.LENGTH_MISMATCH,
@@ -157,29 +169,31 @@ def _read(path: epath.Path, if_absent: Reason) -> bytes:
     except IsADirectoryError:
         raise UnusableClipError(if_absent, f"{path.name} is a directory") from None
     except OSError as error:
-        if not error.filename:  # reading, unlike opening, does not say what
+        if not error.filename:  # an error while reading, unlike one while opening, does not name the file
             error.filename = os.fspath(path)
         raise
 
 
 def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes], float, bool]:
-    """Returns the cropped frames at `FPS` as JPEG, the time of the first in s, and if the rate changed."""
+    """Returns the cropped frames at `FPS` as JPEG, the first's time in s, and whether the rate changed."""
     damaged = Reason.TRUNCATED_VIDEO if data[4:8] == b"ftyp" else Reason.NOT_MEDIA
-    jpegs, starts, end = [], [], 0.0
-    to_rgb = VideoReformatter()  # one for all frames: a conversion's set-up costs more than the conversion
+    jpegs: list[bytes] = []
+    starts: list[float] = []
+    end = 0.0
+    to_rgb = VideoReformatter()  # one for all frames: to set up a conversion costs more than to convert
     with _open(data, path, damaged, Reason.CORRUPT_VIDEO) as container:
         if not container.streams.video:
             raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{path.name} has no picture")
         stream = container.streams.video[0]
-        declared = float((stream.duration or 0) * stream.time_base)
-        for frame in _decode(container, stream):
-            starts.append(float(frame.pts * frame.time_base))
-            end = starts[-1] + float((frame.duration or 0) * frame.time_base or 1 / FPS)
+        declared = _seconds(stream.duration, stream.time_base)
+        for frame in _decode(container, stream, av.VideoFrame):
+            starts.append(_seconds(frame.pts, frame.time_base))
+            end = starts[-1] + (_seconds(frame.duration, frame.time_base) or 1 / FPS)
             jpegs.append(_jpeg(frame, crop, to_rgb))
             _check_length(end - starts[0], path)
     length = end - starts[0] if starts else 0.0
     if not starts or declared - length >= MAX_LENGTH_DIFFERENCE:
-        detail = f"{path.name} holds {length:.2f} s of the {declared:.2f} s of picture that it announces"
+        detail = f"{path.name} holds {length:.2f} s of the {declared:.2f} s of picture that its header says"
         raise UnusableClipError(Reason.TRUNCATED_VIDEO, detail)
     nearest = _nearest_frames(np.array(starts) - starts[0], length)
     resampled = not np.array_equal(nearest, np.arange(len(jpegs)))
@@ -187,11 +201,14 @@ def _decode_video(data: bytes, path: epath.Path, crop: Crop) -> tuple[list[bytes
 
 
 def _nearest_frames(times: np.ndarray, length: float) -> np.ndarray:
-    """For every 1/`FPS` s of `length` s, the index of the frame nearest in time, the earlier one at a tie.
+    """Picks the nearest frame in time for every 1/`FPS` s.
 
     Args:
         times: (n_frames,) float64, presentation times in s, ascending from 0.
-        length: how long the frames last altogether, in s.
+        length: duration of all frames, in s.
+
+    Returns:
+        (round(length * FPS),) indices of frames; the earlier frame where two are equally near.
     """
     wanted = np.arange(round(length * FPS)) / FPS
     return np.searchsorted((times[1:] + times[:-1]) / 2, wanted)
@@ -201,7 +218,7 @@ def _jpeg(frame: av.VideoFrame, crop: Crop, to_rgb: VideoReformatter) -> bytes:
     bottom, right = crop.top + crop.height, crop.left + crop.width
     if frame.height < bottom or frame.width < right:
         detail = (
-            f"frames of {frame.height} × {frame.width} have no rows up to {bottom} and columns up to {right}"
+            f"frames are {frame.height} × {frame.width}; the crop needs {bottom} rows and {right} columns"
         )
         raise UnusableClipError(Reason.FRAME_TOO_SMALL, detail)
     rgb = to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
@@ -210,33 +227,33 @@ def _jpeg(frame: av.VideoFrame, crop: Crop, to_rgb: VideoReformatter) -> bytes:
 
 
 def _decode_audio(data: bytes, path: epath.Path, if_absent: Reason) -> tuple[np.ndarray, float, bool]:
-    """Returns (n_samples,) int16 mono at `SAMPLE_RATE`, their start in s, and whether the rate changed."""
+    """Returns int16[n_samples], mono at `SAMPLE_RATE`, its start in s, and whether the rate changed."""
     if not data:
         raise UnusableClipError(Reason.EMPTY_AUDIO, f"{path.name} has 0 bytes")
     with _open(data, path, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
         if not container.streams.audio:
             raise UnusableClipError(if_absent, f"{path.name} has no sound")
-        frames = _decode(container, container.streams.audio[0])
+        frames = _decode(container, container.streams.audio[0], av.AudioFrame)
         first = next(frames, None)
         if first is None:
             raise UnusableClipError(Reason.EMPTY_AUDIO, f"{path.name} has no sample")
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         pieces, n_samples, padding = [np.zeros(0, np.int16)], 0, 0.0
-        for frame in itertools.chain([first], frames, [None]):  # None makes the resampler give out its rest
+        for frame in itertools.chain([first], frames, [None]):  # None flushes the resampler
             for part in resampler.resample(frame):
                 pieces.append(part.to_ndarray()[0])
                 n_samples += part.samples
             _check_length(n_samples / SAMPLE_RATE - MAX_LENGTH_DIFFERENCE, path)
             if frame is not None and frame.duration:
-                padding = frame.samples / frame.sample_rate - float(frame.duration * frame.time_base)
-        start = float(first.pts * first.time_base)
-    # AAC comes in blocks of 1,024 samples; how much of the last one is sound, only its duration says.
+                padding = frame.samples / frame.sample_rate - _seconds(frame.duration, frame.time_base)
+        start = _seconds(first.pts, first.time_base)
+    # AAC comes in blocks of 1,024 samples. Only the duration of the last block tells how much of it is sound.
     n_samples -= max(round(padding * SAMPLE_RATE), 0)
     return np.concatenate(pieces)[:n_samples], start, first.sample_rate != SAMPLE_RATE
 
 
 def _shift(samples: np.ndarray, late: int) -> np.ndarray:
-    """Sound that begins `late` samples after the picture gets as much silence; what is early goes."""
+    """Aligns sound with the picture: adds `late` samples of silence before it, or cuts -`late` samples."""
     return np.concatenate([np.zeros(max(late, 0), samples.dtype), samples[max(-late, 0) :]])
 
 
@@ -249,10 +266,10 @@ def _check_length(seconds: float, path: epath.Path) -> None:
 def _open(
     data: bytes, path: epath.Path, damaged: Reason, corrupt: Reason
 ) -> Iterator[av.container.InputContainer]:
-    """Opens a file's bytes; what fails gets the reason `damaged` on opening and `corrupt` in the body."""
+    """Opens a file's bytes. An error on opening has the reason `damaged`, a later one `corrupt`."""
     try:
-        # Titles and the like may be in any encoding, and nobody reads them here.
-        container = av.open(io.BytesIO(data), format=_CONTAINERS[path.suffix], metadata_errors="replace")
+        # "replace", because titles and other texts, which are not used here, may be in any encoding.
+        container = av.open(io.BytesIO(data), "r", format=_CONTAINERS[path.suffix], metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise UnusableClipError(damaged, f"{path.name} does not open: {error.strerror}") from error
     try:
@@ -260,18 +277,18 @@ def _open(
             yield container
     except UnusableClipError:
         raise
-    except Exception as error:  # PyAV meets damaged bytes with exceptions of many kinds
+    except Exception as error:  # PyAV raises exceptions of many kinds for damaged bytes
         why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UnusableClipError(corrupt, f"{path.name} does not decode: {why}") from error
 
 
 def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream
-) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """Yields the frames up to the file's end, be that before the end that its header announces.
+    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream, kind: type[_Frame]
+) -> Iterator[_Frame]:
+    """Yields the frames of a stream, of type `kind`, up to the file's end, even if that comes too early.
 
     Raises:
-        ValueError: if the codec is unknown, or a frame has no time.
+        ValueError: the codec is unknown, or a frame has no time.
     """
     if stream.codec_context is None:
         raise ValueError("its codec is unknown")
@@ -280,6 +297,12 @@ def _decode(
         if packet.is_corrupt:  # libav marks a packet that the file's end cuts short
             return
         for frame in packet.decode():
-            if frame.pts is None:
+            assert isinstance(frame, kind)
+            if frame.pts is None or frame.time_base is None:
                 raise ValueError("a frame has no time")
             yield frame
+
+
+def _seconds(ticks: int | None, time_base: Fraction | None) -> float:
+    """Converts a time of FFmpeg to seconds; an unknown time is 0."""
+    return float(ticks * time_base) if ticks and time_base else 0.0

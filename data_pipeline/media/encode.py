@@ -1,7 +1,7 @@
-"""Write clips as real media files: H.264 in mp4 or flv, AAC in m4a, 16-bit PCM in wav (PyAV and ``wave``).
+"""Writes clips as media files: H.264 in mp4 or flv, AAC in m4a, 16-bit PCM in wav (PyAV and ``wave``).
 
-Every encoder runs on one thread: the bytes of a file are then a function of its input and of the FFmpeg
-build alone, never of the number of cores, and processes are the unit of parallelism.
+Every encoder runs on one thread. So the bytes of a file depend on its input and on the FFmpeg build, but not
+on the number of cores. To use all cores, encode in several processes.
 """
 
 import wave
@@ -12,10 +12,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-# x264's macroblock-tree rate control reads memory that it has not set, so that a clip encoded twice gives
+# The macroblock-tree rate control of x264 reads uninitialised memory, so that a clip encoded twice gives
 # different bytes (x264 core 165 in av 18.1). Without this option a test in tests/data_pipeline/media fails.
 X264_DETERMINISTIC = {"mbtree": "0"}
-AAC_BIT_RATE = 64_000  # bits a second, mono; transparent enough at 16 kHz
+AAC_BIT_RATE = 64_000  # bits a second, mono; hardly audible loss at 16 kHz
 
 
 def write_mp4(
@@ -56,12 +56,12 @@ def write_mp4(
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.thread_count = 1
         audio = None if pcm is None else _add_aac(container, rate)
-        to_yuv = VideoReformatter()  # one for all frames: setting up a conversion costs more than doing it
+        to_yuv = VideoReformatter()  # one for all frames: to set up a conversion costs more than to convert
         for rgb in frames:
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
             container.mux(video.encode(to_yuv.reformat(picture, format="yuv420p", threads=1)))
         container.mux(video.encode(None))
-        if audio is not None:
+        if audio is not None and pcm is not None:
             _encode_sound(container, audio, pcm)
 
 
@@ -96,7 +96,7 @@ def to_int16(samples: np.ndarray, name: str | PathLike[str] = "samples") -> np.n
 
     Args:
         samples: [n] int16 or floating point.
-        name: what an error message calls the sound.
+        name: name of the sound in an error message.
 
     Raises:
         ValueError: if samples are not one-dimensional int16 or finite floating point.
@@ -117,8 +117,8 @@ def _add_aac(container: av.container.OutputContainer, rate: int) -> av.AudioStre
 
 
 def _encode_sound(container: av.container.OutputContainer, stream: av.AudioStream, pcm: np.ndarray) -> None:
-    """Encodes int16 [n] onto a stream and flushes it; no sample at all leaves a stream without packets."""
-    container.start_encoding()  # writes the header even if no packet follows
+    """Encodes int16 [n] to a stream and flushes it; without samples the stream has no packets."""
+    container.start_encoding()  # writes the header, also if no packet follows
     if len(pcm):
         frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
         frame.sample_rate = stream.rate

@@ -1,7 +1,7 @@
-"""Run work items on Apache Beam: the way to prepare on a cluster (Flink, Spark, Dataflow).
+"""Makes shards with Apache Beam, for a preparation on a cluster (Flink, Spark, Dataflow).
 
-Input and output must be reachable under the same names from every worker, on a shared disk or in a bucket.
-The pipeline carries nothing but the work items; shards and manifests go straight to the output.
+Every worker must reach input and output under the same paths, on a shared disk or in a bucket. Only the work
+items pass through Beam: workers write shards and manifests straight to the output.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 
 
 def run_beam(specs: list[ShardSpec], pipeline_options: Sequence[str]) -> None:
-    """Makes shards on the runner that `pipeline_options` name, Beam's own local one by default.
+    """Makes shards on the runner that `pipeline_options` name; by default on Beam's local runner.
 
     Args:
         specs: work items.

@@ -1,7 +1,7 @@
-"""From a directory of clips to a prepared set: plan, make the shards, describe the whole.
+"""Makes a prepared set from a directory of clips: plan, make the shards, describe the set.
 
-What is finished is never made again, so that running the same command after an interruption goes on where it
-ended, and the result does not depend on the number of processes, on interruptions or on the runner.
+A finished shard is never made again. So the same command continues after an interruption, and the result does
+not depend on the number of processes, on interruptions or on the runner.
 """
 
 import collections
@@ -34,21 +34,21 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
     Args:
         input_root: directory that holds ``<split>/mp4/<speaker>/<video>/<clip>.mp4``.
         output: directory of the prepared set, see `prepared_set`.
-        options: what to do.
-        run: makes the shards of the work items it is given, which are those not yet finished.
+        options: what the user asks for.
+        run: makes the shards of the work items that it is given: those that are not finished yet.
 
     Returns:
-        What is in the set, as its ``dataset.json`` says.
+        What the set holds, as its ``dataset.json`` says.
 
     Raises:
-        FileNotFoundError: if the input has not that layout.
-        ValueError: if `output` was begun with other options or another input, or no clip can be used.
-        OSError: if a file cannot be read or written.
-        RuntimeError: if a shard is missing after `run`, or another process is preparing the same set.
+        FileNotFoundError: the input does not have that layout.
+        ValueError: `output` was begun with other options or another input, or no clip can be used.
+        OSError: a file cannot be read or written.
+        RuntimeError: a shard is missing after `run`, or another process is preparing the same set.
     """
     input_root, output = epath.Path(input_root), epath.Path(output)
-    with _alone(output):
-        plan = ensure_plan(input_root, output, options)  # refuses a directory that is not ours
+    with _locked(output):
+        plan = ensure_plan(input_root, output, options)  # refuses a directory with other files in it
         atomic_files.clear(output)
         specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
         run([spec for spec in specs if not read_manifest(output, plan, spec.index)], plan)
@@ -58,10 +58,13 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
 
 
 def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
-    """Writes what says what the finished shards hold, ``dataset.json`` last."""
-    manifests = [read_manifest(output, plan, index) for index in range(plan.n_shards)]
-    if not all(manifests):
-        raise RuntimeError(f"{output}: shard {manifests.index(None)} is not finished; run again")
+    """Writes the files that describe the finished shards, ``dataset.json`` last."""
+    manifests = []
+    for index in range(plan.n_shards):
+        manifest = read_manifest(output, plan, index)
+        if manifest is None:
+            raise RuntimeError(f"{output}: shard {index} is not finished; run the same command again")
+        manifests.append(manifest)
     rejected = sorted(
         (line for manifest in manifests for line in manifest["rejected"]), key=lambda line: line["path"]
     )
@@ -106,8 +109,8 @@ def _fingerprint(manifests: list[dict]) -> str:
 
 
 @contextlib.contextmanager
-def _alone(output: epath.Path) -> Iterator[None]:
-    """Keeps a second preparation away from a local output; the lock ends with the process in any case."""
+def _locked(output: epath.Path) -> Iterator[None]:
+    """Locks a local output against a second preparation; the lock also ends with the process."""
     if not atomic_files.is_local(output):
         yield
         return

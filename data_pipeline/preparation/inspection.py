@@ -1,7 +1,8 @@
-"""What is in a prepared set, and whether every record of it can still be read.
+"""What a prepared set holds, and whether every record of it can be read.
 
-The survey reads descriptions and a sample of records, so it takes seconds for any size. Verification reads
-everything: each record's checksum, each JPEG decoded, and each clip's picture, sound and manifest agreeing.
+`survey` reads descriptions and a sample of records, so it takes seconds for a set of any size. `verify` reads
+everything: it checks the checksum of each record, decodes each JPEG, and compares each clip's picture, sound
+and entry in the manifest.
 """
 
 import json
@@ -16,13 +17,14 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from data_pipeline.common.errors import one_line
 from data_pipeline.format import records
 from data_pipeline.format.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
 from data_pipeline.format.records import STRIDE, AudioRecord, VideoRecord
 from data_pipeline.media.decode import check_lengths
 from data_pipeline.preparation.shard_writer import manifest_file
 
-SAMPLED_CLIPS = 128  # whose frames' sizes stand for all
+SAMPLED_CLIPS = 128  # clips whose frames are measured
 CLIPS_A_TASK = 16
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -36,7 +38,13 @@ class ListedClip(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something that is wrong: which clip (or how many), where it is stored, and what was found."""
+    """A fault in a set.
+
+    Attributes:
+        clip: name of the clip, or how many clips.
+        place: the file or record.
+        what: what is wrong.
+    """
 
     clip: str
     place: str
@@ -48,13 +56,13 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a prepared set.
+    """What a prepared set holds.
 
     Attributes:
         about: its description.
-        listed: the clips of each shard, in order.
-        frame_bytes: int64 [n], sizes of the JPEGs of a sample of clips.
-        sampled: number of clips in that sample.
+        listed: the clips of each shard, in order, from the manifests.
+        frame_bytes: int64[n], sizes in bytes of the JPEGs of some clips.
+        sampled: the number of these clips.
     """
 
     about: PreparedSet
@@ -64,27 +72,27 @@ class Survey:
 
     @property
     def speakers(self) -> set[str]:
-        """Their names, the first part of the clips' names."""
+        """Names of the speakers: the first part of the clips' names."""
         return {clip.name.split("/")[0] for shard in self.listed for clip in shard}
 
     @property
     def recordings(self) -> set[str]:
-        """``speaker/video``."""
+        """Names of the videos, ``speaker/video``."""
         return {clip.name.rsplit("/", 1)[0] for shard in self.listed for clip in shard}
 
     @property
     def seconds(self) -> np.ndarray:
-        """Duration of each clip's picture, float64 [clips]."""
+        """Duration of each clip's picture in s, float64[clips]."""
         frames = [clip.n_frames for shard in self.listed for clip in shard]
         return np.array(frames) / self.about.fps
 
 
 def survey(root: epath.PathLike) -> Survey:
-    """Looks at a prepared set.
+    """Reads the descriptions of a prepared set and some of its records.
 
     Raises:
-        FileNotFoundError: there is no finished prepared set at ``root``, or a manifest is missing.
-        ValueError: its description or a manifest is damaged, or they contradict each other.
+        FileNotFoundError: there is no finished prepared set at `root`, or a manifest is missing.
+        ValueError: the set's description or a manifest is damaged, or they contradict each other.
     """
     root = epath.Path(root)
     about = read_prepared_set(root)
@@ -100,7 +108,7 @@ def survey(root: epath.PathLike) -> Survey:
             reader = ArrayRecordReader(str(root / about.shards[index].video), _READER_OPTIONS)
             record = records.parse_video(reader.read([STRIDE * clip])[0])
             reader.close()
-        except Exception:  # what cannot be read is for `verify` to tell
+        except Exception:  # `verify` reports what cannot be read
             continue
         sizes.append(np.diff(record.offsets))
     return Survey(about, listed, np.concatenate(sizes or [np.zeros(0, int)]), len(sizes))
@@ -126,10 +134,10 @@ def verify(
         root: directory of the set.
         surveyed: what `survey` found there.
         workers: threads; by default one a core.
-        on_clips: is called with the number of clips just done.
+        on_clips: called with the number of clips that have just been checked.
 
     Returns:
-        what is wrong, in the order of the set; empty if nothing is.
+        The faults, in the order of the set; empty if there are none.
     """
     root = epath.Path(root)
     tasks = [
@@ -137,8 +145,8 @@ def verify(
         for index, clips in enumerate(surveyed.listed)
         for start in range(0, len(clips), CLIPS_A_TASK)
     ]
-    found = {}
-    # Threads: checksums and JPEG decoding let go of the interpreter.
+    found: dict[int, list[Problem]] = {}
+    # Threads, because checksums and JPEG decoding release the interpreter lock.
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         futures = {
             pool.submit(_check_clips, root, surveyed, *task): number for number, task in enumerate(tasks)
@@ -148,7 +156,7 @@ def verify(
             found[number] = future.result()
             on_clips(len(tasks[number][1]))
     in_order = [problem for number in range(len(tasks)) for problem in found[number]]
-    # Each task that meets an unreadable file says so; once is enough.
+    # Several tasks report the same unreadable file; keep one report.
     return list(dict.fromkeys([*_check_totals(surveyed), *in_order]))
 
 
@@ -170,13 +178,13 @@ def _check_clips(root: epath.Path, surveyed: Survey, index: int, clips: range) -
     problems, readers = [], {}
     for kind, file, count in ((AUDIO, shard.audio, len(listed)), (VIDEO, shard.video, STRIDE * len(listed))):
         try:
-            (root / file).stat()  # a file that is missing would be opened as one of no record
+            (root / file).stat()  # ArrayRecord would open a missing file as one without records
             readers[kind] = ArrayRecordReader(str(root / file), _READER_OPTIONS)
             if readers[kind].num_records() != count:
                 raise ValueError(f"{readers[kind].num_records()} records of {count}")
-        except Exception as error:  # ArrayRecord has no exceptions of its own
+        except Exception as error:  # ArrayRecord raises exceptions of many kinds
             readers.pop(kind, None)
-            problems.append(Problem(f"all {len(listed)} clips", file, _one_line(error)))
+            problems.append(Problem(f"all {len(listed)} clips", file, one_line(error, 300)))
     for clip in clips:
         problems += _check_clip(surveyed.about, listed[clip], shard.audio, shard.video, readers, clip)
     for reader in readers.values():
@@ -191,13 +199,13 @@ def _check_clip(
         try:
             _check_sound(about, listed, records.parse_audio(readers[AUDIO].read([clip])[0]))
         except Exception as error:
-            yield Problem(listed.name, f"record {clip} of {audio}", _one_line(error))
+            yield Problem(listed.name, f"record {clip} of {audio}", one_line(error, 300))
     for phase in range(STRIDE if VIDEO in readers else 0):
         number = STRIDE * clip + phase
         try:
             _check_picture(about, listed, phase, records.parse_video(readers[VIDEO].read([number])[0]))
         except Exception as error:
-            yield Problem(listed.name, f"record {number} of {video}", _one_line(error))
+            yield Problem(listed.name, f"record {number} of {video}", one_line(error, 300))
 
 
 def _check_sound(about: PreparedSet, listed: ListedClip, sound: AudioRecord) -> None:
@@ -229,7 +237,3 @@ def _check_picture(about: PreparedSet, listed: ListedClip, phase: int, picture: 
 
 def _clip(clip: ListedClip) -> str:
     return f"{clip.name} of {clip.n_frames} frames and {clip.n_samples} samples"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,6 +1,8 @@
-"""Run work items in processes of this machine, with progress and the time left."""
+"""Makes shards in processes of this machine, and shows progress and the remaining time."""
 
 import concurrent.futures
+from collections.abc import Collection
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
@@ -12,7 +14,7 @@ from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 
 
 class _StoppedError(Exception):
-    """Another work item has failed, or the user has interrupted."""
+    """Ends a work item, because another one has failed or the user has interrupted."""
 
 
 def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -> None:
@@ -21,12 +23,12 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
     Args:
         specs: work items.
         n_clips: number of clips of the whole set, for the progress bar.
-        n_done: number of them that are not in `specs`, being finished.
+        n_done: number of these clips that are not in `specs` because their shards are finished.
         workers: number of processes.
 
     Raises:
-        RuntimeError: if a process died.
-        Exception: the first that a work item raised; the others end at their next clip.
+        RuntimeError: a process died.
+        Exception: the first exception of a work item; the other items end at their next clip.
     """
     if not specs:
         return
@@ -34,7 +36,7 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
     pool = worker_pool(min(workers, len(specs)), _start_worker, counter, stop)
     with pool, tqdm(desc="preparing", unit="clip", total=n_clips, initial=n_done, smoothing=0.05) as bar:
         try:
-            pending = submit_all(pool, _work, specs)
+            pending: Collection[Future[None]] = submit_all(pool, _work, specs)
             while pending:
                 done, pending = concurrent.futures.wait(pending, 0.5, concurrent.futures.FIRST_COMPLETED)
                 bar.update(n_done + counter.value - bar.n)
@@ -42,16 +44,16 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
                     future.result()
         except BrokenProcessPool:
             raise RuntimeError(
-                "a worker process died, perhaps because memory ran out: run again with fewer --workers; "
-                "finished shards stay"
+                "a worker process died, perhaps because memory ran out: run the same command again with "
+                "fewer --workers; finished shards are kept"
             ) from None
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
 
-_counter: Synchronized | None = None
-_stop: Event | None = None
+_counter: Synchronized  # of the finished clips, set in each worker
+_stop: Event  # tells the workers to end
 
 
 def _start_worker(counter: Synchronized, stop: Event) -> None:

@@ -1,8 +1,8 @@
-"""Decide, once, which clip goes into which shard.
+"""The plan of a prepared set: which clip goes into which shard.
 
-The plan is written before any shard and read by every process that makes one, so that a shard is the same
-whoever makes it and whenever. It consists of ``plan.json`` and, for shard `i`, of the names of its clips in
-``plan/<i>.txt``. The order of clips is that of a hash of seed and name: the same on every machine, for ever.
+The plan is written once, before any shard. Every process that makes a shard reads it, so that a shard is the
+same whichever process makes it. The plan is ``plan.json`` and, for shard `i`, the names of its clips in
+``plan/<i>.txt``. Clips are sorted by a hash of seed and name, which is the same on every machine.
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ from data_pipeline.format.prepared_set import PLAN
 from data_pipeline.media import decode as media
 
 _LISTS = "plan"
-_MEASURED_CLIPS = 8  # whose size sets the number of clips a shard
-_CLIPS_TRIED = 32
-_FEWEST_SHARDS = 8  # so that a small set, too, is prepared by several processes
+_MEASURED_CLIPS = 8  # usable clips whose mean size decides how many clips a shard gets
+_CLIPS_TRIED = 32  # clips that are tried to find these
+_FEWEST_SHARDS = 8  # so that several processes can prepare even a small set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Options:
     Attributes:
         split: directory of the input to prepare, such as ``dev``.
         crop: the part of each frame to keep.
-        shard_mb: size to aim at for a shard of video, in 10⁶ bytes.
+        shard_mb: approximate size of a shard of video, in 10⁶ bytes.
         seed: of the order of clips.
     """
 
@@ -47,15 +47,15 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the shards of a prepared set follow from, besides the contents of the clips.
+    """What decides the contents of the shards, besides the clips themselves.
 
     Attributes:
         options: what the user asked for.
         n_clips: number of clips found.
         names_sha256: hash of their names.
         n_shards: number of shards.
-        jpeg_quality: of the frames.
-        record_version: of the records' bytes.
+        jpeg_quality: quality of the frames' JPEGs.
+        record_version: version of the records' layout.
     """
 
     options: Options
@@ -66,17 +66,17 @@ class Plan:
     record_version: int = records.VERSION
 
     def members(self, index: int) -> range:
-        """Returns the places, in the order of clips, of those of shard `index`."""
+        """Returns the positions of the clips of shard `index` in the order of clips."""
         return range(index * self.n_clips // self.n_shards, (index + 1) * self.n_clips // self.n_shards)
 
 
 def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) -> Plan:
-    """Returns the plan of `output`, made now if there is none.
+    """Reads the plan of `output`, or makes it if there is none.
 
     Raises:
-        FileNotFoundError: if the input has not the layout of VoxCeleb2.
-        ValueError: if `output` was begun with other options or another input, or is something else, or if
-            none of the first clips can be used.
+        FileNotFoundError: the input does not have the layout of VoxCeleb2.
+        ValueError: `output` was begun with other options or another input, or holds other files; or none of
+            the first clips can be used.
     """
     names = voxceleb2.find_clips(input_root, options.split)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
@@ -85,7 +85,7 @@ def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) ->
         asked = Plan(options, len(names), digest, plan.n_shards)
         if plan != asked:
             raise ValueError(
-                f"{output} was begun otherwise ({_difference(plan, asked)}): choose another --output"
+                f"{output} was begun with other options ({_difference(plan, asked)}): choose another --output"
             )
         return plan
     _check_vacant(output)
@@ -105,7 +105,7 @@ def read_plan(output: epath.Path) -> Plan:
     """Reads the plan of a prepared set.
 
     Raises:
-        ValueError: if it is damaged or from another version.
+        ValueError: the plan is damaged or from another version.
     """
     try:
         fields = json.loads((output / PLAN).read_text())
@@ -126,7 +126,7 @@ def _list_file(index: int) -> str:
 
 
 def _difference(begun: Plan, asked: Plan) -> str:
-    """Describes the first difference of two plans as ``name then, now``."""
+    """Describes the first difference between two plans: ``name was … and is now …``."""
     for old, new in ((begun.options, asked.options), (begun, asked)):
         for field in dataclasses.fields(old):
             then, now = getattr(old, field.name), getattr(new, field.name)
@@ -136,15 +136,15 @@ def _difference(begun: Plan, asked: Plan) -> str:
 
 
 def _check_vacant(output: epath.Path) -> None:
-    """Refuses a directory with anything in it that planning has not put there."""
+    """Refuses a directory that holds anything but files of an unfinished plan."""
     if output.exists():
         others = sorted({path.name for path in output.iterdir()} - {_LISTS, atomic_files.UNFINISHED})
         if others:
-            raise ValueError(f"{output} holds {others[0]} and no {PLAN}: choose an empty --output")
+            raise ValueError(f"{output} holds {others[0]} but no {PLAN}: choose an empty --output")
 
 
 def _bytes_of_a_clip(input_root: epath.Path, options: Options, names: list[str]) -> float:
-    """Measures how large a clip becomes, from the first few that can be used."""
+    """Returns the mean size in bytes of a stored clip's frames, over the first clips that can be used."""
     sizes = []
     problem = None
     for name in names[:_CLIPS_TRIED]:

@@ -1,7 +1,7 @@
-"""Make one shard: the unit of work of a preparation, the same in a local process and on a cluster.
+"""Makes one shard: the unit of work of a preparation, in a local process as on a cluster.
 
-`write_shard` may be repeated, interrupted and run twice at once: its files appear whole, and the manifest,
-which appears last, is what says that a shard is finished.
+`write_shard` may be repeated, interrupted, or run twice at the same time: a file appears only when it is
+complete. The manifest appears last. A shard is finished if its manifest is there.
 """
 
 import dataclasses
@@ -43,11 +43,11 @@ def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> 
 
     Args:
         spec: what to make.
-        on_clip: is called after every clip; what it raises ends the work.
+        on_clip: called after every clip; an exception that it raises ends the work.
 
     Raises:
-        OSError: if a file cannot be read or written.
-        RuntimeError: if what was written does not read back.
+        OSError: a file cannot be read or written.
+        RuntimeError: a record that was written cannot be read back.
     """
     output = epath.Path(spec.output)
     plan = read_plan(output)
@@ -75,12 +75,13 @@ def manifest_file(index: int) -> str:
 
 
 def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
-    """Reads what a finished shard holds.
+    """Reads the manifest of a shard, which lists what the shard holds.
 
     Returns:
-        None if the shard is not finished, or its files do not have the sizes they were finished with;
-        otherwise ``clips``: [name, number of frames, number of samples, whether resampled] of each, in order;
-        ``rejected``: ``path``, ``reason``, ``message`` of each; ``files``: ``bytes`` and ``sha256`` by path.
+        None if the shard is not finished, or if its files do not have the sizes in the manifest. Otherwise
+        ``clips``: [name, number of frames, number of samples, whether resampled] of each clip, in order;
+        ``rejected``: ``path``, ``reason`` and ``message`` of each rejected clip; ``files``: path → ``bytes``
+        and ``sha256``.
     """
     try:
         manifest = json.loads((output / manifest_file(index)).read_text())
@@ -99,7 +100,8 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
     writers = {
         kind: ArrayRecordWriter(str(path), records.ARRAY_RECORD_OPTIONS) for kind, path in files.items()
     }
-    clips, rejected = [], []
+    clips: list[list] = []
+    rejected: list[dict[str, str]] = []
     try:
         for name in read_names(epath.Path(spec.output), spec.index):
             try:
@@ -138,10 +140,10 @@ def _write_clip(name: str, clip: media.Clip, crop: media.Crop, writers: dict[str
 
 
 def _check_records(clips: list, files: dict[str, Path]) -> None:
-    """Reads everything back and checks that it is there, intact and in order.
+    """Reads all records back and checks that they are complete, intact and in order.
 
     Raises:
-        RuntimeError: if it is not.
+        RuntimeError: they are not.
     """
     expected = {
         prepared_set.VIDEO: [(name, phase) for name, *_ in clips for phase in range(STRIDE)],

@@ -17,6 +17,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.errors import typed_line
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import PreparedSet, read_prepared_set
@@ -212,8 +213,8 @@ class ClipSource:
             try:
                 self.sets[number].read(clip, request.draw, self.sampling, frames, audio)
             except Exception as error:
-                why = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
-                broken[self.first_example(number) + clip] = f"{self.sets[number].name(clip)}: {why}"
+                name = self.sets[number].name(clip)
+                broken[self.first_example(number) + clip] = f"{name}: {typed_line(error, 300)}"
             else:
                 break
         return broken

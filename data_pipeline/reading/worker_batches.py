@@ -33,6 +33,7 @@ import grain
 from absl import flags, logging
 from etils import epath
 
+from data_pipeline.common.errors import typed_line
 from data_pipeline.reading.host_batches import ReadBatch
 
 _SHARED_MEMORY = epath.Path("/dev/shm")
@@ -214,7 +215,7 @@ def _reason(error: Exception) -> str:
     """Says why a worker ended, in a few words."""
     ended = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if ended is None:
-        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return typed_line(error, 300)
     code = int(ended[1])
     if code >= 0:
         return f"one ended with exit code {code}"

@@ -1,8 +1,8 @@
-"""Made-up talking faces in the layouts of VoxCeleb2 and CREMA-D: real files, true correspondence, no data.
+"""Synthetic talking faces in the layouts of VoxCeleb2 and CREMA-D: media files made without any data.
 
-Who speaks and in what mood (`person`) drives both the sound (`speech` → `voice`) and the picture (`portrait`,
-`motion` → `features` → `frames`), and so does the place (`scene`); `clip` joins them and `corpus` writes
-directories of them.
+Sound and picture correspond, because the same causes drive both. Person and mood (`person`) and the place
+(`scene`) drive the sound (`speech` → `voice`) and the picture (`portrait`, `motion` → `features` → `frames`).
+`clip` makes one clip, `corpus` writes directories of clips.
 """
 
 from data_pipeline.synthetic.clip import ClipSpec, make_clip, person_of

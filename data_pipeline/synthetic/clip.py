@@ -1,4 +1,4 @@
-"""One made-up clip: a person says something in a mood, and is seen and heard doing so."""
+"""One synthetic clip: picture and sound of a person who says something in a mood."""
 
 import zlib
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ FPS = 25
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which clip: its picture and sound are a function of these values alone.
+    """Identifies a clip: its picture and sound are a function of these values alone.
 
     Attributes:
         seed: of the corpus.
-        corpus: name of the family of speakers, so that two corpora of one seed have different people.
-        speaker: number of the speaker; face and voice hang on (seed, corpus, speaker).
-        recording: number of the recording session; scene, background, clothes and microphone hang on it.
+        corpus: name of the corpus, so that two corpora of one seed have different people.
+        speaker: number of the speaker; (seed, corpus, speaker) decide face and voice.
+        recording: number of the recording session; it decides scene, background, clothes and microphone.
         take: number of the clip within the recording.
         emotion: one of `EMOTIONS`.
         intensity: of the emotion, 1 for the usual strength.
-        sentence: one of CREMA-D's codes; None babbles.
-        seconds: duration; None is as long as the sentence takes.
+        sentence: one of CREMA-D's codes; None for nonsense syllables.
+        seconds: duration; None for the duration of the sentence.
         noise: standard deviation of the camera's noise, 0–255 units.
-        studio: recorded in white light and silence; else the recording has a scene.
+        studio: whether it is recorded in white light and silence; if not, the recording has a scene.
     """
 
     seed: int
@@ -49,16 +49,16 @@ class ClipSpec:
 
 
 def stream(seed: int, name: str, *numbers: int) -> np.random.Generator:
-    """An independent random stream for a name and numbers."""
+    """Returns the random stream of a name and numbers, independent of all others."""
     return np.random.default_rng([seed, zlib.crc32(name.encode()), *numbers])
 
 
 def person_of(seed: int, corpus: str, speaker: int) -> Person:
-    """The speaker's traits, the same in every clip."""
+    """Returns a speaker's traits, the same in every clip."""
     return make_person(stream(seed, f"{corpus}/person", speaker))
 
 
-@lru_cache(maxsize=2)  # clips of a recording are made one after the other and share the drawing
+@lru_cache(maxsize=2)  # clips of a recording are made one after the other and share the portrait
 def _portrait_of(seed: int, corpus: str, speaker: int, recording: int, scene: Scene | None) -> Portrait:
     person = person_of(seed, corpus, speaker)
     light = None if scene is None else scene.light()
@@ -66,7 +66,7 @@ def _portrait_of(seed: int, corpus: str, speaker: int, recording: int, scene: Sc
 
 
 def scene_of(spec: ClipSpec) -> Scene | None:
-    """Where the clip's recording was made, None for a studio."""
+    """Returns the scene of the clip's recording; None for a studio."""
     if spec.studio:
         return None
     return make_scene(stream(spec.seed, f"{spec.corpus}/scene", spec.speaker, spec.recording))
@@ -76,14 +76,21 @@ def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
     """Makes a clip.
 
     Returns:
-        frames: uint8 RGB [T, 224, 224, 3] at 25 a second.
-        samples: float32 [n] at 16 kHz in (−1, 1), n = 640 T.
+        Frames, uint8 RGB [T, 224, 224, 3] at 25 a second; and sound, float32 [640 T] at 16 kHz in (−1, 1).
+
+    Raises:
+        ValueError: the clip has neither a sentence nor a duration.
     """
     person = person_of(spec.seed, spec.corpus, spec.speaker)
     emotion = MOODS[spec.emotion].scaled(spec.intensity)
     place = (spec.speaker, spec.recording, spec.take)
     rng = stream(spec.seed, f"{spec.corpus}/clip", *place)
-    text = SENTENCES[spec.sentence] if spec.sentence else babble(spec.seconds, rng)
+    if spec.sentence:
+        text = SENTENCES[spec.sentence]
+    elif spec.seconds is not None:
+        text = babble(spec.seconds, rng)
+    else:
+        raise ValueError("a clip without a sentence needs a duration: give `seconds`")
     speech = articulate(text, person, emotion, rng, spec.seconds)
     scene = scene_of(spec)
     if scene is None:

@@ -1,7 +1,7 @@
-"""Made-up corpora on disk, in the layouts of VoxCeleb2 and of CREMA-D, written by a pool of processes.
+"""Writes synthetic corpora in the layouts of VoxCeleb2 and CREMA-D, with a pool of processes.
 
-A corpus is planned first (which clip under which name), then every missing clip is written: the files are
-the same for any number of processes, and a run that was killed is completed by the same call.
+First a corpus is planned (which clip has which name), then every missing clip is written. So the files do not
+depend on the number of processes, and the same call completes a corpus after an interruption.
 """
 
 import json
@@ -22,19 +22,25 @@ from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
 from data_pipeline.synthetic.person import EMOTIONS
 from data_pipeline.synthetic.speech import SENTENCES
 
-NOTE = "synthetic_corpus.json"  # marks a directory as ours and says what is meant to be in it
+NOTE = "synthetic_corpus.json"  # marks the directory of a corpus, and says how it was asked for
 CLIPS_PER_VIDEO = 3
 VIDEO_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 LEVELS = {"LO": 0.5, "MD": 0.8, "HI": 1.2, "XX": 1.0}  # CREMA-D's intensities; XX is unspecified
 
 
 class CorpusError(ValueError):
-    """A corpus cannot be written where or as asked; the message is one line that says how to mend it."""
+    """A corpus cannot be written there or so; the message is one line that says what to change."""
 
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """A clip and the files, relative to the corpus, that hold it."""
+    """A clip and its files.
+
+    Attributes:
+        spec: the clip.
+        video: path of the video file, relative to the corpus.
+        sound: path of the sound file, relative to the corpus.
+    """
 
     spec: ClipSpec
     video: str
@@ -51,9 +57,8 @@ def plan_voxceleb2(
 ) -> list[PlannedClip]:
     """Lists a corpus in VoxCeleb2's layout: ``dev/mp4/id00012/<video>/00001.mp4`` and ``dev/aac/….m4a``.
 
-    Clips are dealt to the speakers in turn, three to a video; the last speakers, by default a tenth of them
-    and at least one, are the ``test`` split. Mood and duration are drawn for each clip,
-    the scene for each video.
+    The speakers get clips in turn, three in each video. The last speakers are the ``test`` split: by default
+    a tenth of them, at least one. Mood and duration are drawn for each clip, the scene for each video.
     """
     if speakers < 2 or clips < speakers:
         raise CorpusError(
@@ -63,7 +68,9 @@ def plan_voxceleb2(
         raise CorpusError(f"clip durations {seconds} s: give the shortest (0.5 or more) and then the longest")
     n_test = max(1, speakers // 10) if test_speakers is None else test_speakers
     if not 0 <= n_test < speakers:
-        raise CorpusError(f"{n_test} of {speakers} speakers cannot be the test split: at least one trains")
+        raise CorpusError(
+            f"{n_test} of {speakers} speakers cannot be the test split: leave at least one for dev"
+        )
     first_test = speakers - n_test
     planned = []
     for index in range(clips):
@@ -93,9 +100,10 @@ def plan_voxceleb2(
 def plan_crema_d(clips: int, actors: int, seed: int, noise: float) -> list[PlannedClip]:
     """Lists a corpus in CREMA-D's layout: ``VideoFlash/1001_DFA_ANG_XX.flv`` and ``AudioWAV/….wav``.
 
-    As in CREMA-D an actor has at most 82 clips: eleven sentences in six moods, and IEO in three intensities
-    of the five that are not neutral. Clips are dealt to the actors in turn, sentence by sentence with all its
-    moods, each actor starting with another sentence, so that a small corpus is balanced too.
+    As in CREMA-D, an actor has at most 82 clips: eleven sentences in six moods, and the sentence IEO in
+    neutral and in three intensities of the other five moods. The actors get clips in turn: all moods of a
+    sentence, then the next sentence. Each actor starts with another sentence, so that a small corpus is
+    balanced, too.
     """
     if actors < 1 or not actors <= clips <= 82 * actors:
         raise CorpusError(
@@ -142,31 +150,31 @@ def write_voxceleb2(
     progress: bool = False,
     test_speakers: int | None = None,
 ) -> list[PlannedClip]:
-    """Writes, or completes, a made-up corpus in VoxCeleb2's layout.
+    """Writes, or completes, a synthetic corpus in VoxCeleb2's layout.
 
     Args:
-        root: its directory; must be new, empty, or hold an earlier run of the same call.
-        clips: how many.
-        speakers: how many; by default one for every eight clips, at least two.
-        seed: of everything drawn.
-        workers: processes; by default one a core. 1 stays in this process.
+        root: its directory: new, empty, or with the files of an earlier call with the same arguments.
+        clips: number of clips.
+        speakers: number of speakers; by default one for every eight clips, at least two.
+        seed: of all random draws.
+        workers: number of processes; by default one a core. 1 uses this process.
         seconds: shortest and longest clip.
         noise: standard deviation of the camera's noise, 0–255 units.
         progress: whether to show a progress bar.
-        test_speakers: how many speakers are the ``test`` split; by default a tenth, at least one.
+        test_speakers: number of speakers in the ``test`` split; by default a tenth, at least one.
 
     Returns:
-        the clips with their files, relative to ``root``.
+        The clips with their files.
 
     Raises:
-        CorpusError: if ``root`` holds something else, or the numbers do not fit each other.
+        CorpusError: `root` holds something else, or the numbers do not fit each other.
     """
     speakers = speakers or max(2, -(-clips // 8))
     planned = plan_voxceleb2(clips, speakers, seed, seconds, noise, test_speakers)
     wish = dict(
         layout="voxceleb2", clips=clips, speakers=speakers, seed=seed, seconds=list(seconds), noise=noise
     )
-    if test_speakers is not None:  # absent otherwise, as it is in corpora begun before it could be chosen
+    if test_speakers is not None:  # absent by default, as in corpora from before this argument existed
         wish["test_speakers"] = test_speakers
     _write(Path(root), planned, wish, workers, progress)
     return planned
@@ -181,9 +189,10 @@ def write_crema_d(
     noise: float = ClipSpec.noise,
     progress: bool = False,
 ) -> list[PlannedClip]:
-    """Writes, or completes, a made-up labelled corpus in CREMA-D's layout.
+    """Writes, or completes, a synthetic labelled corpus in CREMA-D's layout.
 
-    An actor has at most 82 clips; by default there is one for every twelve (two sentences in six moods).
+    An actor has at most 82 clips; by default there is one actor for every twelve clips (two sentences in six
+    moods).
     The other arguments, the result and the errors are those of `write_voxceleb2`.
     """
     actors = actors or -(-clips // 12)
@@ -213,14 +222,15 @@ def _write(root: Path, planned: list[PlannedClip], wish: dict, workers: int | No
                     bar.update(future.result())
             except BrokenProcessPool:
                 raise CorpusError(
-                    f"{root}: a worker process died (out of memory?); run the same again with fewer workers"
+                    f"{root}: a worker process died, perhaps because memory ran out: run the same again with "
+                    "fewer workers"
                 ) from None
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 def _claim(root: Path, wish: dict) -> None:
-    """Makes the directory ours, or refuses it."""
+    """Marks the directory with a note of what is asked for, or refuses it."""
     note = root / NOTE
     if note.exists():
         try:
@@ -229,12 +239,12 @@ def _claim(root: Path, wish: dict) -> None:
             raise CorpusError(f"{note} is damaged ({error}): give another directory") from error
         if there != wish:
             raise CorpusError(
-                f"{root} holds another made-up corpus ({there}); give another directory, or the same values"
+                f"{root} holds another synthetic corpus ({there}): give another directory, or the same values"
             )
         return
-    temporary = note.with_suffix(".part")  # alone in a directory if a first run was killed at once
+    temporary = note.with_suffix(".part")  # the only file in the directory if a first run was killed early
     if root.exists() and (not root.is_dir() or any(path != temporary for path in root.iterdir())):
-        raise CorpusError(f"{root} is not empty and not a made-up corpus; give a new or empty directory")
+        raise CorpusError(f"{root} is not empty and not a synthetic corpus: give a new or empty directory")
     root.mkdir(parents=True, exist_ok=True)
     temporary.write_text(json.dumps(wish) + "\n")
     temporary.replace(note)
@@ -245,7 +255,7 @@ def _is_there(root: Path, clip: PlannedClip) -> bool:
 
 
 def _tasks(planned: list[PlannedClip]) -> Iterator[list[PlannedClip]]:
-    """Groups clips of one recording, which share a portrait, six at most."""
+    """Groups the clips of a recording, which share a portrait, into tasks of six clips at most."""
     key = lambda clip: (clip.spec.speaker, clip.spec.recording)  # noqa: E731
     for _, group in groupby(sorted(planned, key=key), key):
         clips = list(group)
@@ -253,7 +263,7 @@ def _tasks(planned: list[PlannedClip]) -> Iterator[list[PlannedClip]]:
 
 
 def _write_clips(root: Path, clips: list[PlannedClip]) -> int:
-    """Writes clips, each file under a temporary name first, so that a file that is there is whole."""
+    """Writes clips, each file under a temporary name first, so that a final name means a complete file."""
     for clip in clips:
         frames, samples = make_clip(clip.spec)
         for name in (clip.sound, clip.video):

@@ -1,7 +1,7 @@
-"""Eyes, brows and mouth, painted onto a portrait for one frame.
+"""Eyes, brows and mouth, painted on a portrait for one frame.
 
-Lids, brows and lips are curves y(x) along one row of a small box, so that a mask is one comparison of every
-pixel's y with a curve; boxes are planar float32 [3, h, w] at the canvas's resolution.
+Lids, brows and lips are curves y(x) over the columns of a small box, so that a mask compares every pixel's y
+with a curve. Boxes are planar float32 [3, h, w] at the resolution of the canvas.
 """
 
 from dataclasses import replace
@@ -19,7 +19,7 @@ EDGE = 0.9  # breadth of an anti-aliased edge, pixels
 
 
 class Box:
-    """A rectangle of the portrait that one feature repaints every frame."""
+    """A rectangle of the portrait in which one feature is painted for every frame."""
 
     def __init__(self, portrait: Portrait, left: float, top: float, width: int, height: int) -> None:
         """Cuts the box (frame pixels) out of the portrait."""
@@ -33,12 +33,12 @@ class Box:
         self.light = portrait.light
 
     def paint(self, picture: np.ndarray, mask: np.ndarray, colour: np.ndarray) -> None:
-        """Blends a colour, lit as the portrait is, into [3, h, w] in place."""
+        """Blends a colour, in the light of the portrait, into [3, h, w] in place."""
         lit = (colour * self.light).astype(np.float32)
         picture += mask * (lit[:, None, None] - picture)
 
     def finish(self, picture: np.ndarray) -> np.ndarray:
-        """Keeps [3, h, w] within the portrait's range, as uint8."""
+        """Clips [3, h, w] to the portrait's range and converts it to uint8."""
         return np.clip(picture, DARKEST, BRIGHTEST, out=picture).astype(np.uint8)
 
 
@@ -58,8 +58,8 @@ class Mouth(Box):
             np.float32
         )
 
-    def draw(self, pose: Motion) -> np.ndarray:
-        """The box with the mouth of one frame, uint8 [3, h, w]."""
+    def draw(self, pose: Motion[float]) -> np.ndarray:
+        """Paints the mouth of one frame: uint8 [3, h, w]."""
         person, x, y = self.person, self.x[0] - CENTRE[0], self.y
         half = person.mouth_width * (1 + 0.17 * pose.spread + pose.stretch)
         s = np.clip(x / half, -1, 1)
@@ -93,7 +93,7 @@ class Mouth(Box):
 
 
 class Eye(Box):
-    """An eye with its brow, the lines between the brows, and half a pair of glasses."""
+    """An eye with its brow, the lines between the brows, and one side of the glasses."""
 
     def __init__(self, portrait: Portrait, person: Person, side: int) -> None:
         """Prepares the box; ``side`` is −1 for the eye on the picture's left, 1 for the right."""
@@ -109,11 +109,11 @@ class Eye(Box):
         self.frame = soft(np.minimum(ring, bridge), EDGE) if person.glasses else None
         self.drawn: dict[tuple[float, ...], np.ndarray] = {}
 
-    def draw(self, pose: Motion) -> np.ndarray:
-        """The box with eye and brow of one frame, uint8 [3, h, w].
+    def draw(self, pose: Motion[float]) -> np.ndarray:
+        """Paints eye and brow of one frame: uint8 [3, h, w].
 
-        Eyes and brows move slowly and return to where they were, so a pose is rounded to steps too small to
-        see and drawn once.
+        Eyes and brows move slowly and return to earlier positions. So a pose is rounded to invisibly small
+        steps, and each rounded pose is painted once.
         """
         steps = {"brow_raise": 3, "brow_inner": 3, "frown": 8, "lids": 12, "smile": 1, "wrinkle": 8}
         rounded = {name: round(getattr(pose, name) * step) / step for name, step in steps.items()}
@@ -122,7 +122,7 @@ class Eye(Box):
             self.drawn[key] = self._draw(replace(pose, **rounded))
         return self.drawn[key]
 
-    def _draw(self, pose: Motion) -> np.ndarray:
+    def _draw(self, pose: Motion[float]) -> np.ndarray:
         picture = self.still.copy()
         picture *= 1 - 0.4 * max(pose.frown, 0) * self.frown - 0.22 * max(pose.wrinkle, 0) * self.wrinkle
         self._eyeball(picture, pose)
@@ -131,7 +131,7 @@ class Eye(Box):
             self.paint(picture, 0.85 * self.frame, np.array((40, 36, 38)))
         return self.finish(picture)
 
-    def _eyeball(self, picture: np.ndarray, pose: Motion) -> None:
+    def _eyeball(self, picture: np.ndarray, pose: Motion[float]) -> None:
         person, y, r = self.person, self.y - self.portrait.eye_y, self.r[0]
         s = np.clip((r - person.eye_gap) / person.eye_size, -1, 1)
         arc = np.sqrt(1 - s * s)
@@ -161,7 +161,7 @@ class Eye(Box):
         )
         self.paint(picture, 0.35 * soft(np.abs(y - lower) - 0.3, EDGE) * inside, np.array(person.skin) * 0.5)
 
-    def _brow(self, picture: np.ndarray, pose: Motion) -> None:
+    def _brow(self, picture: np.ndarray, pose: Motion[float]) -> None:
         person, r = self.person, self.r[0]
         inner, outer = 7.0 - 0.8 * max(pose.frown, 0), person.eye_gap + 15
         share = np.clip((r - inner) / (outer - inner), 0, 1)  # 0 at the nose, 1 at the temple

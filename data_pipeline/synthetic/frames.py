@@ -1,8 +1,8 @@
-"""Frames of a talking face: the portrait with this frame's features, moved with the head, plus grain.
+"""Frames of a talking face: the portrait with the features of the frame, moved with the head, plus grain.
 
-The head's motion is a displacement field over the frame: shift and roll fade away around the head, yaw and
-nod move the middle of the face against its outline, the jaw stretches the chin. A frame is then one lookup
-in the portrait, which is drawn at twice the frame's resolution so that the nearest pixel is good enough.
+The motion of the head is a displacement field over the frame: shift and roll fade out around the head, yaw
+and nod move the middle of the face relative to its outline, and the jaw stretches the chin. Each pixel of a
+frame is the nearest pixel of the portrait, which is accurate enough at the portrait's double resolution.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ CANVAS = SIDE * SCALE
 
 
 def render(
-    portrait: Portrait, person: Person, motion: Motion, noise: float, rng: np.random.Generator
+    portrait: Portrait, person: Person, motion: Motion[np.ndarray], noise: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Renders a clip.
 
@@ -27,12 +27,12 @@ def render(
         person: whose features to paint.
         motion: T frames of movement.
         noise: standard deviation of the sensor noise, 0–255 units, at most 6.
-        rng: where each frame's noise comes from.
+        rng: draws the noise of each frame.
 
     Returns:
         uint8 RGB [T, 224, 224, 3].
     """
-    boxes = [Mouth(portrait, person), Eye(portrait, person, -1), Eye(portrait, person, 1)]
+    boxes: list[Mouth | Eye] = [Mouth(portrait, person), Eye(portrait, person, -1), Eye(portrait, person, 1)]
     fields = _fields(person)
     canvas = np.zeros((CANVAS, CANVAS, 4), np.uint8)
     canvas[..., :3] = portrait.canvas
@@ -47,7 +47,7 @@ def render(
             for channel in range(3):
                 canvas[(*box.place, channel)] = feature[channel]
         picture = pixels.take(_lookup(fields, pose)).view(np.uint8).reshape(-1, 4)
-        # Two's complement: adding −3 as uint8 is adding 253; the portrait leaves room at both ends.
+        # Two's complement: to add −3 to uint8, add 253. The portrait's range prevents an overflow.
         picture += grain[starts[index] : starts[index] + SIDE * SIDE]
         for channel in range(3):  # five times as fast as copying [..., :3] at once
             frames[index, ..., channel] = picture[:, channel].reshape(SIDE, SIDE)
@@ -73,7 +73,7 @@ def _fields(person: Person) -> dict[str, np.ndarray]:
     return {name: field.astype(np.float32) for name, field in fields.items()}
 
 
-def _lookup(fields: dict[str, np.ndarray], pose: Motion) -> np.ndarray:
+def _lookup(fields: dict[str, np.ndarray], pose: Motion[float]) -> np.ndarray:
     """Flat canvas index of every frame pixel, int32 [224 · 224]."""
     x, y, head, depth = fields["x"], fields["y"], fields["head"], fields["depth"]
     roll, nod = np.float32(pose.roll), np.float32(pose.nod)
@@ -89,10 +89,10 @@ def _lookup(fields: dict[str, np.ndarray], pose: Motion) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _grain(noise: float) -> np.ndarray:
-    """A long strip of sensor noise, mostly shared by the three channels, uint8 [n, 4] in two's complement."""
+    """A long strip of sensor noise, mostly the same in all channels, uint8 [n, 4] in two's complement."""
     if not 0 <= noise <= 6:
         raise ValueError(f"sensor noise must be between 0 and 6, got {noise}")
-    rng = np.random.default_rng(0)  # the same strip in every process; frames differ in where they start
+    rng = np.random.default_rng(0)  # the same strip in every process; frames use different parts
     length = SIDE * SIDE * 4
     grey, colour = rng.standard_normal((length, 1)), rng.standard_normal((length, 4))
     values = np.clip(noise * (0.9 * grey + 0.44 * colour), -22, 22)

@@ -1,6 +1,7 @@
-"""How a face moves while its owner speaks in a mood: one number a frame for every movable thing."""
+"""How a face moves during speech in a mood: one number a frame for each movable part."""
 
 from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -9,41 +10,46 @@ from data_pipeline.synthetic.speech import TRACK_RATE, Articulation, smooth
 
 WIDEST = 11.0  # pixels between the lips in a neutral, fully open vowel
 
+Numbers = TypeVar("Numbers", np.ndarray, float)
+
 
 @dataclass(frozen=True)
-class Motion:
-    """Tracks at the frame rate, each float64 [T]; lengths in frame pixels, x to the right, y down."""
+class Motion(Generic[Numbers]):
+    """Movement of a clip (each field a float64 [T] track at the frame rate) or of a frame (plain numbers).
 
-    opening: np.ndarray  # between the lips
-    spread: np.ndarray  # −1 rounded … 1 spread
-    smile: np.ndarray  # corners of the mouth up
-    stretch: np.ndarray  # breadth of the mouth, relative
-    lip_raise: np.ndarray
-    wrinkle: np.ndarray  # 0 … 1
-    brow_raise: np.ndarray
-    brow_inner: np.ndarray
-    frown: np.ndarray  # 0 … 1
-    lids: np.ndarray  # eye opening, 1 at rest, 0 shut
-    gaze_x: np.ndarray
-    gaze_y: np.ndarray
-    shift_x: np.ndarray  # of the whole head
-    shift_y: np.ndarray
-    roll: np.ndarray  # radians
-    yaw: np.ndarray  # shift of the nose against the outline
-    nod: np.ndarray
+    Lengths are in pixels of the frame, x to the right, y down.
+    """
 
-    def __len__(self) -> int:
+    opening: Numbers  # between the lips
+    spread: Numbers  # −1 rounded … 1 spread
+    smile: Numbers  # corners of the mouth up
+    stretch: Numbers  # breadth of the mouth, relative
+    lip_raise: Numbers
+    wrinkle: Numbers  # 0 … 1
+    brow_raise: Numbers
+    brow_inner: Numbers
+    frown: Numbers  # 0 … 1
+    lids: Numbers  # opening of the eyes: 1 at rest, 0 closed
+    gaze_x: Numbers
+    gaze_y: Numbers
+    shift_x: Numbers  # of the whole head
+    shift_y: Numbers
+    roll: Numbers  # radians
+    yaw: Numbers  # shift of the nose relative to the outline of the face
+    nod: Numbers
+
+    def __len__(self: "Motion[np.ndarray]") -> int:
         """Number of frames."""
         return len(self.opening)
 
-    def frame(self, index: int) -> "Motion":
-        """The same names with one plain number each (which leaves float32 pictures float32)."""
+    def frame(self: "Motion[np.ndarray]", index: int) -> "Motion[float]":
+        """The movement of one frame. Python numbers, unlike float64, leave float32 pictures float32."""
         return Motion(**{field.name: float(getattr(self, field.name)[index]) for field in fields(self)})
 
 
 def perform(
     speech: Articulation, person: Person, emotion: Emotion, fps: int, rng: np.random.Generator
-) -> Motion:
+) -> Motion[np.ndarray]:
     """Moves a face to an utterance: the mouth by its articulation, the rest by mood, stress and chance.
 
     Args:
@@ -54,7 +60,7 @@ def perform(
         rng: head motion, blinks, gaze.
 
     Returns:
-        tracks of round(seconds × fps) frames.
+        Tracks of round(seconds × fps) frames.
     """
     count = round(speech.seconds * fps)
     at = (np.arange(count) + 0.5) / fps * TRACK_RATE - 0.5
@@ -101,7 +107,7 @@ def _wander(count: int, frames: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blinks(count: int, fps: int, rng: np.random.Generator) -> np.ndarray:
-    """1 with the eyes open, 0 shut; a blink takes 0.24 s and comes every three seconds or so."""
+    """1 for open eyes, 0 for closed ones; a blink takes 0.24 s and comes about every three seconds."""
     open_share = np.ones(count)
     start = rng.exponential(2.0) * fps
     while start < count:
@@ -112,7 +118,7 @@ def _blinks(count: int, fps: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _gaze(count: int, fps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Fixations of about a second with quick jumps between them, mostly near the camera."""
+    """Fixations of about a second, mostly near the camera, with quick jumps between them."""
     number = int(count / fps) + 2
     ends = np.cumsum(rng.uniform(0.5, 1.8, number) * fps)
     fixation = np.minimum(np.searchsorted(ends, np.arange(count)), number - 1)

@@ -1,9 +1,9 @@
-"""Who speaks and in what mood: what the picture and the sound of a made-up clip have in common.
+"""Speakers and moods: the common causes of picture and sound of a synthetic clip.
 
-A person's body size sets pitch and vocal-tract length as well as the breadth of face and jaw; age sets
-breath and tempo as well as grey hair and lines. A mood moves brows, lids, lips and head together with
-pitch, loudness, tempo and timbre. The signs and orders of magnitude follow textbook action units
-(Ekman & Friesen, FACS) and vocal correlates (Scherer 2003), not any data.
+The body size of a person decides pitch and vocal-tract length, and also the breadth of face and jaw. Age
+decides breath and tempo, and also grey hair and lines. A mood moves brows, lids, lips and head, and changes
+pitch, loudness, tempo and timbre. Signs and magnitudes follow the action units of Ekman & Friesen (FACS) and
+the vocal correlates of Scherer (2003), not data.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ GREY = np.array((168, 166, 164))
 
 @dataclass(frozen=True)
 class Person:
-    """A speaker's unchanging traits. Lengths are in pixels of the 224 × 224 frame, colours 0–255 RGB."""
+    """Permanent traits of a speaker. Lengths are in pixels of the 224 × 224 frame, colours 0–255 RGB."""
 
     size: float  # −1 (small, high voice) … 1 (large, deep voice)
     age: float  # 0 … 1
     pitch: float  # resting fundamental frequency, Hz
-    tract: float  # factor on every formant frequency; a long vocal tract has a small one
+    tract: float  # factor on every formant frequency: small for a long vocal tract
     breath: float  # share of breath noise in the voice
     tempo: float  # factor on the rate of speech
     face_width: float  # half the face's breadth at the eyes
@@ -52,7 +52,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Emotion:
-    """A mood as displacements from rest: every field is 0 for a neutral face and voice."""
+    """A mood, as differences from a neutral face and voice, for which every field is 0."""
 
     brow_raise: float = 0.0  # whole brow up, pixels
     brow_inner: float = 0.0  # inner end of the brow up (+) or down (−), pixels
@@ -60,7 +60,7 @@ class Emotion:
     lids: float = 0.0  # eye opening, relative: −1 shut
     smile: float = 0.0  # corners of the mouth up (+) or down (−), pixels
     stretch: float = 0.0  # breadth of the mouth, relative
-    lip_raise: float = 0.0  # upper lip up, pixels; bares the teeth
+    lip_raise: float = 0.0  # upper lip up, pixels; shows the teeth
     wrinkle: float = 0.0  # wrinkled nose and deep folds beside it, 0 … 1
     nod: float = 0.0  # head down (+) or up (−), pixels at the nose
     tilt_head: float = 0.0  # roll, radians
@@ -68,7 +68,7 @@ class Emotion:
     tremble: float = 0.0  # fast shaking of the head, pixels
     pitch: float = 0.0  # semitones
     pitch_range: float = 0.0  # relative
-    contour: float = 0.0  # rise (+) or fall (−) over a phrase, semitones, beside the neutral fall
+    contour: float = 0.0  # rise (+) or fall (−) over a phrase, semitones, added to the neutral fall
     tempo: float = 0.0  # relative
     energy: float = 0.0  # decibels
     brightness: float = 0.0  # spectral tilt, decibels an octave
@@ -108,8 +108,8 @@ MOODS = {
 
 
 def make_person(rng: np.random.Generator) -> Person:
-    """Draws a speaker; body size is the one trait that face and voice share most strongly."""
-    large = rng.random() < 0.5  # two overlapping groups, as adult voices have
+    """Draws a speaker; body size has the strongest effect on both face and voice."""
+    large = rng.random() < 0.5  # two overlapping groups, as among adult voices
     size = float(np.clip(rng.normal(0.5 if large else -0.5, 0.25), -1, 1))
     age = float(rng.random())
     grey = np.clip((age - 0.55) * 2.5, 0, 0.9)

@@ -1,8 +1,8 @@
-"""The still part of a made-up talking face: one drawing a speaker and recording, at twice the frame's size.
+"""The parts of a synthetic face that do not move: one portrait for each speaker and recording.
 
-Everything is painted from distance fields on a 448 × 448 canvas that stands for the 224 × 224 frame, with
-the face where VoxCeleb2's crop (rows 0–159, columns 32–191) expects it. What moves (eyes, brows, mouth) is
-painted onto this canvas frame by frame by `features`, and the head's motion is a warp of it.
+The portrait is painted from distance fields on a canvas of 448 × 448 pixels, twice the size of the frame.
+The face is where VoxCeleb2's crop (rows 0–159, columns 32–191) expects it. For every frame, `features` paints
+eyes, brows and mouth on it, and `frames` warps it with the motion of the head.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from data_pipeline.synthetic.person import Person
 SIDE = 224  # frame side, pixels
 SCALE = 2  # canvas pixels a frame pixel
 CENTRE = (112.0, 84.0)  # the face's centre in the frame, (x, y)
-DARKEST, BRIGHTEST = 24.0, 232.0  # room for sensor noise without overflow
+DARKEST, BRIGHTEST = 24.0, 232.0  # sensor noise can be added without an overflow
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Portrait:
 
 
 def grid(left: float, top: float, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frame coordinates of canvas pixels: x [1, w] and y [h, 1] float32, for a box given in frame pixels."""
+    """Frame coordinates x [1, w] and y [h, 1] of canvas pixels, float32, for a box given in frame pixels."""
     x = left + (np.arange(width * SCALE, dtype=np.float32)[None] + 0.5) / SCALE
     y = top + (np.arange(height * SCALE, dtype=np.float32)[:, None] + 0.5) / SCALE
     return x, y
@@ -51,19 +51,19 @@ def paint(picture: np.ndarray, mask: np.ndarray, colour: np.ndarray | tuple[floa
 
 
 def soft(distance: np.ndarray, edge: float = 0.8) -> np.ndarray:
-    """1 inside, 0 outside, from a signed distance in pixels (negative inside); ``edge`` is its blur."""
+    """Mask from a signed distance in pixels: 1 inside (negative), 0 outside, blurred over `edge` pixels."""
     return np.clip(0.5 - distance * (1 / edge), 0, 1)
 
 
 def bump(distance: np.ndarray, breadth: float) -> np.ndarray:
-    """A smooth hump: 1 at distance 0, 0.6 at ``breadth``."""
+    """Gaussian of a distance: 1 at distance 0, 0.6 at `breadth`."""
     return np.exp(np.square(distance) * (-0.5 / breadth**2))
 
 
 def ellipse(
     x: np.ndarray, y: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]
 ) -> np.ndarray:
-    """Signed distance to an ellipse, good near its edge."""
+    """Signed distance to an ellipse, accurate near its edge."""
     u, v = (x - centre[0]) / radii[0], (y - centre[1]) / radii[1]
     r = np.sqrt(u * u + v * v) + 1e-6
     return (r - 1) * r / (np.sqrt(np.square(u / radii[0]) + np.square(v / radii[1])) + 1e-6)
@@ -93,8 +93,8 @@ def draw_portrait(person: Person, light: np.ndarray | None, rng: np.random.Gener
 
     Args:
         person: the speaker.
-        light: factors on red, green and blue; None for a studio's white light.
-        rng: background, clothes, strength of the light, grain.
+        light: factors on red, green and blue; None for the white light of a studio.
+        rng: draws background, clothes, strength of the light and grain.
     """
     x, y = grid(0, 0, SIDE, SIDE)
     canvas = _background(rng)
@@ -119,7 +119,7 @@ def draw_portrait(person: Person, light: np.ndarray | None, rng: np.random.Gener
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """A wall with a gradient, a few blurred things on it, and grain."""
+    """A wall with a gradient, a few blurred shapes and grain."""
     x, y = grid(0, 0, SIDE, SIDE)
     wall = rng.uniform(50, 190, 3) * 0.4 + rng.uniform(60, 180) * 0.6
     slope = rng.uniform(-0.15, 0.15, 2)
@@ -180,7 +180,7 @@ def _body(canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray, rng:
 def _head(
     canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray, side: float, rng: np.random.Generator
 ) -> None:
-    """Ears and face, shaded as a rounded body, with sockets, cheeks, freckles or lines by age."""
+    """Ears and face, shaded as a rounded body, with sockets, cheekbones, and lines by age."""
     skin = np.array(person.skin, np.float32)
     for ear in (-1, 1):
         centre = (CENTRE[0] + ear * (person.face_width + 1), CENTRE[1] + 2)
@@ -205,7 +205,7 @@ def _head(
 
 
 def _nose(canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray) -> None:
-    """Bridge, wings and nostrils as light and shadow."""
+    """Bridge, wings and nostrils of the nose, as light and shadow."""
     tip = CENTRE[1] + 0.18 * person.face_height
     across, half = np.abs(x - CENTRE[0]), person.nose_width
     along = np.clip((y - (tip - person.nose_length)) / person.nose_length, 0, 1)
@@ -236,7 +236,7 @@ def _beard(
 def _hair_before(
     canvas: np.ndarray, person: Person, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Hair above a hairline that `fringe` lowers, and beside the temples."""
+    """Hair above the hairline, which `fringe` lowers, and at the temples."""
     if person.hair_length == 0:
         return
     cap = ellipse(x, y, (CENTRE[0], CENTRE[1] - 8), (person.face_width + 5, person.face_height + 7))

@@ -1,8 +1,8 @@
-"""Where a recording was made: light and ambient sound, which belong together.
+"""Where a recording was made: its light and its ambient sound, which depend on each other.
 
-In recordings of celebrities picture and sound share more than the speaker. Outdoors there is bright, cool
-daylight and the rush of wind and traffic; indoors warm, dim lamps and quiet. Fluorescent lamps are greenish
-and hum at twice the mains' frequency.
+In real recordings, picture and sound share more than the speaker. Outdoors there is bright, cool daylight and
+the noise of wind and traffic; indoors there are warm, dim lamps and silence. Fluorescent lamps are greenish
+and hum at twice the frequency of the mains.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from data_pipeline.synthetic.voice import RATE
 
 LAMPS, DAYLIGHT = np.array([0.84, 0.66, 0.46]), np.array([0.98, 1.08, 1.24])
 FLUORESCENT = np.array([0.90, 1.12, 0.88])
-QUIETEST, LOUDEST = 6e-4, 2e-2  # root mean square of the rush, of full scale
-HUM = 1e-2  # likewise, of the strongest hum
+QUIETEST, LOUDEST = 6e-4, 2e-2  # root mean square of the noise, of full scale
+HUM = 1e-2  # root mean square of the strongest hum, of full scale
 MAINS = 50.0  # Hz
 
 
@@ -23,24 +23,24 @@ class Scene:
     """A place.
 
     Attributes:
-        outdoors: 0 indoors … 1 outdoors.
-        fluorescent: share of the light that is fluorescent, 0 … 1; it hums as much.
+        outdoors: from 0 (indoors) to 1 (outdoors).
+        fluorescent: share of the light that is fluorescent, 0 to 1; the hum grows with its square.
     """
 
     outdoors: float
     fluorescent: float
 
     def light(self) -> np.ndarray:
-        """Factors on red, green and blue of everything in sight."""
+        """Returns factors on red, green and blue, float64 [3]."""
         colour = LAMPS + (DAYLIGHT - LAMPS) * self.outdoors
         return colour * (1 + (FLUORESCENT - 1) * self.fluorescent)
 
     def ambience(self, samples: int, rng: np.random.Generator) -> np.ndarray:
-        """Its sound without anybody speaking.
+        """Returns the sound of the place without speech.
 
         Args:
-            samples: how many, at 16 kHz.
-            rng: of the rush, and of the hum's phases.
+            samples: number of samples, at 16 kHz.
+            rng: draws the noise and the phases of the hum.
 
         Returns:
             float64 [samples] of full scale.
@@ -54,7 +54,7 @@ class Scene:
 
 
 def make_scene(rng: np.random.Generator) -> Scene:
-    """Draws a place: from a dim room to the open, and half of the rooms' lamps partly fluorescent."""
+    """Draws a place, from indoors to outdoors; in half of the places the light is partly fluorescent."""
     outdoors = float(rng.random())
     is_lit = rng.random() < 0.5
     return Scene(outdoors, float(rng.uniform(0.3, 1)) * (1 - 0.5 * outdoors) if is_lit else 0.0)

@@ -1,8 +1,8 @@
-"""What is said and when: phones, sentences and the articulation tracks that drive voice and mouth alike.
+"""Phones, sentences, and the articulation tracks that drive both voice and mouth.
 
-A phone is a row of targets (formants, voicing, friction, mouth). An utterance is a list of timed phones;
-its tracks are piecewise constant at 200 Hz and then smoothed, which is coarticulation enough for formant
-transitions and lips that glide between shapes. Formants of the vowels: Peterson & Barney (1952).
+A phone is a row of targets (formants, voicing, friction, mouth). An utterance is a list of phones with
+durations. Its tracks are constant over each phone, at 200 Hz, and then smoothed: this gives formant
+transitions and lips that move from shape to shape. Formants of the vowels: Peterson & Barney (1952).
 """
 
 import math
@@ -87,12 +87,12 @@ class Articulation:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
+        """Duration in s."""
         return len(self.voice) / TRACK_RATE
 
 
 def babble(seconds: float, rng: np.random.Generator) -> str:
-    """Draws pronounceable nonsense that takes at least ``seconds`` at any tempo used here."""
+    """Draws nonsense syllables that take at least ``seconds`` to speak at any tempo used here."""
     words = []
     for _ in range(int(4 * seconds) + 4):
         syllables = rng.integers(1, 4)
@@ -105,15 +105,15 @@ def babble(seconds: float, rng: np.random.Generator) -> str:
 def articulate(
     text: str, person: Person, emotion: Emotion, rng: np.random.Generator, seconds: float | None = None
 ) -> Articulation:
-    """Times the phones of a text and gives the tracks that voice and face follow.
+    """Times the phones of a text and makes the tracks that drive voice and face.
 
     Args:
-        text: phones of `PHONES`; a space parts words, a comma phrases.
-        person: gives the tempo.
-        emotion: gives tempo and melody.
-        rng: durations and accents.
-        seconds: cut, or pad with silence, to this long; None keeps the text's own length, padded to whole
-            fifths of a second so that it ends with a frame.
+        text: phones of `PHONES`; a space separates words, a comma phrases.
+        person: decides the tempo.
+        emotion: changes tempo and melody.
+        rng: draws durations and accents.
+        seconds: duration to cut to, or to pad to with silence; None pads the text to whole fifths of a
+            second, so that it ends with a video frame.
     """
     phones = [",", *text.strip(" ,"), ","]
     tempo = person.tempo * (1 + emotion.tempo)
@@ -141,7 +141,7 @@ def articulate(
 
 
 def _melody(accent: np.ndarray, phrase: np.ndarray, emotion: Emotion, rng: np.random.Generator) -> np.ndarray:
-    """Semitones: a fall or rise over each phrase, bumps on accented vowels, slow drift."""
+    """Semitones at the track rate: a fall or rise over each phrase, accents on vowels, and slow drift."""
     position = np.concatenate([np.linspace(0, 1, np.sum(phrase == p)) for p in np.unique(phrase)])
     span = 1 + emotion.pitch_range
     knots = np.arange(0, len(accent) + 60, 60)  # 0.3 s apart
@@ -153,7 +153,7 @@ def _melody(accent: np.ndarray, phrase: np.ndarray, emotion: Emotion, rng: np.ra
 
 
 def _fit(tracks: np.ndarray, melody: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts, or pads with silence, to a number of steps; the last 0.12 s is silent."""
+    """Cuts or pads the tracks to a number of steps; the last 0.12 s are silent."""
     quiet = np.tile(np.array(PHONES[","][:-1], np.float64), (steps, 1))
     spoken = min(len(tracks), steps - round(0.12 * TRACK_RATE))
     quiet[:spoken] = tracks[:spoken]
@@ -171,7 +171,7 @@ def _smoothed(tracks: np.ndarray, melody: np.ndarray) -> Articulation:
 
 
 def smooth(track: np.ndarray, steps: float) -> np.ndarray:
-    """Convolves a track [n] with a Hann window about this many steps long, its ends held."""
+    """Convolves a track [n] with a Hann window of about `steps` steps; pads with the end values."""
     half = max(1, round(steps / 2))
     kernel = np.hanning(2 * half + 3)[1:-1]
     return np.convolve(np.pad(track, half, mode="edge"), kernel / kernel.sum(), mode="valid")

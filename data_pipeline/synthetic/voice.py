@@ -1,7 +1,7 @@
 """Sound of an utterance: a pulse train and noise through time-varying formants (Fant's source–filter model).
 
-Filtering is by short-time spectra: the source is cut into overlapping windows, each multiplied by the
-transfer function of that instant and added up again, so that a whole clip is a few array operations.
+The filter works on short-time spectra: the source is cut into overlapping windows, each is multiplied by the
+transfer function of its time, and the results are added. So a whole clip takes a few array operations.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ from data_pipeline.synthetic.speech import TRACK_RATE, Articulation
 
 RATE = 16_000  # samples a second
 WINDOW, HOP = 512, 128
-LEVEL = 0.06  # root mean square of a neutral voice while it speaks, of full scale
+LEVEL = 0.06  # root mean square of a neutral voice during speech, of full scale
 BANDWIDTHS = (70.0, 100.0, 160.0, 220.0, 300.0)  # of the five formants, Hz
-HIGH_FORMANTS = (3500.0, 4500.0)  # the two that do not move
+HIGH_FORMANTS = (3500.0, 4500.0)  # F4 and F5, the same in all phones
 
 
 def synthesise(
@@ -29,10 +29,10 @@ def synthesise(
     Args:
         speech: articulation tracks, 200 Hz.
         person: resting pitch, formant factor, breath.
-        emotion: loudness, brightness, breath, tremor (its melody is in the tracks already).
+        emotion: loudness, brightness, breath, tremor (the tracks already contain its melody).
         room: root mean square of the background noise, of full scale.
         rng: jitter, shimmer, noise.
-        ambience: what else is heard, float64 [seconds × 16,000] of full scale.
+        ambience: all other sound, float64 [seconds × 16,000] of full scale.
 
     Returns:
         float32 [seconds × 16,000] in (−1, 1).
@@ -72,10 +72,10 @@ def _pitch(speech: Articulation, person: Person, emotion: Emotion, rng: np.rando
 
 
 def _pulses(pitch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One pulse a period, placed between samples by linear weights, of equal power at every pitch."""
+    """One pulse a period, of equal power at every pitch; linear weights place it between two samples."""
     phase = np.cumsum(pitch) / RATE
     at = np.flatnonzero(np.diff(np.floor(phase), prepend=0.0))
-    late = np.mod(phase[at], 1.0) * RATE / pitch[at]  # samples since the pulse
+    late = np.mod(phase[at], 1.0) * RATE / pitch[at]  # number of samples since the pulse
     strength = np.sqrt(RATE / pitch[at]) * (1 + 0.04 * rng.standard_normal(len(at)))
     out = np.zeros(len(pitch) + 1)
     out[at] += strength * (1 - late)
@@ -95,7 +95,8 @@ def _vocal_tract(speech: Articulation, frame_at: np.ndarray, person: Person, emo
     response = response * np.maximum(frequency / 500.0, 0.2) ** (emotion.brightness / 6.02)
     response = response * (frequency > 50)
     moving = [_at(track, frame_at) for track in (speech.f1, speech.f2, speech.f3)]
-    for formant, bandwidth in zip([*moving, *HIGH_FORMANTS], BANDWIDTHS, strict=True):
+    formants: list[np.ndarray | float] = [*moving, *HIGH_FORMANTS]
+    for formant, bandwidth in zip(formants, BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * bandwidth / RATE)
         angle = 2 * np.pi * np.minimum(formant * person.tract, 7_400) / RATE
         b1, b2 = 2 * radius * np.cos(angle), radius**2
@@ -120,5 +121,5 @@ def _filtered(source: np.ndarray, response: np.ndarray) -> np.ndarray:
     out = np.zeros((frames + WINDOW // HOP, HOP))
     for part in range(WINDOW // HOP):
         out[part : part + frames] += pieces[:, part * HOP : (part + 1) * HOP]
-    gain = WINDOW / HOP / 2  # what overlapping squared windows add up to
+    gain = WINDOW / HOP / 2  # sum of the overlapping squared windows
     return out.reshape(-1)[WINDOW // 2 : WINDOW // 2 + len(source)] / gain

@@ -26,7 +26,10 @@ class BatchedApply:
     """
 
     def __init__(
-        self, function: Callable[[Any, Batch], Any], rows: int, mesh: jax.sharding.Mesh | None = None
+        self,
+        function: Callable[[Any, HostBatch[jax.Array]], Any],
+        rows: int,
+        mesh: jax.sharding.Mesh | None = None,
     ) -> None:
         mesh = make_mesh(devices=jax.local_devices()[:1]) if mesh is None else mesh
         self._rows = -(-rows // mesh.size) * mesh.size
@@ -60,10 +63,10 @@ class BatchedApply:
         if count > self._rows:
             raise ValueError(f"a batch of {count} clips is larger than the {self._rows} compiled for")
         filled = np.minimum(np.arange(self._rows), count - 1)
-        sent = {
-            name: jax.make_array_from_callback(
-                (self._rows, *array.shape[1:]), self._sharding, lambda index, a=array: a[filled][index]
-            )
-            for name, array in batch.items()
-        }
+
+        def send(rows: np.ndarray) -> jax.Array:
+            shape = (self._rows, *rows.shape[1:])
+            return jax.make_array_from_callback(shape, self._sharding, lambda index: rows[filled][index])
+
+        sent = jax.tree.map(send, batch)
         return jax.tree.map(lambda x: np.asarray(x)[:count], jax.device_get(self._function(params, sent)))

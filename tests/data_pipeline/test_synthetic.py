@@ -311,14 +311,14 @@ def test_a_clip_depends_on_its_own_numbers_only():
 
 def test_other_directories_are_refused(voxceleb2, tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(CorpusError, match="not empty and not a made-up corpus"):
+    with pytest.raises(CorpusError, match="not empty and not a synthetic corpus"):
         write_voxceleb2(tmp_path, clips=4)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "synthetic_corpus.json").write_text('{"clips":')
     with pytest.raises(CorpusError, match="is damaged"):
         write_voxceleb2(tmp_path / "half", clips=4)
     for other in ({"seed": 1}, {"test_speakers": 2}):
-        with pytest.raises(CorpusError, match="another made-up corpus"):
+        with pytest.raises(CorpusError, match="another synthetic corpus"):
             write_voxceleb2(voxceleb2[0], clips=8, speakers=3, seconds=(2.0, 3.5), **other)
     assert (tmp_path / "mine.txt").read_text() == "precious"
 

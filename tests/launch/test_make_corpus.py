@@ -49,7 +49,8 @@ def test_the_command_writes_a_corpus_and_refuses_a_foreign_directory(tmp_path):
     refused = command("--root", str(tmp_path / "b"), "--clips", "2")
     assert refused.returncode == 1
     assert refused.stderr.strip() == (
-        f"make_corpus: {tmp_path / 'b'} is not empty and not a made-up corpus; give a new or empty directory"
+        f"make_corpus: {tmp_path / 'b'} is not empty and not a synthetic corpus: give a new or empty "
+        "directory"
     )
 
 

@@ -51,7 +51,7 @@ def test_names_that_cannot_be_kept_are_refused(tmp_path, name):
     assert voxceleb2.find_clips(epath.Path(tmp_path), "dev") == ["id1/naïve 笑/00 01"]
     touch(tmp_path, f"dev/mp4/id1/b/{name}.mp4")
     with pytest.raises(
-        ValueError, match=r"rename 'id1/b/.*\\.*': names are kept as lines of UTF-8"
+        ValueError, match=r"rename 'id1/b/.*\\.*': a name must be one line of UTF-8"
     ) as caught:
         voxceleb2.find_clips(epath.Path(tmp_path), "dev")
     assert len(str(caught.value).splitlines()) == 1

@@ -136,7 +136,7 @@ def test_only_what_is_missing_is_made(corpus, prepared, tmp_path):
         made.append([spec.index for spec in specs])
         corpus_fixtures.here(specs[:3], plan)
 
-    with pytest.raises(RuntimeError, match=r"shard 3 is not finished; run again"):
+    with pytest.raises(RuntimeError, match=r"shard 3 is not finished; run the same command again"):
         corpus_fixtures.prepare(corpus, tmp_path, run=some)
     assert not (tmp_path / "dataset.json").exists()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.array_record-*")}

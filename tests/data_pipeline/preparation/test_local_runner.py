@@ -55,7 +55,7 @@ def test_the_death_of_a_process_is_one_clear_error(corpus, tmp_path):
 
     thread = threading.Thread(target=kill_a_child)
     thread.start()
-    with pytest.raises(RuntimeError, match=r"a worker process died.*finished shards stay"):
+    with pytest.raises(RuntimeError, match=r"a worker process died.*finished shards are kept"):
         corpus_fixtures.prepare(corpus, tmp_path, run=in_processes(1))
     thread.join()
     assert corpus_fixtures.prepare(corpus, tmp_path, run=in_processes(1)).n_clips == 9
