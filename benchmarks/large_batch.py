@@ -29,7 +29,7 @@ from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
 from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from hicmae_jax.training import optimizer as optim
 from launch import command
@@ -103,7 +103,7 @@ VARIANTS = {
 }
 
 
-def settings(root: Path, changes: dict[str, Any]) -> RunConfig:
+def settings(root: Path, changes: dict[str, Any]) -> PretrainSettings:
     """The demo's configuration with a smaller model and a variant's changes.
 
     Args:

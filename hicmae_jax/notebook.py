@@ -26,7 +26,7 @@ from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.settings import recipes, schema
-from hicmae_jax.settings.pretrain import RunConfig, from_config_dict, settings
+from hicmae_jax.settings.pretrain import PretrainSettings, from_config_dict, settings
 
 PUBLISHED_GROUP = 40
 """Clips that are each other's negatives in the published run: the batch of one of its GPUs."""
@@ -165,7 +165,7 @@ def embed(
 
 def pretrain_settings(
     recipe: str = "pretrain:B", *, data: str | Sequence[str] | Mapping[str, Any] = (), **changes: Any
-) -> RunConfig:
+) -> PretrainSettings:
     """Load a recipe and change some of its settings.
 
     `hj.pretrain_settings("pretrain:mu,runlocal", data="data/dev", steps=40, loss={"temperature": 0.1})`
@@ -199,7 +199,7 @@ def _change(config: ConfigDict, name: str, value: Any) -> None:
         raise ValueError(f"{name} = {value!r}: {' '.join(str(error).split())}") from None
 
 
-def pretrain(settings: RunConfig, directory: epath.PathLike) -> None:
+def pretrain(settings: PretrainSettings, directory: epath.PathLike) -> None:
     """Pre-train, or resume the run in a directory.
 
     `hicmae pretrain` does the same, and also handles stop signals and several hosts.

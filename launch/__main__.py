@@ -17,6 +17,7 @@ COMMANDS = {
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "export": ("launch.export", "write a run's weights for PyTorch"),
+    "settings": ("launch.settings", "list every setting with its type, default, limits and meaning"),
     "sizes": ("launch.sizes", "print parameters, FLOPs and memory of every model size"),
     "aot": ("launch.aot", "compile the training step for TPUs that this machine does not have"),
     "demo": ("launch.demo", "run all of the above once, in ten minutes on two CPU cores"),

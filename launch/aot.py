@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import jax
 
     from hicmae_jax.aot.compile import DoesNotFitError
-    from hicmae_jax.settings.pretrain import RunConfig
+    from hicmae_jax.settings.pretrain import PretrainSettings
 
 FLAGS = flags.FLAGS
 
@@ -85,7 +85,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _find_change(config: "RunConfig", devices: "Sequence[jax.Device]", error: "DoesNotFitError") -> str:
+def _find_change(
+    config: "PretrainSettings", devices: "Sequence[jax.Device]", error: "DoesNotFitError"
+) -> str:
     """A change of settings with which a step fits, in words."""
     from hicmae_jax.aot import fit_memory
 

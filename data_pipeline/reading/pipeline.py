@@ -21,6 +21,7 @@ import grain
 import numpy as np
 from absl import logging
 
+from data_pipeline.common.setting import check_limits, setting
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.clip_order import ClipOrder
@@ -34,43 +35,31 @@ from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_mem
 class PipelineConfig:
     """What to read and how.
 
-    Attributes:
-        data: directories of prepared sets.
-        weights: share of each set in the batches, in any unit; empty: in proportion to the sets' clips.
-        batch: number of clips in a batch, over all hosts.
-        seed: of the order of clips and of the first frames.
-        frames: number of frames in a sample.
-        stride: distance between two frames of a sample, in frames of the clip; a multiple of the stored one.
-        shuffle_window: number of shards to shuffle clips over; 0 shuffles the whole set (see `clip_order`).
-        threads: number of clips that each process reads at a time.
-        workers: number of processes that read; 0 reads in this process.
-        prefetch: number of batches that each process reads ahead.
-
     Raises:
         ValueError: a number is too small, or there is not one positive weight for each set.
     """
 
-    data: tuple[str, ...]
-    batch: int
-    weights: tuple[float, ...] = ()
-    seed: int = 0
-    frames: int = 16
-    stride: int = 4
-    shuffle_window: int = 0
-    threads: int = os.cpu_count() or 1
-    workers: int = 0
-    prefetch: int = 2
+    data: tuple[str, ...] = setting(meaning="directories of prepared sets", name="sets")
+    batch: int = setting(meaning="clips in a batch, over all hosts", at_least=1)
+    weights: tuple[float, ...] = setting(
+        (), "share of each set in the batches, in any unit; empty: in proportion to the sets' clips"
+    )
+    seed: int = setting(0, "of the order of clips and of the first frames")
+    frames: int = setting(16, "frames in a sample")
+    stride: int = setting(
+        4, "frames of the clip from one frame of a sample to the next; a multiple of the stored stride"
+    )
+    shuffle_window: int = setting(
+        0,
+        "shards to shuffle clips over, for storage that is slow at random reads; 0: the whole set",
+        at_least=0,
+    )
+    threads: int = setting(os.cpu_count() or 1, "clips that each process reads at a time", at_least=1)
+    workers: int = setting(0, "processes that read; 0 reads in the training process", at_least=0)
+    prefetch: int = setting(2, "batches that each process reads ahead", at_least=1)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("batch", 1),
-            ("threads", 1),
-            ("prefetch", 1),
-            ("workers", 0),
-            ("shuffle_window", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} {getattr(self, name)} is not at least {least}")
+        check_limits(self)
         if isinstance(self.data, str):  # type: ignore[unreachable]  # a caller without a type checker
             raise ValueError(f"data {self.data!r}: give a tuple of directories, even of one")
         if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.media.decode import FPS, SAMPLE_RATE, Crop
 from hicmae_jax.runs import build
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.training import sharding
 from hicmae_jax.training.chips import GIB
 
@@ -72,7 +72,7 @@ class Step:
         return memory
 
 
-def abstract_batch(config: RunConfig, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(config: PretrainSettings, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of a batch that the data pipeline reads from prepared clips of standard size.
 
     Args:
@@ -99,7 +99,7 @@ def abstract_batch(config: RunConfig, mesh: jax.sharding.Mesh) -> dict[str, jax.
     }
 
 
-def compile_step(config: RunConfig, devices: Sequence[jax.Device]) -> Step:
+def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Step:
     """Compile the train step that `launch.pretrain` would run with this configuration.
 
     Args:

@@ -13,11 +13,11 @@ from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
 from hicmae_jax.model.flops import flops as model_flops
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.training import chips
 
 
-def figures(step: Step, config: RunConfig, largest: int = 20) -> dict[str, Any]:
+def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str, Any]:
     """Figures of a compiled step, ready for JSON.
 
     Bytes and operations are counted by walking the program (see `hlo.traffic`). `cost_analysis` is the

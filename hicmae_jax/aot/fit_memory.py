@@ -1,15 +1,13 @@
 """Find the smallest change of a run's settings with which its step fits into a chip's memory."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import jax
 
 from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.aot.compile import STEPS_PER_EPOCH, DoesNotFitError, Step, compile_step
 from hicmae_jax.runs import build
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.training import sharding
 
 MARGIN = 0.8
@@ -17,8 +15,8 @@ MARGIN = 0.8
 
 
 def changes(
-    config: RunConfig, devices: Sequence[jax.Device], missing: float
-) -> Iterator[tuple[str, RunConfig]]:
+    config: PretrainSettings, devices: Sequence[jax.Device], missing: float
+) -> Iterator[tuple[str, PretrainSettings]]:
     """Changes that may save enough memory, the smallest first.
 
     Recomputing costs only time. Splitting the state over more chips costs messages; micro-batches cost
@@ -39,11 +37,9 @@ def changes(
     for name in ("remat_encoder", "remat_decoder", "remat_fusion"):
         if getattr(recomputing.execution, name) == "full":
             continue
-        change: dict[str, Any] = {name: "full"}
-        execution = dataclasses.replace(recomputing.execution, **change)
-        recomputing = dataclasses.replace(recomputing, execution=execution)
+        recomputing = recomputing.changed({f"execution.{name}": "full"})
         options.append(f"--config.execution.{name}=full")
-        saved = (kept - activation_bytes(config.model, config.masks, execution)) * clips
+        saved = (kept - activation_bytes(config.model, config.masks, recomputing.execution)) * clips
         if saved >= MARGIN * missing:
             yield " ".join(options), recomputing
 
@@ -52,7 +48,7 @@ def changes(
     while len(devices) % fsdp == 0:
         saved = state * (1 / config.fsdp - 1 / fsdp)
         if saved >= MARGIN * missing:
-            yield f"--config.fsdp={fsdp}", dataclasses.replace(config, fsdp=fsdp)
+            yield f"--config.fsdp={fsdp}", config.changed({"fsdp": fsdp})
             break
         fsdp *= 2
 
@@ -63,18 +59,17 @@ def changes(
         if rest or micro_batch % len(devices) or micro_batch % group:
             break
         if kept * clips * (1 - 1 / parts) >= MARGIN * missing:
-            yield f"--config.accumulate={accumulate}", dataclasses.replace(config, accumulate=accumulate)
+            yield f"--config.accumulate={accumulate}", config.changed({"accumulate": accumulate})
 
     for parts in (2, 4, 8, 16, 32):
         batch, rest = divmod(config.batch, parts)
         if rest or batch % (config.accumulate * len(devices)) or batch // config.accumulate % group:
             break
-        data = dataclasses.replace(config.data, batch=batch)
-        yield f"--config.batch={batch}", dataclasses.replace(config, data=data)
+        yield f"--config.batch={batch}", config.changed({"batch": batch})
 
 
 def first_that_fits(
-    config: RunConfig, devices: Sequence[jax.Device], error: DoesNotFitError
+    config: PretrainSettings, devices: Sequence[jax.Device], error: DoesNotFitError
 ) -> Iterator[tuple[str, Step | DoesNotFitError]]:
     """Compile one change after the other until a step fits.
 
@@ -97,7 +92,7 @@ def first_that_fits(
             return
 
 
-def _state_bytes(config: RunConfig, devices: Sequence[jax.Device]) -> int:
+def _state_bytes(config: PretrainSettings, devices: Sequence[jax.Device]) -> int:
     """Bytes of parameters, gradient and moments over all devices; each device keeps 1 / fsdp of them."""
     mesh = sharding.make_mesh(config.fsdp, devices)
     _, abstract = build.abstract_run(config, config.optimizer_config(STEPS_PER_EPOCH), mesh)

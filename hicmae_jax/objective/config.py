@@ -1,37 +1,32 @@
-"""The choices of the pre-training objective."""
+"""The settings of the pre-training objective."""
 
 import dataclasses
+
+from data_pipeline.common.setting import check_limits, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The pre-training objective (paper equations 8 to 11).
 
-    Attributes:
-        contrastive_weight: λ of equation 11.
-        temperature: τ of equation 9.
-        negatives: `global`, every other clip of the batch, or `group:N`, the others of each N consecutive
-            clips (`group:40` is what the published run optimised on each of its GPUs).
-        frame_difference: reconstruct the first frame of a tubelet and the change to its second, instead of
-            both frames.
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
     """
 
-    contrastive_weight: float = 0.0025
-    temperature: float = 0.07
-    negatives: str = "group:40"
-    frame_difference: bool = True
+    contrastive_weight: float = setting(0.0025, "λ of equation 11; 0 switches contrast off", at_least=0)
+    temperature: float = setting(0.07, "τ of equation 9", above=0)
+    negatives: str = setting(
+        "group:40",
+        "global: all other clips of the batch; group:N: those of each N consecutive clips, as the published "
+        "run on each of its GPUs",
+    )
+    frame_difference: bool = setting(
+        True, "reconstruct a tubelet's first frame and the change to its second, instead of both frames"
+    )
 
     def __post_init__(self) -> None:
-        """Check the choices.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        if self.temperature <= 0 or self.contrastive_weight < 0:
-            raise ValueError(
-                f"temperature {self.temperature} must be positive, contrastive_weight "
-                f"{self.contrastive_weight} not negative"
-            )
+        """Check the choices."""
+        check_limits(self)
         _ = self.group_size
 
     @property

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.common.setting import setting
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import log_mel_constants as kaldi
 from hicmae_jax.model.config import MaskConfig, ModelConfig
@@ -34,11 +35,6 @@ class PreprocessConfig:
         model: geometry of the clips to make. The stored frames may be larger or smaller than
             `model.image_size`: crops are taken in proportion to the stored side, then resized.
         masks: kinds and ratios of the masks.
-        multi_scale_crop: crop at random; otherwise take the full frame.
-        gain: multiply the sound by Beta(10, 10) + 0.5.
-        roll: also roll the sound by a random number of samples (the published code names this, but always
-            rolls by 0).
-        evaluation_gain: keep the random gain in evaluation, as the published code does.
 
     Raises:
         ValueError: mel bins other than Kaldi's 128, or a mask ratio that masks every token or none.
@@ -46,10 +42,12 @@ class PreprocessConfig:
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
-    multi_scale_crop: bool = True
-    gain: bool = True
-    roll: bool = False
-    evaluation_gain: bool = False
+    multi_scale_crop: bool = setting(True, "crop at random in training, instead of taking whole frames")
+    gain: bool = setting(True, "multiply the sound by Beta(10, 10) + 0.5 in training")
+    roll: bool = setting(
+        False, "roll the sound by a random number of samples; the published code always rolls by 0"
+    )
+    evaluation_gain: bool = setting(False, "apply the gain in evaluation too, as the published code does")
 
     def __post_init__(self) -> None:
         if self.model.audio_bins != kaldi.MEL_BINS:

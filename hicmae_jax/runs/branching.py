@@ -49,7 +49,7 @@ def begin(
     Args:
         branch: where from.
         directory: of the new run, on a local or mounted disk.
-        config: the new run's, as `RunConfig.to_dict` gives it.
+        config: the new run's, as `PretrainSettings.to_dict` gives it.
         data: directory → fingerprint of its prepared sets.
         schedule: its rates.
         steps_per_epoch: whole batches in its data.

@@ -7,7 +7,7 @@ from hicmae_jax.model import shapes
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
 from hicmae_jax.runs.step_loss import pretrain_split_loss, pretrain_terms
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.training import accumulation
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import state as train_state
@@ -16,7 +16,7 @@ from hicmae_jax.training.step import TrainStep, make_train_step
 
 
 def abstract_run(
-    config: RunConfig, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
+    config: PretrainSettings, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
 ) -> tuple[optax.GradientTransformation, TrainState]:
     """The optimiser of a run, and the shapes and shardings of its state; nothing is computed.
 
@@ -31,7 +31,7 @@ def abstract_run(
     return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.execution.scan_encoders)
 
 
-def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
+def make_gradient(config: PretrainSettings, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
     """The terms and the gradient of the loss of a run, in as many micro-batches as its settings say.
 
     Args:
@@ -48,7 +48,7 @@ def make_gradient(config: RunConfig, mesh: jax.sharding.Mesh) -> accumulation.Gr
 
 
 def make_step(
-    config: RunConfig,
+    config: PretrainSettings,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     abstract: TrainState,
@@ -66,7 +66,7 @@ def make_step(
     return make_train_step(make_gradient(config, mesh), optimizer, schedule, abstract, mesh)
 
 
-def check_batch_divides(config: RunConfig, mesh: jax.sharding.Mesh) -> None:
+def check_batch_divides(config: PretrainSettings, mesh: jax.sharding.Mesh) -> None:
     """Refuse micro-batches that would give some devices fewer clips than others.
 
     Args:

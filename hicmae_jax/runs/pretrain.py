@@ -42,7 +42,7 @@ from hicmae_jax.runs.broken_clips import BROKEN, note_faults
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.directory import check_directory, write_json
 from hicmae_jax.runs.loop import Intervals, train
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
 from hicmae_jax.supervision.supervisor import Supervisor
@@ -55,7 +55,7 @@ CONFIG, VERSIONS, PROFILE = "config.json", "versions.json", "profile"
 
 
 def run(
-    config: RunConfig,
+    config: PretrainSettings,
     directory: epath.PathLike,
     allow_changes: bool = False,
     show_progress: bool = True,
@@ -229,12 +229,12 @@ def _end_written(events: Events) -> Iterator[None]:
     events.write("finished")
 
 
-def _profiled(config: RunConfig) -> range:
+def _profiled(config: PretrainSettings) -> range:
     first = config.log.profile_step
     return range(0) if first is None else range(first, first + config.log.profile_steps)
 
 
-def _held_out_clips(config: RunConfig) -> FixedClips | None:
+def _held_out_clips(config: PretrainSettings) -> FixedClips | None:
     settings = config.evaluation
     if not settings.sets:
         return None
@@ -243,7 +243,7 @@ def _held_out_clips(config: RunConfig) -> FixedClips | None:
 
 
 def _held_out(
-    config: RunConfig, clips: FixedClips | None, mesh: jax.sharding.Mesh, watchdog: Watchdog
+    config: PretrainSettings, clips: FixedClips | None, mesh: jax.sharding.Mesh, watchdog: Watchdog
 ) -> HeldOut | None:
     if clips is None:
         return None
@@ -263,7 +263,9 @@ def _warn_of_trained_on(fingerprints: Mapping[str, str], judged_on: Mapping[str,
             print(f"warning     evaluation.sets: {directory} is trained on, so its scores say little")
 
 
-def _print_size(config: RunConfig, pipeline: Pipeline, total_steps: int, mesh: jax.sharding.Mesh) -> None:
+def _print_size(
+    config: PretrainSettings, pipeline: Pipeline, total_steps: int, mesh: jax.sharding.Mesh
+) -> None:
     sizes = shapes.pretrain_parameters(config.model, config.masks)
     flops = sum(model_flops(config.model, config.masks).training.values())
     kind = jax.devices()[0].device_kind

@@ -6,7 +6,7 @@ from typing import Any
 
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import schema
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 
 SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
@@ -41,7 +41,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(SINCE) | recorded
 
 
-def load(config: Mapping[str, Any], platform: str) -> RunConfig:
+def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
     """The run that a record describes, to be computed here.
 
     Its parameters, batches and rates are the recorded ones, and so is its dtype. Attention is this

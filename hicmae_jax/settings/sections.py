@@ -1,29 +1,75 @@
-"""What a run does besides training: checkpoints, logs, evaluation, care for what goes wrong."""
+"""The settings of a run that are not of model, objective, data or optimiser."""
 
 import dataclasses
+
+from data_pipeline.common.setting import check_limits, setting
+from hicmae_jax.model import sizes
+
+LARGEST_SEED = 2**32 - 1
+"""The keys of JAX wrap around beyond it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GeneralConfig:
+    """The settings that belong to no section.
+
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
+    """
+
+    size: str = setting(
+        "B", "of the model; other settings of `model` may differ from it", choices=(*sizes.SIZES,)
+    )
+    seed: int = setting(
+        0, "of parameters, order of clips, augmentation and masks", at_least=0, at_most=LARGEST_SEED
+    )
+    batch: int = setting(
+        160,
+        "clips in an update, over all hosts and micro-batches; published: 40 on each of 4 GPUs",
+        at_least=1,
+    )
+    epochs: int | None = setting(
+        100, "length in passes over the data; none where `steps` says it", at_least=1
+    )
+    warmup_epochs: int | None = setting(5, "linear warm-up in passes over the data")
+    steps: int | None = setting(None, "length in updates; none where `epochs` says it", at_least=1)
+    warmup_steps: int | None = setting(None, "linear warm-up in updates")
+    warmup_examples: int | None = setting(
+        None, "linear warm-up in clips, the same at any batch, instead of those two", at_least=0
+    )
+    accumulate: int = setting(
+        1,
+        "micro-batches in an update, for a batch that does not fit into memory; the update is the same",
+        at_least=1,
+    )
+    fsdp: int = setting(1, "devices that share one copy of parameters and optimiser state", at_least=1)
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_limits(self)
+        if self.batch % self.accumulate:
+            raise ValueError(f"batch {self.batch} is not a multiple of accumulate {self.accumulate}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When checkpoints are written and how long they stay.
+    """When checkpoints are written, and how long they stay.
 
-    Attributes:
-        every: steps from one to the next.
-        keep: how many of the latest stay.
-        milestone: every so many steps one stays for good; None for no such.
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
     """
 
-    every: int
-    keep: int
-    milestone: int | None
+    every: int = setting(
+        1000, "steps from one checkpoint to the next: what an unannounced stop can cost", at_least=1
+    )
+    keep: int = setting(3, "how many of the latest checkpoints stay", at_least=1)
+    milestone: int | None = setting(
+        None, "steps from one checkpoint that stays for good to the next; none keeps no such", at_least=1
+    )
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        at_least(1, every=self.every, keep=self.keep, milestone=self.milestone)
+        """Check the numbers."""
+        check_limits(self)
         if self.milestone and self.milestone % self.every:
             raise ValueError(
                 f"milestone {self.milestone} is not a multiple of checkpoint.every {self.every}, when "
@@ -33,102 +79,78 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """What is written down of a run while it lasts.
+    """What a run writes down while it lasts.
 
-    Attributes:
-        every: steps from one line of metrics to the next.
-        tensorboard: whether to write TensorBoard's files too.
-        wandb: project of Weights & Biases to write to, empty for none.
-        profile_step: first step to profile; None for no profile.
-        profile_steps: how many.
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
     """
 
-    every: int
-    tensorboard: bool
-    wandb: str
-    profile_step: int | None
-    profile_steps: int
+    every: int = setting(50, "steps from one line of metrics to the next", at_least=1)
+    tensorboard: bool = setting(False, "write TensorBoard's files too")
+    wandb: str = setting("", "Weights & Biases project to write to; empty for none")
+    profile_step: int | None = setting(
+        None, "first step to profile, after compilation; none for no profile", at_least=0
+    )
+    profile_steps: int = setting(3, "steps to profile", at_least=1)
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        at_least(1, every=self.every, profile_steps=self.profile_steps)
-        at_least(0, profile_step=self.profile_step)
+        """Check the numbers."""
+        check_limits(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
     """What a model in training is scored on.
 
-    Attributes:
-        sets: directories of prepared sets, empty for no evaluation.
-        clips: how many of their clips.
-        every: steps from one evaluation to the next; None for one at the end.
-        batch: clips at a time, over all hosts.
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
     """
 
-    sets: tuple[str, ...]
-    clips: int
-    every: int | None
-    batch: int
+    sets: tuple[str, ...] = setting((), "directories of prepared sets to score on; empty for no evaluation")
+    # With one clip the nearest is always the clip itself.
+    clips: int = setting(64, "how many of their clips", at_least=2)
+    every: int | None = setting(
+        None, "steps from one evaluation to the next; none for one at the end", at_least=1
+    )
+    batch: int = setting(32, "clips computed at a time, over all hosts", at_least=1)
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        at_least(2, clips=self.clips)  # one clip is always its own nearest
-        at_least(1, every=self.every, batch=self.batch)
+        """Check the numbers."""
+        check_limits(self)
         if self.every and not self.sets:
             raise ValueError(f"every {self.every} has nothing to evaluate on: name evaluation.sets")
 
 
 LONGEST_MINUTES = 7 * 24 * 60
-"""Timers of the system take no more than some hundred years, and nobody waits so long."""
+"""A week. The timers of the system have a limit too, of some hundred years."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
-    """What is done about a run that goes wrong.
-
-    Attributes:
-        skips: updates in a row that are skipped, for a loss or gradient that is not finite, before the run
-            ends.
-        spike: a loss is noted that is above the median of the last hundred by so many of their mean distances
-            to it.
-        slow: a step is noted that takes so many times the median.
-        minutes: without any progress, after which the run ends.
-    """
-
-    skips: int
-    spike: float
-    slow: float
-    minutes: float
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        at_least(1, skips=self.skips)
-        for name in ("spike", "slow", "minutes"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} {getattr(self, name)} is not above 0")
-        if self.minutes > LONGEST_MINUTES:
-            raise ValueError(f"minutes {self.minutes} is more than {LONGEST_MINUTES}, a week")
-
-
-def at_least(least: int, **numbers: int | None) -> None:
-    """Refuse numbers below `least`; None passes.
+    """What a run reports of what goes wrong, and when it gives up.
 
     Raises:
-        ValueError: naming the number.
+        ValueError: one line with the setting, its value and what is allowed.
     """
-    for name, number in numbers.items():
-        if number is not None and number < least:
-            raise ValueError(f"{name} {number} is not at least {least}")
+
+    skips: int = setting(
+        10,
+        "updates in a row that are skipped, because loss or gradient is not finite, before the run ends",
+        at_least=1,
+    )
+    spike: float = setting(
+        10.0,
+        "report a loss more than this many mean absolute deviations above the median of the last 100",
+        above=0,
+    )
+    slow: float = setting(10.0, "report a step that takes more than this many times the median", above=0)
+    minutes: float = setting(
+        30.0,
+        "without any progress, after which the run ends and writes the stacks of its threads",
+        above=0,
+        at_most=LONGEST_MINUTES,
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_limits(self)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import optax
 
+from data_pipeline.common.setting import check_limits, setting
 from hicmae_jax.training import path_rules, schedules, trust_ratio
 
 KINDS = ("adamw", "lamb")
@@ -30,57 +31,49 @@ DECAY_RULES: tuple[path_rules.Rule, ...] = (
 class OptimizerConfig:
     """Choices of the optimiser; the defaults are the pre-training recipe, `FINETUNE` the other one.
 
-    Attributes:
-        kind: `adamw`, or `lamb`: the same update, scaled to the norm of each matrix that decays.
-        base_rate: peak learning rate at batch 256.
-        base_minimum: final learning rate at batch 256.
-        rate_rule: how the rates in use depend on the batch: `linear`, in proportion to it; `sqrt`, to its
-            square root; `fixed`, not at all.
-        batch: clips in a global batch.
-        epochs: of the whole schedule.
-        warmup_epochs: linear warm-up, within `epochs`; 0 where `warmup_examples` says how long it is.
-        warmup_examples: clips that the warm-up sees, at any batch, the last step's in full; None to count
-            epochs.
-        steps_per_epoch: updates in an epoch.
-        shape: of the schedule after warm-up: `cosine`; or `wsd`, stable until a decay at the end.
-        decay_share: of all steps, the share at the end in which a `wsd` schedule decays.
-        clip: largest norm of the whole gradient, beyond which it is scaled down to that; None for any.
-        betas: Adam's two decays.
-        epsilon: Adam's, outside the square root.
-        weight_decay: decoupled, times the rate.
-        layer_decay: factor a layer from the head down (1: the same rate everywhere).
+    Raises:
+        ValueError: one line with the setting, its value and what is allowed.
     """
 
-    kind: str = "adamw"
-    base_rate: float = 3e-4
-    base_minimum: float = 1e-5
-    rate_rule: str = "linear"
-    batch: int = 160
-    epochs: int = 100
-    warmup_epochs: int = 5
-    warmup_examples: int | None = None
-    steps_per_epoch: int
-    shape: str = "cosine"
-    decay_share: float = 0.2
-    clip: float | None = None
-    betas: tuple[float, float] = (0.9, 0.95)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.05
-    layer_decay: float = 1.0
+    kind: str = setting(
+        "adamw", "lamb is AdamW with each decayed matrix's update scaled to the matrix's norm", choices=KINDS
+    )
+    base_rate: float = setting(3e-4, "peak learning rate at batch 256")
+    base_minimum: float = setting(1e-5, "final learning rate at batch 256")
+    rate_rule: str = setting(
+        "linear",
+        "how the rates follow the batch: in proportion to it, to its square root, or not at all",
+        choices=RATE_RULES,
+    )
+    batch: int = setting(160, "clips in a global batch", at_least=1)
+    epochs: int = setting(100, "length of the schedule")
+    warmup_epochs: int = setting(5, "linear warm-up within `epochs`; 0 beside `warmup_examples`")
+    warmup_examples: int | None = setting(
+        None, "clips that the warm-up sees, rounded up to whole steps; none counts epochs"
+    )
+    steps_per_epoch: int = setting(meaning="updates in an epoch")
+    shape: str = setting(
+        "cosine",
+        "after warm-up half a cosine, or stable until a decay at the end (wsd)",
+        name="schedule",
+        choices=SHAPES,
+    )
+    decay_share: float = setting(
+        0.2, "share of all steps, at the end, in which a wsd schedule decays", above=0, at_most=1
+    )
+    clip: float | None = setting(
+        None, "largest norm of the whole gradient; a larger gradient is scaled down to it; none: any", above=0
+    )
+    betas: tuple[float, float] = setting((0.9, 0.95), "Adam's two decay factors", at_least=0, below=1)
+    epsilon: float = setting(1e-8, "Adam's, added to the square root", above=0)
+    weight_decay: float = setting(0.05, "decoupled; multiplied by the rate", at_least=0)
+    layer_decay: float = setting(
+        1.0, "rate factor from one layer to the layer below, from the head down", above=0, at_most=1
+    )
 
     def __post_init__(self) -> None:
-        """Check the choices.
-
-        Raises:
-            ValueError: naming the field, its value and what would do.
-        """
-        for name, value, choices in (
-            ("kind", self.kind, KINDS),
-            ("rate_rule", self.rate_rule, RATE_RULES),
-            ("schedule", self.shape, SHAPES),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} = {value!r}: choose one of {', '.join(choices)}")
+        """Check the choices."""
+        check_limits(self)
         if self.warmup_examples is not None and (self.warmup_epochs or self.warmup_examples < 0):
             raise ValueError(
                 f"warmup_examples {self.warmup_examples} must be at least 0, and warmup_epochs "
@@ -91,22 +84,8 @@ class OptimizerConfig:
                 f"steps_per_epoch {self.steps_per_epoch} must be at least 1 and warmup_epochs "
                 f"{self.warmup_epochs} in 0 … {self.epochs - 1}, short of the {self.epochs} epochs"
             )
-        if self.batch < 1:
-            raise ValueError(f"batch {self.batch} must be at least 1: the rate depends on it")
         if not 0 <= self.base_minimum <= self.base_rate:
             raise ValueError(f"base_minimum {self.base_minimum} is not in 0 … base_rate {self.base_rate}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas {self.betas} are not in [0, 1)")
-        if self.epsilon <= 0:
-            raise ValueError(f"epsilon {self.epsilon} is not positive")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay {self.weight_decay} is negative")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay {self.layer_decay} is not in (0, 1]")
-        if not 0 < self.decay_share <= 1:
-            raise ValueError(f"decay_share {self.decay_share} is not in (0, 1]")
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"clip {self.clip} is not positive: leave it none for no clipping")
 
     @property
     def warmup_steps(self) -> int:

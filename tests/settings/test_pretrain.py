@@ -1,51 +1,13 @@
 """Runs from configurations: every setting arrives, every mistake is one line with the setting's name."""
 
-import dataclasses
 import json
 
 import pytest
 from ml_collections import ConfigDict, config_dict
 
 from configs import pretrain
-from data_pipeline.reading.pipeline import PipelineConfig
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
-from hicmae_jax.objective.config import LossConfig
-from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import schema
-from hicmae_jax.settings.sections import CheckpointConfig, EvaluationConfig, FaultsConfig, LogConfig
-from hicmae_jax.training.optimizer import OptimizerConfig
-
-SECTIONS = {
-    "model": ModelConfig,
-    "execution": ExecutionConfig,
-    "masks": MaskConfig,
-    "loss": LossConfig,
-    "preprocess": PreprocessConfig,
-    "optimizer": OptimizerConfig,
-    "data": PipelineConfig,
-    "checkpoint": CheckpointConfig,
-    "log": LogConfig,
-    "evaluation": EvaluationConfig,
-    "faults": FaultsConfig,
-}
-
-# Fields that are not set under their own name, and what sets them.
-SET_OTHERWISE = {
-    "preprocess.model": "model",
-    "preprocess.masks": "masks",
-    "optimizer.batch": "batch",
-    "optimizer.epochs": "epochs",
-    "optimizer.warmup_epochs": "warmup_epochs",
-    "optimizer.warmup_examples": "warmup_examples",
-    "optimizer.shape": "optimizer.schedule",
-    "optimizer.steps_per_epoch": "data.sets",
-    "optimizer.layer_decay": None,  # of fine-tuning
-    "data.data": "data.sets",
-    "data.batch": "batch",
-    "data.seed": "seed",
-    "data.frames": "model.frames",
-}
 
 # A valid other value of every setting than on a TPU, with what must change along.
 OTHER_VALUES = {
@@ -161,14 +123,6 @@ def test_the_recipe_names_every_setting_and_no_other():
     assert keys == set(run_config.settings()) == set(OTHER_VALUES)
 
 
-def test_every_field_of_the_parts_is_a_setting():
-    fields = {
-        f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)
-    }
-    assert fields - set(run_config.settings()) == set(SET_OTHERWISE)
-    assert set(SET_OTHERWISE.values()) - {None} - set(SECTIONS) <= set(run_config.settings())
-
-
 def test_fields_that_are_set_otherwise_agree():
     run = run_of({"batch": 80, "seed": 3, "model.frames": 8, "masks.video_ratio": 0.5})
     assert (run.data.batch, run.optimizer.batch) == (80, 80)
@@ -262,7 +216,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"model.skip_layers": (4.0,)}, "model.skip_layers = (4.0,) is not a tuple of whole numbers or None"),
         # Size, seed, batch, length.
         ({"size": "XXL"}, "size = 'XXL': choose one of mu, T, S, B, L, H, g"),
-        ({"seed": -1}, "seed -1 is not in 0 … 4294967295"),
+        ({"seed": -1}, "seed -1 is not in [0, 4294967295]"),
         ({"seed": 2**32}, "seed 4294967296 is not in"),
         ({"batch": 0}, "batch 0 is not at least 1"),
         ({"fsdp": 0}, "fsdp 0 is not at least 1"),
@@ -300,6 +254,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"execution.dtype": "float16"}, "execution.dtype = 'float16': choose one of float32, bfloat16"),
         ({"execution.attention": "flash"}, "execution.attention = 'flash': choose one of xla, pallas"),
         ({"model.fusion_flow": "both"}, "model.fusion_flow = 'both': choose one of"),
+        ({"model.encoder_depth": 0}, "model.encoder_depth 0 is not at least 1"),
         ({"model.decoder_depth": 3}, "model: 3 skip_layers need a decoder_depth of 4 or more"),
         ({"model.audio_bins": 64}, "model.audio_bins 64: log-mel features have 128"),
         ({"masks.video_kind": "time"}, "masks.video_kind = 'time': choose one of tube, random"),
@@ -309,17 +264,17 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ),
         ({"masks.audio_ratio": 0.0}, "masks.audio_ratio: mask ratio 0.0 of 128 units leaves no masked token"),
         ({"masks.audio_decode_fraction": 1.5}, "masks.audio_decode_fraction: decode fraction 1.5 is not in"),
-        ({"loss.temperature": 0.0}, "loss.temperature 0.0 must be positive"),
+        ({"loss.temperature": 0.0}, "loss.temperature 0.0 is not above 0"),
         ({"loss.negatives": "local"}, "loss.negatives = 'local': choose `global` or `group:N`"),
         ({"optimizer.base_minimum": 1.0}, "optimizer.base_minimum 1.0 is not in 0 … base_rate 0.0003"),
-        ({"optimizer.betas": (0.9, 1.0)}, "optimizer.betas (0.9, 1.0) are not in [0, 1)"),
-        ({"optimizer.epsilon": 0.0}, "optimizer.epsilon 0.0 is not positive"),
+        ({"optimizer.betas": (0.9, 1.0)}, "optimizer.betas (0.9, 1.0) is not in [0, 1)"),
+        ({"optimizer.epsilon": 0.0}, "optimizer.epsilon 0.0 is not above 0"),
         ({"optimizer.kind": "sgd"}, "optimizer.kind = 'sgd': choose one of adamw, lamb"),
         ({"optimizer.rate_rule": "log"}, "optimizer.rate_rule = 'log': choose one of linear, sqrt, fixed"),
         ({"optimizer.schedule": "step"}, "optimizer.schedule = 'step': choose one of cosine, wsd"),
         ({"optimizer.decay_share": 0.0}, "optimizer.decay_share 0.0 is not in (0, 1]"),
-        ({"optimizer.clip": 0.0}, "optimizer.clip 0.0 is not positive: leave it none for no clipping"),
-        ({"optimizer.weight_decay": -0.1}, "optimizer.weight_decay -0.1 is negative"),
+        ({"optimizer.clip": 0.0}, "optimizer.clip 0.0 is not above 0"),
+        ({"optimizer.weight_decay": -0.1}, "optimizer.weight_decay -0.1 is not at least 0"),
         ({"data.sets": ()}, "data.sets is empty: name the directories of prepared sets to train on"),
         ({"data.sets": ("a", "a")}, "data.sets ('a', 'a') names a set twice: say its share by data.weights"),
         ({"data.weights": (1.0, 2.0)}, "data.weights (1.0, 2.0): give a positive one for each of 1 sets"),
@@ -336,8 +291,8 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"log.profile_step": -1}, "log.profile_step -1 is not at least 0"),
         ({"evaluation.clips": 1}, "evaluation.clips 1 is not at least 2"),
         ({"faults.skips": 0}, "faults.skips 0 is not at least 1"),
-        ({"faults.minutes": 1e9}, "faults.minutes 1000000000.0 is more than 10080, a week"),
-        ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not above 0"),
+        ({"faults.minutes": 1e9}, "faults.minutes 1000000000.0 is not in (0, 10080]"),
+        ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not in (0, 10080]"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
     ],
 )

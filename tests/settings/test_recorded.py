@@ -1,7 +1,7 @@
 """A checkpoint's config is understood wherever it was made, and by versions that have more settings.
 
-`goldens/recorded_config.json` is `RunConfig.to_dict` of `configs/pretrain.py:B` on a GPU, before there were
-the settings of `recorded_config.SINCE`.
+`goldens/recorded_config.json` is the record of `configs/pretrain.py:B` on a GPU, from before there were the
+settings of `recorded.SINCE`.
 """
 
 import json

@@ -13,13 +13,13 @@ from configs import pretrain
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from tests.support import tiny_model
 
 MODEL = tiny_model.model_config(audio_bins=128)
 
 
-def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> RunConfig:
+def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> PretrainSettings:
     """Settings of a run of the tiny model, with changes to some fields of the model."""
     settings = pretrain.get_config("mu,runlocal")
     settings.data.sets = (str(data),)
@@ -30,7 +30,7 @@ def config(data: Path | str, scan_encoders: bool = False, **model: Any) -> RunCo
     return run_config.from_config_dict(settings, "cpu")
 
 
-def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path:
+def write_run(root: Path, run: PretrainSettings, steps: tuple[int, ...] = (3,)) -> Path:
     """Write checkpoints, whose step is the seed of their parameters, and a log of three lines."""
     record = {"config": run.to_dict(), "versions": {}, "data": {}}
     with Checkpoints(root) as checkpoints:
@@ -43,7 +43,7 @@ def write_run(root: Path, run: RunConfig, steps: tuple[int, ...] = (3,)) -> Path
     return root
 
 
-def parameters(run: RunConfig, step: int) -> Any:
+def parameters(run: PretrainSettings, step: int) -> Any:
     return tiny_model.parameters(run.model, seed=step, masks=run.masks, execution=run.execution)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from configs import pretrain as recipe
 from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.settings.pretrain import RunConfig
+from hicmae_jax.settings.pretrain import PretrainSettings
 from tests.support.set_fixtures import write_set
 
 # It has one of each part of the recipe: scanned encoders, a tap, fusion, a cross block, groups of negatives.
@@ -38,7 +38,7 @@ OVERRIDES: dict[str, Any] = {
 }
 
 
-def config(data: Path | str = "unused", **changes: Any) -> RunConfig:
+def config(data: Path | str = "unused", **changes: Any) -> PretrainSettings:
     """The shrunk recipe with further changes, such as `checkpoint__every=5` for `checkpoint.every`."""
     settings = recipe.get_config("B")
     changes = {name.replace("__", "."): value for name, value in changes.items()}

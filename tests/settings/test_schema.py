@@ -1,0 +1,107 @@
+"""A new setting is one field of a dataclass; recipe, checks, listing and documentation follow."""
+
+import dataclasses
+
+import pytest
+
+from data_pipeline.common.setting import check_limits, setting
+from hicmae_jax.settings import pretrain
+from hicmae_jax.settings.schema import Schema, Section, flatten, nested
+from launch import settings as command
+from tests.support.paths import ROOT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class General:
+    seed: int = setting(0, "of everything", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Paint:
+    layers: int = setting(2, "how many", at_least=1)
+    colour: str = setting("red", "which", choices=("red", "blue"), name="tint")
+    width: int = setting(8, "as the layers say")
+    seed: int = setting(0, "set elsewhere")
+
+    def __post_init__(self):
+        check_limits(self)
+
+
+SCHEMA = Schema(
+    Section(General), {"paint": Section(Paint, elsewhere=("seed",), open=("width",), auto=("tint",))}
+)
+
+
+def test_the_recipe_has_every_setting_with_its_default():
+    assert flatten(SCHEMA.defaults().to_dict()) == {
+        "seed": 0,
+        "paint.layers": 2,
+        "paint.tint": "auto",
+        "paint.width": None,
+    }
+
+
+def test_a_dataclass_is_made_of_its_settings_and_of_what_is_set_elsewhere():
+    values = SCHEMA.read({"seed": 3, "paint": {"layers": 1, "tint": "blue", "width": None}})
+    paint = SCHEMA.make("paint", Paint, values, seed=values["seed"])
+    assert paint == Paint(layers=1, colour="blue", width=8, seed=3)
+    assert values | SCHEMA.values_of("paint", paint) == {
+        "seed": 3,
+        "paint.layers": 1,
+        "paint.tint": "blue",
+        "paint.width": 8,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"paint.layers": 0}, "paint.layers 0 is not at least 1"),
+        ({"paint.tint": "green"}, "paint.tint = 'green': choose one of red, blue"),
+    ],
+)
+def test_an_error_has_the_dotted_name(changes, line):
+    values = SCHEMA.read(flatten(SCHEMA.defaults().to_dict()) | changes)
+    with pytest.raises(ValueError) as refused:  # noqa: PT011
+        SCHEMA.make("paint", Paint, values)
+    assert str(refused.value) == line
+
+
+def test_the_rows_say_type_default_limits_and_meaning():
+    assert SCHEMA.rows() == [
+        ("seed", "a whole number", "0", "at least 0", "of everything"),
+        ("paint.layers", "a whole number", "2", "at least 1", "how many"),
+        ("paint.tint", "a text", "auto", "auto, red, blue", "which"),
+        ("paint.width", "a whole number or None", "none", "", "as the layers say"),
+    ]
+
+
+def test_flat_and_nested_settings_are_the_same():
+    tree = {"seed": 1, "paint": {"layers": 2, "tint": "red"}}
+    assert nested(flatten(tree)) == tree
+
+
+# --- The settings of a pre-training run ---------------------------------------------------------------------
+
+
+def test_every_setting_has_a_meaning_of_one_line():
+    for key, entry in pretrain.SCHEMA.entries.items():
+        assert entry.about.meaning, key
+        assert "\n" not in entry.about.meaning, key
+
+
+def test_every_section_is_an_attribute_of_the_run():
+    for section in pretrain.SCHEMA.sections:
+        assert hasattr(pretrain.PretrainSettings, section)
+
+
+def test_the_documented_table_is_that_of_the_code():
+    """Print it with `python -m launch.settings --markdown`."""
+    text = (ROOT / "docs" / "settings.md").read_text()
+    assert text[text.index("| setting |") :].strip() == command.markdown()
+
+
+def test_the_listing_has_the_values_of_a_recipe():
+    assert "batch = 160 " in command.listing(None)
+    assert "batch = 32 " in command.listing("demo")
+    assert len(command.listing("demo").splitlines()) == 2 * len(pretrain.SCHEMA.entries)
