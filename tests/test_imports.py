@@ -48,11 +48,7 @@ ALLOWED = {
     ],
     "hicmae_jax.checkpoints": ["hicmae_jax.hosts", "data_pipeline.common"],
     "hicmae_jax.supervision": [*_of("hicmae_jax", "logs", "training.sharding"), "data_pipeline.common"],
-    "hicmae_jax.settings": [
-        *SCIENCE,
-        "hicmae_jax.training",
-        *_of("data_pipeline", "common.setting", "reading"),
-    ],
+    "hicmae_jax.settings": [*SCIENCE, "hicmae_jax.training", *_of("data_pipeline", "reading", "common")],
     "hicmae_jax.weights": [
         *SCIENCE,
         *_of("hicmae_jax", "settings", "checkpoints", "weights.torch_model"),

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all, on a local disk or in a bucket.
+"""Files that appear complete or not at all, on a local disk or in a bucket.
 
-A file is written into a temporary directory and published from there: by renaming it on a local (or shared)
-file system, by uploading it to an object store, where an object is there only once it is complete. What a
-killed process leaves behind is in one known place, which `clear` empties.
+`replace_text` and `replacing` write a file beside its target and rename it, so that no reader sees a part.
+`staging` and `publish` serve shards: a file is written in a temporary directory and then renamed, or uploaded
+to an object store, where an object exists only once it is complete. What a killed process leaves there is in
+one directory, which `clear` deletes.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -14,31 +16,63 @@ from pathlib import Path
 
 from etils import epath
 
+PARTIAL = ".partial"
+"""Ending of a file that `replacing` has not finished."""
 UNFINISHED = ".unfinished_shards"
-"""Directory of what is being written: deleted without asking, hence a name that nobody else gives."""
+"""Directory of files that are not published yet. `clear` deletes it without asking, so it has a name that
+nobody else uses."""
+
+
+@contextmanager
+def replacing(path: epath.PathLike, partial_name: str | None = None) -> Iterator[epath.Path]:
+    """Replace a file by one that is written inside the block; an error inside leaves the old file.
+
+    Args:
+        path: the file, which need not exist; its directory must.
+        partial_name: of the file while it is written, for writers that go by its ending; by default the name
+            with `.partial` behind it.
+
+    Yields:
+        Where to write, in the same directory.
+    """
+    path = epath.Path(path)
+    partial = path.parent / (partial_name or f"{path.name}{PARTIAL}")
+    try:
+        yield partial
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    partial.replace(path)
+
+
+def replace_text(path: epath.PathLike, text: str) -> None:
+    """Replace a UTF-8 text file."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def is_local(path: epath.Path) -> bool:
-    """Whether `path` is one of the operating system's, not of a bucket."""
+    """Whether a path is one of the operating system, not of a bucket."""
     return "://" not in os.fspath(path)
 
 
 @contextmanager
 def staging(root: epath.Path) -> Iterator[Path]:
-    """Gives a temporary directory to write files in that will be published under `root`."""
+    """A temporary directory for files that will be published under `root`."""
     parent = None
     if is_local(root):
-        parent = Path(root) / UNFINISHED  # on the file system of `root`, so that a rename will do
+        parent = Path(root) / UNFINISHED  # on the file system of `root`, so that a rename is enough
         parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as directory:
         yield Path(directory)
 
 
 def publish(file: Path, target: epath.Path) -> None:
-    """Moves a finished file out of its staging directory to its final name, replacing what is there.
+    """Move a finished file from its staging directory to its final name, replacing what is there.
 
     Raises:
-        OSError: if the file did not arrive in full.
+        OSError: the file did not arrive in full.
     """
     with file.open("rb") as written:
         os.fsync(written.fileno())
@@ -53,7 +87,7 @@ def publish(file: Path, target: epath.Path) -> None:
 
 
 def publish_text(text: str, root: epath.Path, name: str) -> None:
-    """Writes a UTF-8 text file `name` under `root`, replacing what is there."""
+    """Write a UTF-8 text file `name` under `root`, replacing what is there."""
     with staging(root) as directory:
         file = directory / "text"
         file.write_text(text, encoding="utf-8")
@@ -61,6 +95,6 @@ def publish_text(text: str, root: epath.Path, name: str) -> None:
 
 
 def clear(root: epath.Path) -> None:
-    """Removes what killed processes left; no other process may be writing under `root`."""
+    """Delete what killed processes have left; no other process may be writing under `root`."""
     if is_local(root):
         shutil.rmtree(Path(root) / UNFINISHED, ignore_errors=True)

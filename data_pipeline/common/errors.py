@@ -36,3 +36,9 @@ def typed_line(error: BaseException, limit: int | None = None) -> str:
     """
     message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}"[:limit] if message else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The name of an error's type and the first line of its message, for libraries that write many lines."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_pipeline.common import atomic_files
 from data_pipeline.common.worker_processes import submit_all, worker_pool
 from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
@@ -269,12 +270,11 @@ def _write_clips(root: Path, clips: list[PlannedClip]) -> int:
         for name in (clip.sound, clip.video):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".part-{path.name}")
-            if path.suffix == ".m4a":
-                write_m4a(temporary, samples)
-            elif path.suffix == ".wav":
-                write_wav(temporary, samples)
-            else:
-                write_mp4(temporary, frames, FPS, samples=samples if path.suffix == ".flv" else None)
-            temporary.replace(path)
+            with atomic_files.replacing(path, f".part-{path.name}") as partial:
+                if path.suffix == ".m4a":
+                    write_m4a(partial, samples)
+                elif path.suffix == ".wav":
+                    write_wav(partial, samples)
+                else:
+                    write_mp4(partial, frames, FPS, samples=samples if path.suffix == ".flv" else None)
     return len(clips)

@@ -13,8 +13,10 @@ from typing import Any
 
 from etils import epath
 
+from data_pipeline.common import atomic_files
+
 SEAL = "checksums.json"
-PARTIAL = f"{SEAL}.partial"
+PARTIAL = f"{SEAL}{atomic_files.PARTIAL}"
 # Hashing releases the interpreter's lock; a checkpoint of one host has few large files.
 THREADS = 4
 
@@ -38,10 +40,9 @@ def seal(directory: epath.PathLike) -> None:
         sync(inside)
     with ThreadPoolExecutor(THREADS) as pool:
         files = dict(zip(names, pool.map(lambda name: _describe(directory / name), names), strict=True))
-    partial = directory / PARTIAL
-    partial.write_text(json.dumps({"files": files}, indent=1) + "\n")
-    sync(partial)
-    partial.rename(directory / SEAL)
+    with atomic_files.replacing(directory / SEAL) as partial:
+        partial.write_text(json.dumps({"files": files}, indent=1) + "\n")
+        sync(partial)
     sync(directory)
 
 

@@ -21,6 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
 from hicmae_jax.checkpoints.writer import MARKS, Writer
@@ -233,7 +234,7 @@ class Checkpoints:
         last = step if saved else self._latest
         again = "begin again" if last is None else f"go on from step {last}"
         return (
-            f"the checkpoint of step {step} {what}: {reader.in_one_line(error)}; mend that, and "
+            f"the checkpoint of step {step} {what}: {first_line(error)}; mend that, and "
             f"give the same command to {again}"
         )
 

@@ -12,6 +12,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
+from data_pipeline.common.errors import first_line
+
 DIRECTORY = "checkpoints"
 """In the directory of a run."""
 STATE, RECORD = "state", "record.json"
@@ -135,12 +137,6 @@ def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -
         raise ValueError(f"{path}: the checkpoint does not fit: {'; '.join(problems[:3])}{more}")
 
 
-def in_one_line(error: BaseException) -> str:
-    """Kind and first line of an error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 def _parts(description: Mapping[str, Any]) -> int:
     """How many parts Zarr stores an array in, by its description of version 2 or 3."""
     if "chunks" in description:
@@ -157,5 +153,5 @@ def _damage_named(path: epath.Path) -> Iterator[None]:
     # Damaged files make Orbax and TensorStore raise nearly anything.
     except Exception as error:
         raise ValueError(
-            f"{path}: the checkpoint of step {path.name} cannot be read: {in_one_line(error)}"
+            f"{path}: the checkpoint of step {path.name} cannot be read: {first_line(error)}"
         ) from error

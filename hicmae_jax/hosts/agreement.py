@@ -17,6 +17,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 
+from data_pipeline.common.errors import one_line
+
 # Left open, it is as many as the host has cores, and decides no result.
 OWN_AFFAIRS = ("config.data.threads",)
 SHOWN = 5
@@ -63,9 +65,9 @@ def all_or_none() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         failure = error
-    messages = exchange("" if failure is None else _in_one_line(failure))
+    messages = exchange("" if failure is None else one_line(failure))
     if failure is not None:
-        raise RefusedError(_in_one_line(failure)) from failure
+        raise RefusedError(one_line(failure)) from failure
     for host, message in enumerate(messages):
         if message:
             raise RefusedError(f"host {host}: {message}")
@@ -165,7 +167,3 @@ def _by_host(values: Sequence[str]) -> str:
     for host, value in enumerate(values):
         by_value.setdefault(value, []).append(host)
     return ", ".join(f"{value} on {name_hosts(numbers)}" for value, numbers in by_value.items())
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

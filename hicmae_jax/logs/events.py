@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
-from hicmae_jax.logs.metrics import REMEDY
+from hicmae_jax.logs.words import REMEDY
 
 FILE = "events.jsonl"
 

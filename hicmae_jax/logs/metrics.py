@@ -15,13 +15,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from data_pipeline.common import atomic_files
+from hicmae_jax.logs.words import REMEDY
+
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 _WANDB_ID = "wandb_id.txt"
 _NOT_IN_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-
-REMEDY = "mend that, and give the same command to go on from the last checkpoint"
-"""Of a log that cannot be written."""
 
 Values = Mapping[str, float | Sequence[float]]
 
@@ -172,9 +172,7 @@ def _remove_after(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = "".join(f"{text}\n" for text, line in _lines(path) if line["step"] <= last_step)
-    replacement = path.with_suffix(".partial")
-    replacement.write_text(kept, encoding="utf-8")
-    replacement.replace(path)
+    atomic_files.replace_text(path, kept)
 
 
 def _numbers(name: str, value: float | Sequence[float]) -> float | list[float]:

@@ -8,7 +8,7 @@ from etils import epath
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.pipeline import BatchStream
 from hicmae_jax.logs.events import Events
-from hicmae_jax.logs.metrics import REMEDY
+from hicmae_jax.logs.words import REMEDY
 
 BROKEN = "broken_clips.txt"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from data_pipeline.common import atomic_files
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.metrics import check_on_disk
@@ -45,6 +46,4 @@ def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
         OSError: the file was not written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f"{path.name}.partial"
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
+    atomic_files.replace_text(path, json.dumps(value, indent=1) + "\n")

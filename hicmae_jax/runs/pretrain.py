@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from etils import epath
 
+from data_pipeline.common.errors import typed_line
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.fixed_clips import FixedClips
@@ -224,7 +225,7 @@ def _end_written(events: Events) -> Iterator[None]:
         yield
     except (Stopped, Exception) as error:
         with contextlib.suppress(OSError):  # of a full disk, which may be what has ended it
-            events.write("stopped", line=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            events.write("stopped", line=typed_line(error))
         raise
     events.write("finished")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from data_pipeline.common.errors import one_line, typed_line
 from hicmae_jax.settings import schema
 
 DIRECTORY = Path(__file__).parents[2] / "configs"
@@ -79,8 +80,8 @@ def load(recipe: str) -> ConfigDict:
     except Exception as error:  # a recipe may raise anything
         lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         where = f"line {lines[-1].lineno}: " if lines else ""
-        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{recipe}: {where}{' '.join(what.split())}") from None
+        what = one_line(error) if isinstance(error, ValueError) else typed_line(error)
+        raise ValueError(f"{recipe}: {where}{what}") from None
     if not isinstance(config, ConfigDict):
         raise ValueError(f"{recipe}: get_config made a {type(config).__name__}, not a ConfigDict")
     return config

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from data_pipeline.common import atomic_files
 from data_pipeline.common.errors import CommandError
 
 RECORD = "stages.json"
@@ -190,9 +191,7 @@ class Record:
         return self._stages[name]
 
     def _write(self) -> None:
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._stages, indent=1) + "\n")
-        partial.replace(self._path)
+        atomic_files.replace_text(self._path, json.dumps(self._stages, indent=1) + "\n")
 
 
 def run_all(stages: Sequence[Stage], record: Record) -> None:

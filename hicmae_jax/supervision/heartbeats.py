@@ -1,30 +1,42 @@
-"""What the hosts of a run let each other know while it runs: a small file of each in the run's directory.
+"""Finds out which host holds up the others: each host writes a small file into the run's directory.
 
     <run>/hosts/<process>.json    {"beat": 12, "step": 1234, "stage": "input", "seconds": 45.1, "time": "…"}
 
-A host that is held up reads those of others, and again, and judges by what has changed between two readings:
-clocks may differ, and a file may be of an earlier run. All watch the first host, and that one watches all: a
-large run that is stuck must not read hosts² files.
+A host that is held up reads the files of others twice and judges by what has changed in between, because
+clocks may differ and a file may be of an earlier run. All hosts watch the first, and the first watches all:
+otherwise a large run that hangs would read hosts² files.
 """
 
 import contextlib
 import datetime
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from hicmae_jax.supervision.activity import DOING
+from data_pipeline.common import atomic_files
+from hicmae_jax.logs.words import duration
 
 DIRECTORY = "hosts"
+DOING = {
+    "training": "in the training loop",
+    "start": "starting",
+    "input": "waiting for input",
+    "device": "waiting for the devices",
+    "log": "writing the log",
+    "checkpoint": "saving a checkpoint",
+    "evaluation": "evaluating",
+    "compilation": "compiling",
+}
+"""The stages of a run, in the words of messages; `training` is all that is none of the others."""
 STOPPED = "stopped"
+"""Stage of a host that has ended with an error."""
 SILENT_AFTER = 30.0
-"""Seconds without news after which a host is named: three beats."""
+"""Seconds without a new heartbeat after which a host counts as silent: three beats."""
 
-# Stages in which a host at the same step waits for the others itself.
-_WAITING_TOO = ("device", "log", "training")
+_WAITS_FOR_OTHERS = ("device", "log", "training")
+"""Stages in which a host at the same step may itself wait for other hosts."""
 
 
 class _Beat(NamedTuple):
@@ -40,15 +52,15 @@ class _News(NamedTuple):
 
 
 class Heartbeats:
-    """This host's file, and what those of others say of who holds it up.
+    """Writes this host's heartbeat, and finds out from those of others which host holds it up.
 
-    Nothing is written or read where there is one host. A file that cannot be written or read is left for the
-    next time: the run matters more.
+    With one host it writes and reads nothing. If a file cannot be written or read, it tries again at the next
+    beat: the run goes on.
 
     Args:
-        directory: of the run; hosts share it.
-        process: this process's number.
-        processes: how many take part.
+        directory: of the run; all hosts share it.
+        process: number of this process.
+        processes: how many the run has.
         clock: seconds, never going back.
     """
 
@@ -65,7 +77,7 @@ class Heartbeats:
         self._left: dict[int, str] = {}
 
     def begin(self) -> None:
-        """Note what an earlier run has left, which is no news of this one; delete what none will replace."""
+        """Remember an earlier run's files, to ignore them, and delete those that no host will replace."""
         if self._processes == 1:
             return
         if self._process == 0:
@@ -76,55 +88,53 @@ class Heartbeats:
         self._left = {host: self._read(host) for host in self._watched}
 
     def write(self, step: int, stage: str, seconds: float) -> None:
-        """Let the others know.
+        """Write this host's heartbeat.
 
         Args:
             step: steps made so far.
             stage: a key of `DOING`, or `STOPPED`.
-            seconds: for how long in this stage.
+            seconds: how long it has been in the stage.
         """
         if self._processes == 1:
             return
         self._beats += 1
         beat = {
-            "beat": self._beats,  # so that no two are alike
+            "beat": self._beats,  # makes every heartbeat another text
             "step": step,
             "stage": stage,
             "seconds": round(seconds, 1),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         path = self._path(self._process)
-        partial = path.with_suffix(".partial")
         with contextlib.suppress(OSError):
             path.parent.mkdir(exist_ok=True)
-            partial.write_text(json.dumps(beat) + "\n")
-            os.replace(partial, path)
+            atomic_files.replace_text(path, json.dumps(beat) + "\n")
 
     def held_up_by(self, step: int, stage: str) -> str:
-        """Who this host may be waiting for, by the news since it is held up; to be asked again and again.
+        """Name the hosts that this one may be waiting for; call it repeatedly while the host is held up.
 
         Args:
             step: steps made by this host.
-            stage: that it is in.
+            stage: what this host does.
 
         Returns:
-            Names and reasons, in one sentence; empty if none is known.
+            The hosts and what they do, in one sentence; empty if none is known yet.
         """
         if self._processes == 1:
             return ""
         return "; ".join(filter(None, (self._reason(host, step, stage) for host in self._watched)))
 
     def forget(self) -> None:
-        """This host is not held up any more."""
+        """Forget what was read: this host is not held up any more."""
         self._news.clear()
 
     def remove(self) -> None:
-        """Leave nothing behind: the run has ended as it should."""
+        """Delete this host's heartbeat, at the end of a run without an error."""
         if self._processes == 1:
             return
         with contextlib.suppress(OSError):
             self._path(self._process).unlink()
-            self._directory.rmdir()  # fails until the last host
+            self._directory.rmdir()  # succeeds on the last host only
 
     def _reason(self, host: int, step: int, stage: str) -> str:
         now, text = self._clock(), self._read(host)
@@ -140,7 +150,7 @@ class Heartbeats:
         if not (beat and news.changed):
             return ""
         is_behind = beat.step < step and beat.stage != "device"
-        is_elsewhere = beat.step == step and beat.stage not in (stage, *_WAITING_TOO)
+        is_elsewhere = beat.step == step and beat.stage not in (stage, *_WAITS_FOR_OTHERS)
         if not (is_behind or is_elsewhere):
             return ""
         doing = f"{DOING[beat.stage]} for {duration(beat.seconds)}"
@@ -156,20 +166,11 @@ class Heartbeats:
             return ""
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, with the digits that matter."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
-
-
 def _parse(text: str) -> _Beat | None:
-    """What a file says, None if it is not one of ours."""
+    """The content of a heartbeat; None for any other text."""
     try:
-        told = json.loads(text)
-        beat = _Beat(int(told["step"]), str(told["stage"]), float(told["seconds"]))
+        fields = json.loads(text)
+        beat = _Beat(int(fields["step"]), str(fields["stage"]), float(fields["seconds"]))
     except (ValueError, TypeError, KeyError):
         return None
     return beat if beat.stage in DOING or beat.stage == STOPPED else None

@@ -1,8 +1,11 @@
-"""Watches a run's main thread: says what a slow step waits for, and ends a run that hangs.
+"""Watches a run's main thread: reports slow steps and what they wait for, and ends a run that hangs.
 
-A step is slow beyond `slow` × the median of the last hundred, and so is an evaluation, or the saving of a
-checkpoint, by those before it. Before there is a median, and at most, anything is slow that takes half of the
-time after which the run is ended: so that is announced.
+The main thread says what it does, through `stage` and `step`. That replaces one tuple, takes no lock and
+costs microseconds. Another thread looks at it once a second. Starting, evaluating, saving and compiling are
+pauses: each kind is timed by itself and is no part of a step.
+
+A step is slow if it takes more than `slow` × the median of the last hundred; a pause likewise. Until enough
+are known, and at most, the limit is half of `minutes`. Each slow step is reported once; at most one a minute.
 """
 
 import contextlib
@@ -10,42 +13,79 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple, Self
 
-from hicmae_jax.supervision.activity import DOING, KINDS, PAUSES, STEP, Activity, Ended, Moment
+from hicmae_jax.logs.words import duration
 from hicmae_jax.supervision.deadline import STACKS, Deadline
-from hicmae_jax.supervision.heartbeats import STOPPED, Heartbeats, duration
+from hicmae_jax.supervision.heartbeats import DOING, SILENT_AFTER, STOPPED, Heartbeats
 
-KNOWN = {STEP: 20} | dict.fromkeys(PAUSES, 3)
-"""Durations to know before a median is one to judge by; pauses are few and far between."""
+STEP = "step"
+PAUSES = ("start", "checkpoint", "evaluation", "compilation")
+WINDOW = 100
+"""Durations of each kind that the median is taken of."""
+ENOUGH = {STEP: 20} | dict.fromkeys(PAUSES, 3)
+"""Durations that must be known before their median counts; pauses are rare."""
 SHORTEST = 1.0
-"""Seconds that are never too long, whatever the median: the thread looks but once a second."""
+"""Seconds that are never slow, whatever the median: the thread looks once a second."""
 QUIET = 60.0
-"""Seconds after a report in which what else was slow is counted only, so that a slow disk fills no log."""
+"""Seconds from one report to the next, so that a slow disk does not fill the log."""
 BEAT, BEAT_HELD_UP = 10.0, 2.0
-"""Seconds from one heartbeat to the next, and while this host is, or may soon be, held up."""
+"""Seconds from one heartbeat to the next, usually and while this host may have to wait for another."""
+PATIENCE = SILENT_AFTER + 5.0
+"""Seconds that a host that waits for the others waits with its report, until it knows for whom."""
 
-_WHY = {
+_ADVICE = {
     "input": "clips are read slowly: see to the disk, then to config.data.threads and config.data.workers",
     "device": "a device is slow or stuck",
     "checkpoint": "the disk of the run is slow or stuck",
 }
 
 
-class Watchdog:
-    """Reports slow steps, with what they wait for; ends the process when nothing moves any more.
+class Activity(NamedTuple):
+    """What the main thread does; replaced as a whole, so that another thread never sees half of it.
 
-    `stage` and `step` are for one thread, the main one. With several processes each keeps a file for the
-    others (see `heartbeats`), so that the one that holds up the rest is named. No error in here stops a run.
+    Attributes:
+        step: steps made.
+        stage: a key of `DOING`.
+        since: when the stage began or the last step was made: the last sign of life, in seconds.
+        step_since: when the current step began, later by its pauses.
+        pause: the pause that it is in, one of `PAUSES`; empty for none.
+        pause_since: when the pause began.
+    """
+
+    step: int
+    stage: str
+    since: float
+    step_since: float
+    pause: str = ""
+    pause_since: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """`STEP`, or the pause."""
+        return self.pause or STEP
+
+    def elapsed(self, now: float) -> float:
+        """Seconds that the step, or the pause, has taken."""
+        return now - (self.pause_since if self.pause else self.step_since)
+
+
+class Watchdog:
+    """Reports slow steps, and ends the process when the main thread gives no sign of life.
+
+    Only the main thread calls `stage` and `step`. With several processes each writes a heartbeat for the
+    others (see `heartbeats`), so that a report can name the host that holds up the rest. An error of the
+    watchdog itself does not stop the run.
 
     Args:
         report: takes a line; called from another thread.
         directory: of the run, the same for all its processes; exists.
         process: number of this process.
-        processes: how many take part.
-        slow: times the median that a step may take unreported.
+        processes: how many the run has.
+        slow: how many times the median a step may take.
         minutes: without a sign of life, after which the process ends with exit code 70.
         step: steps made before.
         clock: seconds, never going back.
@@ -68,37 +108,33 @@ class Watchdog:
         directory = Path(directory)
         self._report = report
         self._several = processes > 1
-        self._who = f"watchdog of host {process}" if self._several else "watchdog"
+        self._name = f"watchdog of host {process}" if self._several else "watchdog"
         self._slow = slow
         self._longest = 60 * minutes / 2
         self._clock = clock
         self._interval = interval
 
-        self._activity = Activity(step, self._longest, clock)
-        self._hosts = Heartbeats(directory, process, processes, clock)
+        self._activity = Activity(step, "training", clock(), clock())
+        self._durations: dict[str, tuple[float, ...]] = dict.fromkeys(ENOUGH, ())
+        self._heartbeats = Heartbeats(directory, process, processes, clock)
         self._deadline = Deadline(
             60 * minutes,
-            heard=lambda: self._activity.moment.since,
+            heard=lambda: self._activity.since,
             describe=self._describe,
             stacks=directory / STACKS.format(process=process),
             clock=clock,
             interval=interval,
         )
 
-        self._medians: dict[str, float] = {}
         self._held_up = False
-        self._named = ""
+        self._culprit = ""
         self._beat_due = self._quiet_until = clock()
-        self._told: tuple[str, int] | None = None
-        self._told_named = False
-        self._unreported = 0
+        self._reported: tuple[str, int] | None = None
         self._has_failed = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    # --- The main thread ------------------------------------------------------------------------------------
-
-    def __enter__(self) -> "Watchdog":
+    def __enter__(self) -> Self:
         self._deadline.start()
         self._thread.start()
         return self
@@ -107,37 +143,60 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._thread.join(5.0)  # or never: the disk that it writes to may hang
+        self._thread.join(5.0)  # it may never end, if the disk that it writes to hangs
         if not self._thread.is_alive():
             if kind is None:
-                self._hosts.remove()
+                self._heartbeats.remove()
             else:
-                self._hosts.write(self._activity.moment.step, STOPPED, 0.0)
+                self._heartbeats.write(self._activity.step, STOPPED, 0.0)
         self._deadline.stop()
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Note what is being done inside; stages may be nested, and the innermost counts.
+    # --- The main thread ------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say what the main thread does inside the block; of nested stages the innermost counts.
 
         Args:
-            name: a key of `activity.DOING`.
+            name: a key of `DOING`.
 
         Raises:
             ValueError: there is no such stage.
         """
-        return self._activity.stage(name)
+        if name not in DOING:
+            raise ValueError(f"stage {name!r} is none of {', '.join(DOING)}")
+        outer, now = self._activity, self._clock()
+        begins = not outer.pause and name in PAUSES
+        inner = outer._replace(stage=name, since=now)
+        self._activity = inner._replace(pause=name, pause_since=now) if begins else inner
+        try:
+            yield
+        finally:
+            inner, now = self._activity, self._clock()
+            paused = inner.elapsed(now) if begins else 0.0
+            if begins:
+                self._add_duration(name, paused)
+            self._activity = inner._replace(
+                stage=outer.stage, since=now, step_since=inner.step_since + paused, pause=outer.pause
+            )
 
     def step(self, made: int) -> None:
-        """Note that a step has been made; not within a pause.
+        """Say that a step has been made; not inside a pause.
 
         Args:
             made: steps made so far.
         """
-        self._activity.step(made)
+        now = self._clock()
+        self._add_duration(STEP, self._activity.elapsed(now))
+        self._activity = self._activity._replace(step=made, since=now, step_since=now)
+
+    def _add_duration(self, kind: str, seconds: float) -> None:
+        self._durations[kind] = (*self._durations[kind][1 - WINDOW :], seconds)
 
     # --- The thread that looks ------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._safely(self._hosts.begin)
+        self._safely(self._heartbeats.begin)
         while not self._stopping.wait(self._interval):
             self._safely(self.look)
 
@@ -147,85 +206,70 @@ class Watchdog:
         except Exception as error:
             if not self._has_failed:
                 self._has_failed = True
-                told = f"{self._who}: {error!r}; the run goes on, but slow steps may go unreported"
-                print(told, file=sys.stderr)
+                line = f"{self._name}: {error!r}; the run goes on, but slow steps may go unreported"
+                print(line, file=sys.stderr)
 
     def look(self) -> None:
-        """Look once: report what was slow and what is, and let the other hosts know where this one is."""
-        while self._activity.too_long:
-            self._report_ended(self._activity.too_long.popleft())
-        for kind, taken in self._activity.taken.items():
-            if len(taken) >= KNOWN[kind]:
-                self._medians[kind] = statistics.median(taken)
-        limits = self._activity.limits = {kind: self._limit(kind) for kind in KINDS}
-        moment = self._activity.moment
-        now = self._clock()
-        # From half of it on, so that who holds up this host is known by the time that it is told.
-        self._exchange(moment, now, held_up=moment.elapsed(now) > limits[moment.kind] / 2)
-        if moment.elapsed(now) > limits[moment.kind]:
-            self._report_waiting(moment, now)
+        """Look once: exchange heartbeats, and report what is slow."""
+        activity, now = self._activity, self._clock()
+        elapsed, median = activity.elapsed(now), self._median(activity.kind)
+        limit = self._longest
+        if median is not None:
+            limit = min(max(SHORTEST, self._slow * median), limit)
+        # From half of the limit on, so that the report can name the host that holds this one up.
+        self._exchange(activity, now, held_up=elapsed > limit / 2)
+        if self._is_due(activity, now, elapsed - limit):
+            self._reported, self._quiet_until = (activity.kind, activity.step), now + QUIET
+            self._report(self._describe_slow(activity, elapsed, median))
 
-    def _limit(self, kind: str) -> float:
-        if kind not in self._medians:
-            return self._longest
-        return min(max(SHORTEST, self._slow * self._medians[kind]), self._longest)
+    def _median(self, kind: str) -> float | None:
+        """Of the last durations of a kind; None if there are too few."""
+        durations = self._durations[kind]
+        return statistics.median(durations) if len(durations) >= ENOUGH[kind] else None
 
-    def _exchange(self, moment: Moment, now: float, held_up: bool) -> None:
+    def _exchange(self, activity: Activity, now: float, held_up: bool) -> None:
+        """Write this host's heartbeat, and if it is held up find out by whom."""
         if held_up != self._held_up:
-            self._held_up, self._named, self._beat_due = held_up, "", now
-            self._hosts.forget()
+            self._held_up, self._culprit, self._beat_due = held_up, "", now
+            self._heartbeats.forget()
         if now < self._beat_due:
             return
         self._beat_due = now + (BEAT_HELD_UP if held_up else BEAT)
-        self._hosts.write(moment.step, moment.stage, now - moment.since)
-        # Who waits for its own input waits for nobody else.
-        waits = held_up and moment.stage != "input"
-        self._named = self._hosts.held_up_by(moment.step, moment.stage) if waits else ""
+        self._heartbeats.write(activity.step, activity.stage, now - activity.since)
+        # A host that waits for its own input waits for no other host.
+        waits = held_up and activity.stage != "input"
+        self._culprit = self._heartbeats.held_up_by(activity.step, activity.stage) if waits else ""
 
-    def _report_waiting(self, moment: Moment, now: float) -> None:
-        """Tell it once, and once more when it turns out who it is."""
-        activity, elapsed = (moment.kind, moment.step), moment.elapsed(now)
-        if activity == self._told:
-            if self._told_named or not self._named:
-                return
-        elif now < self._quiet_until:
-            return
-        self._told, self._told_named = activity, bool(self._named)
-        doing = "" if moment.stage == moment.pause else f", {DOING[moment.stage]}"
-        end = f"the run ends after {duration(2 * self._longest)} without a sign of life"
-        why = filter(None, (self._why(moment.stage), end if elapsed > self._longest else ""))
-        line = f"{_name(*activity)} has taken {self._compared(moment.kind, elapsed)}{doing}"
-        self._report(": ".join(filter(None, (line, "; ".join(why)))))
+    def _is_due(self, activity: Activity, now: float, over: float) -> bool:
+        if over <= 0 or now < self._quiet_until or self._reported == (activity.kind, activity.step):
+            return False
+        may_learn_who = self._several and activity.stage != "input" and not self._culprit
+        return not may_learn_who or over > PATIENCE
 
-    def _why(self, stage: str) -> str:
-        if self._named or stage == "input" or not self._several:
-            return self._named or _WHY.get(stage, "")
-        return f"{_WHY[stage]}, or another host is" if stage in _WHY else "another host may be slow or stuck"
+    def _describe_slow(self, activity: Activity, elapsed: float, median: float | None) -> str:
+        line = f"step {activity.step + 1:,}"
+        if activity.pause:
+            line = f"{DOING[activity.pause]} after step {activity.step:,}"
+        line += f" has taken {duration(elapsed)}"
+        if median:
+            line += f", {elapsed / median:,.0f} × the median"
+        if activity.stage != activity.pause:
+            line += f", {DOING[activity.stage]}"
+        why = [self._advice(activity.stage)]
+        if elapsed > self._longest:
+            why.append(f"the run ends after {duration(2 * self._longest)} without a sign of life")
+        return ": ".join(filter(None, (line, "; ".join(filter(None, why)))))
 
-    def _report_ended(self, ended: Ended) -> None:
-        now = self._clock()
-        if self._told != (ended.kind, ended.step) and now < self._quiet_until:
-            self._unreported += 1
-            return
-        line = f"{_name(ended.kind, ended.step)} took {self._compared(ended.kind, ended.seconds)}"
-        if ended.kind == STEP:
-            stage = max(ended.spent, key=ended.spent.__getitem__)
-            line += f", {duration(ended.spent[stage])} of it {DOING[stage]}"
-        if self._unreported:
-            line += f"; {self._unreported:,} more were slow since the last report"
-        self._quiet_until, self._unreported = now + QUIET, 0
-        self._report(line)
-
-    def _compared(self, kind: str, seconds: float) -> str:
-        median = self._medians.get(kind)
-        return f"{duration(seconds)}, {seconds / median:,.0f} × the median" if median else duration(seconds)
+    def _advice(self, stage: str) -> str:
+        if self._culprit or stage == "input" or not self._several:
+            return self._culprit or _ADVICE.get(stage, "")
+        if stage in _ADVICE:
+            return f"{_ADVICE[stage]}, or another host is"
+        return "another host is slow or stuck"
 
     def _describe(self) -> str:
-        moment = self._activity.moment
-        idle = duration(self._clock() - moment.since)
-        named = f"; {self._named}" if self._named else ""
-        return f"{self._who}: no progress for {idle}, {DOING[moment.stage]} after step {moment.step:,}{named}"
-
-
-def _name(kind: str, step: int) -> str:
-    return f"step {step + 1:,}" if kind == STEP else f"{DOING[kind]} after step {step:,}"
+        """For the deadline: what the main thread does, and for which host it may wait."""
+        activity = self._activity
+        idle = duration(self._clock() - activity.since)
+        line = f"{self._name}: no progress for {idle}, {DOING[activity.stage]} after step {activity.step:,}"
+        return "; ".join(filter(None, (line, self._culprit)))

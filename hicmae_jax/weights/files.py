@@ -10,7 +10,6 @@ Files written here may also hold the model's configuration, as plain values.
 import argparse
 import io
 import json
-import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from etils import epath
+
+from data_pipeline.common import atomic_files
 
 CONFIG = "hicmae_config"
 """Name of the configuration: a key of a .pth, or of the metadata of a .safetensors, where it is JSON."""
@@ -116,9 +117,8 @@ def write(
             content[CONFIG] = json.loads(json.dumps(config))  # plain values only, which reading allows
         torch.save(content, buffer)
         data = buffer.getvalue()
-    partial = path.parent / f"{path.name}.{os.getpid()}.partial"
-    partial.write_bytes(data)
-    partial.rename(path)
+    with atomic_files.replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def _known_ending(path: epath.Path) -> None:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hicmae_jax.logs.words import duration
+
 FEWEST_CLIPS = 64
 """Retrieval among fewer clips says too little."""
 TIMES_CHANCE = 2
@@ -177,8 +179,8 @@ def page(found: Sequence[Criterion], seconds: Mapping[str, float], files: Mappin
     """
     width = max(map(len, [*seconds, *files, *(criterion.name for criterion in found)])) + 2
     lines = ["", "time"]
-    lines += [f"  {name:{width}}{_duration(took):>12}" for name, took in seconds.items()]
-    lines += [f"  {'in all':{width}}{_duration(sum(seconds.values())):>12}", "", "files"]
+    lines += [f"  {name:{width}}{duration(took):>12}" for name, took in seconds.items()]
+    lines += [f"  {'in all':{width}}{duration(sum(seconds.values())):>12}", "", "files"]
     lines += [f"  {kind:{width}}{', '.join(names)}" for kind, names in files.items()]
     lines += ["", "does it hold?"]
     lines += [
@@ -186,8 +188,3 @@ def page(found: Sequence[Criterion], seconds: Mapping[str, float], files: Mappin
         for criterion in found
     ]
     return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -110,9 +110,9 @@ def test_a_full_disk_leaves_no_seal(directory, monkeypatch):
 
 def test_every_file_and_directory_is_on_the_disk_before_the_seal_is(directory, monkeypatch):
     done = []
-    fsync, rename = os.fsync, os.rename
+    fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
-    monkeypatch.setattr(os, "rename", lambda *names: (done.append("seal"), rename(*names)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("seal"), replace(*names)))
     seal(directory)
     before, after = done[: done.index("seal")], done[done.index("seal") + 1 :]
     everything = ["", *FILES, "state", "state/d", PARTIAL]

@@ -185,10 +185,10 @@ KILLED = textwrap.dedent("""
     def die(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    rename, rmtree = os.rename, shutil.rmtree
+    rename, replace, rmtree = os.rename, os.replace, shutil.rmtree
     moments = {
         "writing": lambda: setattr(checksums, "seal", die),
-        "sealing": lambda: setattr(os, "rename", lambda a, b: (die if "json" in str(a) else rename)(a, b)),
+        "sealing": lambda: setattr(os, "replace", lambda a, b: (die if "json" in str(a) else replace)(a, b)),
         "naming": lambda: setattr(os, "rename", lambda a, b: (die if "json" not in str(a) else rename)(a, b)),
         "removing": lambda: setattr(shutil, "rmtree", lambda a: (die if "removed" in str(a) else rmtree)(a)),
     }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hicmae_jax.supervision.heartbeats import SILENT_AFTER, STOPPED, Heartbeats, duration
+from hicmae_jax.supervision.heartbeats import SILENT_AFTER, STOPPED, Heartbeats
 from tests.support.fake_clock import FakeClock
 
 
@@ -143,16 +143,3 @@ def test_a_damaged_file_names_nobody(hosts, clock, tmp_path, text):
     hosts[0].held_up_by(12, "device")
     (tmp_path / "hosts" / "1.json").write_text(text)
     assert hosts[0].held_up_by(12, "device") == ""
-
-
-def test_durations_read_well():
-    seconds = [0.04, 9.94, 10, 119, 120, 1_800, 7_200]
-    assert [duration(value) for value in seconds] == [
-        "0.0 s",
-        "9.9 s",
-        "10 s",
-        "119 s",
-        "2 min",
-        "30 min",
-        "2.0 h",
-    ]

@@ -50,6 +50,28 @@ def test_text_replaces_text(tmp_path):
     assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "naïve"
 
 
+def test_a_file_is_replaced_whole(tmp_path):
+    atomic_files.replace_text(tmp_path / "note.txt", "before")
+    atomic_files.replace_text(tmp_path / "note.txt", "naïve")
+    assert (tmp_path / "note.txt").read_text(encoding="utf-8") == "naïve"
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+    (tmp_path / "note.txt").write_text("before")
+
+    def fail():
+        with atomic_files.replacing(tmp_path / "note.txt") as partial:
+            assert partial.name == "note.txt.partial"
+            partial.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+    assert (tmp_path / "note.txt").read_text() == "before"
+
+
 def test_preparation_into_and_out_of_a_bucket_is_that_on_a_disk(tmp_path, bucket):
     corpus_fixtures.write_corpus(tmp_path / "in", 3)
     for file in (tmp_path / "in").rglob("*.m*"):
