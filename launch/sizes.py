@@ -1,4 +1,7 @@
-"""Print what every model size costs: `python -m launch.sizes [--size B] [--remat full]`."""
+"""Print parameters, arithmetic and activation memory of every model size.
+
+python -m launch.sizes [--size=B] [--remat=full] [--dtype=float32]
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,13 +18,23 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Declare the command line; only when run, so that other commands may use the same names."""
-    flags.DEFINE_enum("size", None, list(sizes.SIZES), "One size, with its components; default: all.")
-    flags.DEFINE_enum("remat", "none", config.REMAT, "What the backward pass recomputes, everywhere.")
-    flags.DEFINE_enum("dtype", "bfloat16", config.DTYPES, "Of the computation, for activation memory.")
+    flags.DEFINE_enum(
+        "size", None, list(sizes.SIZES), "Print this size and its components; by default all sizes."
+    )
+    flags.DEFINE_enum(
+        "remat", "none", config.REMAT, "What the backward pass recomputes, in encoders, fusion and decoders."
+    )
+    flags.DEFINE_enum("dtype", "bfloat16", config.DTYPES, "Precision of the activations.")
 
 
 def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16") -> Iterator[str]:
-    """Table of all sizes, a line at a time: widths, taps, parameters, arithmetic, activation memory."""
+    """Lines of a table with one line for each size: widths, taps, parameters, arithmetic, activation memory.
+
+    Args:
+        names: of the sizes.
+        remat: what the backward pass recomputes, in every stack.
+        dtype: of the activations.
+    """
     yield (
         f"{'size':>4} {'encoder':>13} {'decoder':>8} {'taps':>12} {'pre-training':>12} {'fine-tuning':>11} "
         f"{'forward':>8} {'training':>8} {'kept':>7}"
@@ -46,13 +59,13 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
             f"{activation_bytes(model, masks, execution) / 1e6:>7.1f}"
         )
     yield (
-        f"FLOP: 2 a multiply-add, matrix products only, a clip. Kept: bytes a clip from the forward to the "
-        f"backward pass, {dtype}, remat {remat}."
+        f"FLOP: matrix products of one clip, 2 for each multiply-add. Kept: bytes of one clip from the "
+        f"forward to the backward pass, {dtype}, remat {remat}."
     )
 
 
 def components(name: str) -> str:
-    """Table of one size: arithmetic by component."""
+    """Table of the arithmetic of one size, by component."""
     count = flops(sizes.model_config(name), config.MaskConfig())
     total = sum(count.training.values())
     lines = [f"{'component':>20} {'forward GFLOP':>13} {'training GFLOP':>14} {'share':>6}"]
@@ -65,7 +78,7 @@ def components(name: str) -> str:
 
 def main(argv: list[str]) -> int:
     """Print the tables."""
-    jax.config.update("jax_platforms", "cpu")  # shapes alone: no accelerator is worth waiting for
+    jax.config.update("jax_platforms", "cpu")  # only shapes are computed: do not start an accelerator
     for line in overview([FLAGS.size] if FLAGS.size else list(sizes.SIZES), FLAGS.remat, FLAGS.dtype):
         print(line, flush=True)
     if FLAGS.size:

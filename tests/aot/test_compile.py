@@ -1,10 +1,11 @@
-"""The step compiled for chips that are not there: mistakes, what to change, and the compiler itself."""
+"""Compiling a step for absent chips: wrong command lines, lack of memory, the report, the compiler itself."""
 
 import importlib.util
 import json
 import subprocess
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import pytest
@@ -61,7 +62,7 @@ def installed(monkeypatch, is_installed):
     monkeypatch.setattr(topology, "_ENVIRONMENT", {})
 
 
-def test_without_the_compiler_it_says_what_to_install(monkeypatch, capsys):
+def test_without_the_compiler_the_message_says_what_to_install(monkeypatch, capsys):
     installed(monkeypatch, False)
     assert run(monkeypatch, given()) == 1
     assert refusal(capsys) == (
@@ -84,7 +85,7 @@ def test_an_unknown_topology_is_one_line(monkeypatch, capsys, kind):
 
 
 @pytest.mark.parametrize("option", ["json", "text"])
-def test_a_directory_that_is_not_there_is_found_before_compiling(monkeypatch, capsys, tmp_path, option):
+def test_a_missing_directory_is_found_before_compiling(monkeypatch, capsys, tmp_path, option):
     file = tmp_path / "nowhere" / "out"
     assert run(monkeypatch, given(), **{option: str(file)}) == 1
     assert refusal(capsys) == f"aot: {file} cannot be written: there is no directory {file.parent}"
@@ -102,7 +103,7 @@ def test_a_batch_that_does_not_divide_is_one_line(monkeypatch, capsys, four_devi
 
 
 class Refusing:
-    """A step that its compiler refuses."""
+    """A step that the compiler does not compile."""
 
     def __init__(self, message):
         self.message = message
@@ -135,7 +136,7 @@ def compile_refused(monkeypatch, devices, message):
         ("It should not be.\n\nUsed 1.5T of 95.74G hbm.", 1.5 * 2**40, 95.74 * GIB),
     ],
 )
-def test_a_compiler_out_of_memory_says_how_much_is_missing(
+def test_needed_and_available_memory_are_read_from_the_compilers_message(
     monkeypatch, four_devices, message, needed, available
 ):
     start = "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
@@ -145,14 +146,14 @@ def test_a_compiler_out_of_memory_says_how_much_is_missing(
     assert (refused.value.needed, refused.value.available) == (needed, available)
 
 
-def test_another_error_of_the_compiler_stays_what_it_is(monkeypatch, four_devices):
+def test_another_error_of_the_compiler_is_not_changed(monkeypatch, four_devices):
     with pytest.raises(jax.errors.JaxRuntimeError, match="memory space vmem"):
         compile_refused(
             monkeypatch, four_devices, "Ran out of memory in memory space vmem. Used 1G of 1M vmem"
         )
 
 
-KEPT = 100 * 2**20  # a clip, and half of it with each stack recomputed
+KEPT = 100 * 2**20  # a clip; each recomputed stack halves it
 STATE = 8 * GIB
 
 
@@ -181,8 +182,8 @@ FUSION = f"{DECODER} --config.execution.remat_fusion=full"
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [
-        # Of 8 clips a chip at 100 MiB, recomputing saves 400, 600 and 700 MiB; fsdp 4 GiB and 6 GiB;
-        # micro-batches 400, 600 and 700 MiB. Any of these is compared with 0.8 of what is missing.
+        # With 8 clips a chip at 100 MiB, recomputing saves 400, 600 and 700 MiB; fsdp saves 4 and 6 GiB;
+        # micro-batches save 400, 600 and 700 MiB. A change is tried if it saves 0.8 of what is missing.
         (450, [ENCODER, DECODER, FUSION, *(f"--config.accumulate={n}" for n in (2, 4, 8))]),
         (700, [DECODER, FUSION, *(f"--config.accumulate={n}" for n in (4, 8))]),
         (800, [FUSION, "--config.accumulate=8"]),
@@ -190,7 +191,7 @@ FUSION = f"{DECODER} --config.execution.remat_fusion=full"
         (7 * 1024, []),
     ],
 )
-def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_devices, missing, expected):
+def test_changes_that_may_save_enough_come_smallest_first(estimates, four_devices, missing, expected):
     found = [options for options, _ in fit_memory.changes(plain(), four_devices, missing * 2**20)]
     fsdp = 4 if missing > 5 * 1024 else 2
     split = found.index(f"--config.fsdp={fsdp}")
@@ -200,7 +201,7 @@ def test_changes_come_smallest_first_if_they_may_save_enough(estimates, four_dev
     assert split == after
 
 
-def test_changes_are_of_the_configuration_that_they_name(estimates, four_devices):
+def test_the_configuration_of_a_change_is_the_one_its_options_give(estimates, four_devices):
     changes = dict(fit_memory.changes(plain(), four_devices, 450 * 2**20))
     assert changes[DECODER].execution.remat_encoder == changes[DECODER].execution.remat_decoder == "full"
     assert changes[DECODER].execution.remat_fusion == "none"
@@ -233,7 +234,7 @@ def test_the_first_change_that_fits_ends_the_search(monkeypatch, capsys, estimat
     assert len(tried) == 4
 
 
-def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estimates, four_devices):
+def test_without_a_search_the_first_estimate_is_printed(monkeypatch, capsys, estimates, four_devices):
     error = aot_compile.DoesNotFitError(20 * GIB, 15.75 * GIB)
 
     def compile_step(config, devices):
@@ -246,7 +247,7 @@ def test_without_a_search_the_first_estimate_is_told(monkeypatch, capsys, estima
     )
 
 
-def test_state_is_counted_as_it_is_kept(four_devices):
+def test_bytes_of_the_state(four_devices):
     config = plain()
     parameters = sum(
         leaf.size for leaf in jax.tree.leaves(shapes.abstract_parameters(config.model, config.masks))
@@ -302,7 +303,7 @@ def test_the_report_has_the_figures():
     assert "how often they run" not in text
 
 
-def test_the_report_says_what_it_does_not_know_and_what_bounds():
+def test_the_report_has_the_bound_and_the_loops_of_unknown_trip_count():
     bound = {
         "bound": "memory",
         "memory_seconds": 0.014,
@@ -326,9 +327,9 @@ def test_the_report_says_what_it_does_not_know_and_what_bounds():
 # --- The compiler -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # minutes of a core, nearly all of it the compiler's
+@pytest.mark.slow  # minutes, nearly all of them in the compiler
 @tpu_compiler.needs_libtpu
-def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
+def test_scanned_and_unrolled_encoders_have_about_the_same_figures(tmp_path):
     def compiled(name, *changes):
         file = tmp_path / f"{name}.json"
         command = [
@@ -339,20 +340,20 @@ def test_scanned_and_unrolled_encoders_are_counted_alike(tmp_path):
         assert done.returncode == 0, done.stderr
         return json.loads(file.read_text())
 
-    scanned = compiled("scanned")
-    unrolled = compiled(
-        "unrolled", "--config.execution.scan_encoders=false", "--config.execution.remat_encoder=full"
-    )
+    options = ("--config.execution.scan_encoders=false", "--config.execution.remat_encoder=full")
+    with ThreadPoolExecutor() as pool:
+        commands = pool.submit(compiled, "scanned"), pool.submit(compiled, "unrolled", *options)
+        scanned, unrolled = (command.result() for command in commands)
     for found in (scanned, unrolled):
         assert set(FIGURES) <= set(found)
         assert (found["chips"], found["clips_per_chip"], found["unknown_loops"]) == (4, 8, [])
         assert 0 < found["hbm_per_chip"]["share"] < 1
         assert found["roofline"]["bound"] in ("memory", "arithmetic")
-        # Recomputing and what the decoders' masks leave out are not among what the model needs.
+        # The program recomputes activations, which the model's count leaves out.
         assert 1 < found["flops_per_clip"] / found["analytic_flops_per_clip"] < 1.5
         kinds = {message["kind"] for message in found["collectives"]}
         assert {"all-reduce", "all-gather"} <= kinds
     for name in ("flops_per_clip", "hbm_bytes_per_clip"):
         assert scanned[name] == pytest.approx(unrolled[name], rel=0.25), name
-    # The compiler's own count takes a loop's body once; with `mu` the four small layers are a few percent.
+    # The compiler's own count takes a loop's body once. The four small layers of `mu` are a few percent.
     assert scanned["cost_analysis"]["flops"] < 0.98 * unrolled["cost_analysis"]["flops"]

@@ -1,4 +1,4 @@
-"""The tables of docs/scale.md: their lines are computed from figures as stated there."""
+"""The tables of docs/scale.md: their cells follow from the figures of a step as the guide explains."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The experiment with large batches is fair, and what docs/large_batch.md tells of the rules is so."""
+"""Variants of the large-batch experiment differ only as named; docs/large_batch.md has the right figures."""
 
 import io
 import json
@@ -17,11 +17,11 @@ from tests.support.paths import ROOT
 
 DOCS = (ROOT / "docs" / "large_batch.md").read_text()
 CLIPS = 1_091_581
-"""Of VoxCeleb2."""
+"""Clips of VoxCeleb2."""
 
 
 def rows(after):
-    """Cells of the first table after some words."""
+    """Cells of the first table of the guide after a text."""
     table = re.search(r"(^\|.*\n)+", DOCS[DOCS.index(after) :], re.M)[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
 
@@ -74,11 +74,11 @@ def test_updates_rates_and_warm_up_follow_from_the_rules():
     for batch, updates, linear, sqrt, log, warmup in table:
         size = int(batch.replace(",", ""))
         steps = CLIPS // size
-        for rule, told in (("linear", linear), ("sqrt", sqrt)):
+        for rule, stated in (("linear", linear), ("sqrt", sqrt)):
             config = optim.OptimizerConfig(
                 batch=size, rate_rule=rule, warmup_epochs=0, warmup_examples=5_457_600, steps_per_epoch=steps
             )
-            assert f"{config.schedule()(config.warmup_steps):.2e}" == told
+            assert f"{config.schedule()(config.warmup_steps):.2e}" == stated
             assert f"{config.warmup_steps:,}" == warmup
         assert f"{100 * steps:,}" == updates
         assert f"{np.log(size):.2f}" == log
