@@ -1,11 +1,11 @@
-"""Look into prepared sets.
+"""Describes and checks prepared sets.
 
-    python -m launch.inspect_data --data=prepared/dev                    what is in it
-    python -m launch.inspect_data --data=prepared/dev --verify           read and decode all of it
-    python -m launch.inspect_data --data=prepared/dev --sheet=dev.png    some samples as the model sees them
+    python -m launch.inspect_data --data=prepared/dev                    describes the set
+    python -m launch.inspect_data --data=prepared/dev --verify           reads and decodes all of it
+    python -m launch.inspect_data --data=prepared/dev --sheet=dev.png    draws samples as the model sees them
 
-Several sets, such as two splits, are given as ``--data=A,B``; speakers they share are counted. The exit code
-is 1 after an error and 2 if `--verify` found something wrong.
+For several sets, such as two splits, give ``--data=A,B``; the command also counts the speakers that they
+share. The exit code is 1 after an error and 2 if `--verify` found a fault.
 """
 
 import time
@@ -26,14 +26,14 @@ def define_flags() -> None:
     """Declares the command line; only when run, so that other commands may use the same names."""
     flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
     flags.DEFINE_bool("verify", False, "Read every record and decode every frame.")
-    flags.DEFINE_string("sheet", None, "PNG file to draw random samples into, as the model will see them.")
-    flags.DEFINE_integer("samples", 8, "Rows of the sheet.", lower_bound=1, upper_bound=64)
-    flags.DEFINE_integer("seed", 0, "Of the sheet's samples and their augmentation.", lower_bound=0)
+    flags.DEFINE_string("sheet", None, "PNG file to write, with random samples as the model sees them.")
+    flags.DEFINE_integer("samples", 8, "Number of samples on the sheet.", lower_bound=1, upper_bound=64)
+    flags.DEFINE_integer("seed", 0, "Seed of the sheet's samples and their augmentation.", lower_bound=0)
     flags.DEFINE_integer("workers", None, "Threads that verify; by default one a core.", lower_bound=1)
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command and returns its exit code: 1 after an error, 2 if something stored is wrong."""
+    """Runs the command and returns its exit code: 1 after an error, 2 if a set has a fault."""
     if not FLAGS.data:
         raise ValueError("--data names no prepared set")
     if FLAGS.sheet:
@@ -75,7 +75,7 @@ def table(root: str, surveyed: Survey) -> str:
 
 
 def shared_speakers(surveys: dict[str, Survey]) -> str:
-    """Says for each two sets how many speakers are in both, which between splits should be none."""
+    """Counts for each pair of sets the speakers that are in both; two splits should share none."""
     roots = list(surveys)
     return "\n".join(
         f"speakers in both {first} and {second}: {len(surveys[first].speakers & surveys[second].speakers):,}"
@@ -94,7 +94,7 @@ def _range(values: np.ndarray, form: str) -> str:
 
 
 def _verify(root: str, surveyed: Survey) -> int:
-    """Verifies a set, prints what is wrong, and returns how much that is."""
+    """Verifies a set, prints its faults and returns their number."""
     begun = time.monotonic()
     with tqdm(desc=f"verifying {root}", unit="clip", total=surveyed.about.n_clips, smoothing=0.05) as bar:
         problems = inspection.verify(root, surveyed, FLAGS.workers, bar.update)
@@ -119,7 +119,7 @@ def _write_sheet(file: str) -> None:
 
     from hicmae_jax.evaluation.contact_sheet import draw_samples, draw_sheet
 
-    jax.config.update("jax_platforms", "cpu")  # a picture is not worth taking a TPU from a training run
+    jax.config.update("jax_platforms", "cpu")  # leaves the TPU to a training run
 
     draw_sheet(*draw_samples(FLAGS.data, FLAGS.samples, FLAGS.seed)).savefig(file, dpi=80)
     print(f"\nsheet     {file}")

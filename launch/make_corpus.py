@@ -1,6 +1,6 @@
-"""Write a made-up talking-face corpus: `python -m launch.make_corpus --root DIR --clips 200`.
+"""Writes a synthetic talking-face corpus: `python -m launch.make_corpus --root DIR --clips 200`.
 
-The same command again completes what is missing; a directory with anything else in it is refused.
+After an interruption, the same command writes the missing clips. A directory with other files is refused.
 """
 
 import time
@@ -16,33 +16,38 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Declares the command line; only when run, so that other commands may use the same names."""
     flags.DEFINE_string(
-        "root", None, "Directory to write; new, empty, or an earlier run of this command.", required=True
+        "root", None, "Directory to write: new, empty, or begun by this command.", required=True
     )
-    flags.DEFINE_integer("clips", 200, "How many clips.", lower_bound=1)
-    flags.DEFINE_enum("layout", "voxceleb2", ["voxceleb2", "crema_d"], "Whose directory layout and names.")
+    flags.DEFINE_integer("clips", 200, "Number of clips.", lower_bound=1)
+    flags.DEFINE_enum(
+        "layout",
+        "voxceleb2",
+        ["voxceleb2", "crema_d"],
+        "Data set whose directory layout and file names to use.",
+    )
     flags.DEFINE_integer(
         "speakers",
         None,
-        "How many speakers; by default one for 8 clips (voxceleb2) or 12 (crema_d).",
+        "Number of speakers; by default one for every 8 clips (voxceleb2) or 12 clips (crema_d).",
         lower_bound=1,
     )
     flags.DEFINE_integer(
         "test_speakers",
         None,
-        "How many of the speakers are the test split; by default a tenth (voxceleb2 only).",
+        "Number of speakers in the test split; by default a tenth (voxceleb2 only).",
         lower_bound=0,
     )
     flags.DEFINE_list(
         "seconds",
         None,
-        "Shortest and longest clip; by default 4,10 (voxceleb2 only: CREMA-D's are sentences).",
+        "Shortest and longest clip in s; by default 4,10 (voxceleb2 only: CREMA-D's clips are sentences).",
     )
-    flags.DEFINE_integer("seed", 0, "Seed of everything drawn.", lower_bound=0)
-    flags.DEFINE_integer("workers", None, "Processes; by default one a core.", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "Seed of all random draws.", lower_bound=0)
+    flags.DEFINE_integer("workers", None, "Number of processes; by default one a core.", lower_bound=1)
 
 
 def main(argv: list[str]) -> int:
-    """Writes the corpus, says how long it took, and returns the exit code."""
+    """Writes the corpus, prints the duration and returns the exit code."""
     start = time.monotonic()
     planned = _write()
     print(f"{len(planned)} clips of {FLAGS.layout} in {FLAGS.root}, {time.monotonic() - start:.0f} s")
@@ -59,7 +64,7 @@ def _write() -> list[PlannedClip]:
     if FLAGS.layout == "voxceleb2":
         return write_voxceleb2(FLAGS.root, FLAGS.clips, FLAGS.speakers, **common, **of_voxceleb2)
     if of_voxceleb2:
-        raise CorpusError(f"--{next(iter(of_voxceleb2))} goes with --layout=voxceleb2 only")
+        raise CorpusError(f"--{next(iter(of_voxceleb2))} is for --layout=voxceleb2 only")
     return write_crema_d(FLAGS.root, FLAGS.clips, FLAGS.speakers, **common)
 
 
@@ -67,7 +72,7 @@ def _seconds(values: list[str]) -> tuple[float, float]:
     try:
         shortest, longest = map(float, values)
     except ValueError:
-        raise CorpusError(f"--seconds={','.join(values)} is not shortest,longest") from None
+        raise CorpusError(f"--seconds={','.join(values)} is not shortest,longest, such as 4,10") from None
     return shortest, longest
 
 

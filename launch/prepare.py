@@ -1,11 +1,11 @@
-"""Prepare a corpus of clips for training.
+"""Prepares a corpus of clips for training.
 
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
-``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`),
-``--output`` becomes a prepared set (see `data_pipeline.format.prepared_set`). After an interruption run the
-same command again. It does not look at the clips of finished shards again: to take in one that was repaired
-since, remove its shard's file in ``manifests/`` first.
+``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`). ``--output`` becomes a
+prepared set (see `data_pipeline.format.prepared_set`). After an interruption, run the same command again: it
+makes the missing shards. To make a finished shard again, for example after a clip was repaired, first remove
+the shard's file in ``manifests/``.
 
 On a cluster:
 
@@ -36,20 +36,27 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "input", None, "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4.", required=True
     )
-    flags.DEFINE_string("output", None, "Directory to make, or to go on with.", required=True)
-    flags.DEFINE_string("split", "dev", "Which split of the input to prepare.")
-    flags.DEFINE_float("shard_mb", Options.shard_mb, "Size to aim at for a shard of video, in 10^6 bytes.")
-    flags.DEFINE_integer("seed", 0, "Of the order of clips.")
+    flags.DEFINE_string(
+        "output", None, "Directory of the prepared set: new, or begun by the same command.", required=True
+    )
+    flags.DEFINE_string("split", "dev", "Split of the input to prepare.")
+    flags.DEFINE_float("shard_mb", Options.shard_mb, "Approximate size of a shard of video, in 10^6 bytes.")
+    flags.DEFINE_integer("seed", 0, "Seed of the order of clips.")
     flags.DEFINE_list(
         "crop", ["0", "32", "160", "160"], "Part of a frame to keep: top,left,height,width in pixels."
     )
-    flags.DEFINE_enum("runner", "local", ["local", "beam"], "Processes of this machine, or Apache Beam.")
-    flags.DEFINE_integer("workers", os.cpu_count(), "Processes of the local runner.", lower_bound=1)
-    flags.DEFINE_string("beam_options", "", "Command line of Beam.")
+    flags.DEFINE_enum(
+        "runner",
+        "local",
+        ["local", "beam"],
+        "What makes the shards: processes of this machine, or Apache Beam.",
+    )
+    flags.DEFINE_integer("workers", os.cpu_count(), "Number of processes of the local runner.", lower_bound=1)
+    flags.DEFINE_string("beam_options", "", "Command line of Beam, as one text.")
     flags.DEFINE_float(
         "max_rejected_share",
         0.05,
-        "Exit with an error if more clips are rejected.",
+        "Largest share of rejected clips without an error.",
         lower_bound=0,
         upper_bound=1,
     )
@@ -84,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def summary(described: PreparedSet, clips_per_second: float) -> str:
-    """Describes a prepared set and the run that made it in a few lines."""
+    """Describes a prepared set, and the speed of the run that made it, in a few lines."""
     lines = [
         f"kept      {described.n_clips} clips, {described.n_frames / described.fps / 3600:.2f} hours, "
         f"{described.n_bytes / 1e9:.2f} GB in {len(described.shards)} pairs of shards",
@@ -111,7 +118,7 @@ def run_on_beam(specs: list[ShardSpec], command_line: str) -> None:
     """Makes shards on Apache Beam.
 
     Raises:
-        RuntimeError: if it is not installed.
+        RuntimeError: Apache Beam is not installed.
     """
     try:
         from data_pipeline.preparation.beam_runner import run_beam

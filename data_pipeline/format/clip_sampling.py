@@ -1,13 +1,13 @@
-"""Which frames and which sound of a clip make a sample (paper section 4.2, as the published code does it).
+"""Which frames and which sound of a clip make a sample (paper section 4.2, as in the published code).
 
-Pure functions of numbers: the only chance is `draw`, a uniform number the caller took from (seed, sample).
+Pure functions of numbers. The only random input is `draw`, a uniform number from the caller.
 """
 
 import dataclasses
 import math
 
 FEWEST_SAMPLES = 1_025
-"""A clip or a sample with less sound is unusable (the published code refuses 1,024 samples and fewer)."""
+"""A clip or a sample with less sound is unusable. The published code refuses 1,024 samples and fewer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,10 +16,10 @@ class ClipSampling:
 
     Attributes:
         frames: frames in a sample.
-        stride: frames of the clip from one of the sample to the next.
+        stride: distance between two frames of a sample, in frames of the clip.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number is below 1.
     """
 
     frames: int = 16
@@ -31,26 +31,27 @@ class ClipSampling:
 
     @property
     def window(self) -> int:
-        """Frames of the clip that a sample spans; shorter clips repeat their last frame."""
+        """Number of frames of the clip that a sample spans. A shorter clip repeats its last frame."""
         return self.frames * self.stride
 
     def start(self, draw: float, n_frames: int) -> int:
-        """First frame of the sample.
+        """Returns the first frame of the sample.
 
         Args:
             draw: uniform in [0, 1).
             n_frames: frames of the clip.
 
         Returns:
-            Each of the n_frames - window + 1 starts equally often; 0 for a clip shorter than the window.
+            A frame from 0 to n_frames - window, each with the same probability; 0 if the clip is shorter than
+            the window.
         """
         return int(draw * (n_frames - self.window + 1)) if n_frames >= self.window else 0
 
     def frame_indices(self, start: int, n_frames: int) -> list[int]:
-        """The sample's frames (0-based).
+        """Returns the frames of the sample (0-based).
 
-        In a clip shorter than the window the index advances only as far as frame n_frames - 2, then repeats:
-        61 frames end …, 52, 56, 56.
+        In a clip shorter than the window, the index advances up to frame n_frames - 2 and then repeats. For
+        61 frames the indices end in …, 52, 56, 56.
         """
         indices = [start]
         while len(indices) < self.frames:
@@ -62,7 +63,7 @@ class ClipSampling:
     def audio_span(
         self, first: int, last: int, n_frames: int, fps: float, sample_rate: int
     ) -> tuple[int, int]:
-        """The sound that belongs to the frames: from the first one's start to the end of last + stride.
+        """Returns the span of sound from the start of the first frame to the end of frame `last + stride`.
 
         Args:
             first: the sample's first frame.
@@ -72,12 +73,12 @@ class ClipSampling:
             sample_rate: samples a second.
 
         Returns:
-            (first sample, number of samples); the file may end before.
+            (first sample, number of samples); the sound may end earlier.
         """
         end = min(last + self.stride, n_frames - 1) + 1
-        # Products before quotients: whole numbers stay exact (16,000 · 3 / 25 is 1,920, not 1,919.99…).
+        # Multiply before dividing, so that whole numbers are exact: 16,000 · 3 / 25 is 1,920, not 1,919.99…
         return math.floor(sample_rate * first / fps), math.floor(sample_rate * (end - first) / fps)
 
     def audio_samples(self, fps: float, sample_rate: int) -> int:
-        """Most samples that `audio_span` returns: 41,600 of 16 frames at stride 4, 25 fps and 16 kHz."""
+        """Returns the longest `audio_span`: 41,600 samples for 16 frames at stride 4, 25 fps and 16 kHz."""
         return math.floor(sample_rate * (self.window + 1) / fps)

@@ -1,16 +1,16 @@
-"""What a prepared set looks like from outside: the directory that `builder` makes and training reads.
+"""The directory of a prepared set, which `data_pipeline.preparation` makes and training reads.
 
 ====================================================  ==================================================
 ``dataset.json``                                      what is in it (`PreparedSet`); written last
 ``video/1.0.0/video-dev.array_record-00000-of-00008``   a TFDS data set: `records.STRIDE` records a clip
 ``audio/1.0.0/audio-dev.array_record-00000-of-00008``   a TFDS data set: one record a clip
-``rejected.jsonl``                                    a line for each clip left out, with the reason
-``plan.json``, ``plan/``, ``manifests/``              what preparation was asked to do, and has done
+``rejected.jsonl``                                    a line for each rejected clip, with the reason
+``plan.json``, ``plan/``, ``manifests/``              the preparation's plan and finished shards
 ====================================================  ==================================================
 
-Shard `i` of ``video`` and shard `i` of ``audio`` hold the same clips in the same order, so the numbering of
-clips is the same in both however many were rejected: clip `c` is record `c` of ``audio`` and records
-``STRIDE * c`` to ``STRIDE * c + STRIDE - 1`` of ``video``.
+Shard `i` of ``video`` and shard `i` of ``audio`` hold the same clips in the same order. So clip `c` is
+record `c` of ``audio`` and records ``STRIDE * c`` to ``STRIDE * c + STRIDE - 1`` of ``video``. Rejected clips
+are not counted.
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ class PreparedSet:
         stride: number of phases, see `records`.
         n_bytes: size of all shards.
         n_resampled: number of clips whose frame or sample rate was changed.
-        rejected: number of clips left out, by reason.
-        fingerprint: identity of the data; two sets with the same one hold the same bytes.
+        rejected: number of rejected clips, by reason.
+        fingerprint: hash of the data; two sets with the same fingerprint hold the same bytes.
         shards: the files, in order.
     """
 
@@ -84,8 +84,8 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
     """Reads the description of a prepared set.
 
     Raises:
-        FileNotFoundError: if there is none, or its preparation has not finished.
-        ValueError: if it is damaged or from another version.
+        FileNotFoundError: there is none, or its preparation has not finished.
+        ValueError: it is damaged or from another version.
     """
     path = epath.Path(root) / DESCRIPTION
     try:
@@ -103,7 +103,7 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
 
 
 def _what_is_there(root: epath.Path) -> str:
-    """Says what a directory without a description is, and what to do."""
+    """Says why a directory has no description, and what to do."""
     if not root.exists():
         return "there is no such directory: check the path"
     if (root / PLAN).exists():
@@ -118,7 +118,7 @@ def shard_file(kind: str, split: str, index: int, n_shards: int) -> str:
         kind: `VIDEO` or `AUDIO`.
         split: name of the split.
         index: the shard's number, from 0.
-        n_shards: how many there are.
+        n_shards: number of shards.
     """
     return f"{tfds_directory(kind)}/{kind}-{split}.array_record-{index:05d}-of-{n_shards:05d}"
 

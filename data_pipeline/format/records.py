@@ -1,15 +1,15 @@
-"""The bytes of one record; no other file knows them.
+"""The layout of one record's bytes. No other file depends on it.
 
-A prepared set holds two homogeneous TFDS data sets whose records pair up by index:
+A prepared set holds two TFDS data sets. Their records belong to each other by index:
 
 * ``video``: record ``STRIDE * clip + phase`` has the face frames ``phase, phase + STRIDE, ...`` of one clip,
-  each a JPEG of its own. This is the *polyphase* layout: a pre-training sample takes 16 frames at stride 4
-  (paper, section 4.2), and those all lie in one phase, so one read of a quarter of the clip serves it.
-* ``audio``: record ``clip`` has the sound of the whole clip as int16 PCM, and the clip's frame count, so
-  that a reader can draw the start frame from it before it knows which phase to read.
+  each a JPEG of its own. This is the *polyphase* layout. A pre-training sample takes 16 frames at stride 4
+  (paper, section 4.2), and all of them lie in one phase. So it needs one read of a quarter of the clip.
+* ``audio``: record ``clip`` has the sound of the whole clip as int16 PCM, and the clip's number of frames. A
+  reader needs that number to draw the first frame, which decides the phase to read.
 
-What reading the frames of one sample costs (``python -m benchmarks.record_layout``: 16 made-up clips of 8 s,
-200 frames of 6.6 kB on average, one core of a two-core machine, files in the page cache):
+The cost of reading the frames of one sample (``python -m benchmarks.record_layout``: 16 synthetic clips of
+8 s with 200 frames of 6.6 kB on average, one core of a two-core machine, files in the page cache):
 
 ==============================  ========  ==========  ====================================
 layout                          read, MB  read, ms    reading : decoding those 16 JPEGs
@@ -19,13 +19,13 @@ polyphase, 8 records a group    0.33      0.48        0.33
 one record a clip               1.32      0.33        0.22
 ==============================  ========  ==========  ====================================
 
-All three store 1.32 MB of video a clip. Parsing a record takes 3 µs, 82 µs with its checksum, and 33 µs
-where TFDS unpacks it. So records are not grouped, and a reader may verify checksums at small cost.
+All three store 1.32 MB of video a clip. To parse a record takes 3 µs; with its checksum 82 µs; through TFDS
+33 µs. So records are not grouped, and a reader can verify checksums at a small cost.
 
-A stored record is a ``tf.train.Example`` with the one bytes feature ``record``, which is what TFDS reads,
-and that feature is the payload laid out below (little-endian). The envelope's parsing by protobuf copies the
-payload; `parse_video` and `parse_audio` skip over it instead, and also accept the bare payload that
-``tfds.data_source`` hands out.
+A stored record is a ``tf.train.Example``, the format that TFDS reads, with one bytes feature ``record``. That
+feature is the payload, laid out below (little-endian). To parse this envelope, protobuf would copy the
+payload. `parse_video` and `parse_audio` skip the envelope instead, and also accept the payload without it, as
+``tfds.data_source`` returns it.
 
 ====================  =====================================================================================
 magic                 4 bytes ``HCMR``
@@ -49,7 +49,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-STRIDE = 4  # frames between two of a sample (paper, section 4.2), hence also the number of phases
+STRIDE = 4  # distance between two frames of a sample (paper, section 4.2), and so the number of phases
 FEATURE = "record"
 VERSION = 1
 ARRAY_RECORD_OPTIONS = "group_size:1,uncompressed"
@@ -66,7 +66,7 @@ _LONGEST = 2**32 - 1
 
 
 class CorruptRecordError(ValueError):
-    """The bytes are not a record of the kind asked for; the message says what is wrong."""
+    """Bytes that are not a record of the wanted kind; the message says what is wrong."""
 
 
 class VideoRecord(NamedTuple):
@@ -103,8 +103,8 @@ class VideoRecord(NamedTuple):
         """Returns the JPEG of the clip's frame ``phase + stride * index``, without copying.
 
         Raises:
-            IndexError: if `index` is not in ``range(n_stored)``.
-            CorruptRecordError: if the offsets of that frame are impossible.
+            IndexError: `index` is not in ``range(n_stored)``.
+            CorruptRecordError: the offsets of that frame are impossible.
         """
         if not 0 <= index < self.n_stored:
             raise IndexError(f"{self.clip}: frame {index} of {self.n_stored} stored")
@@ -119,7 +119,7 @@ class AudioRecord(NamedTuple):
 
     Attributes:
         clip: name of the clip, ``speaker/video/clip``.
-        n_frames: number of video frames of the clip, which the start frame is drawn from.
+        n_frames: number of video frames of the clip, from which the first frame of a sample is drawn.
         fps: video frames a second.
         sample_rate: in Hz.
         samples: (n_samples,) int16, mono, read-only, a view of the record's bytes.
@@ -156,7 +156,7 @@ def encode_video(
         width: of a frame, in pixels.
 
     Raises:
-        ValueError: if the JPEGs are not as many as the phase has frames, one is empty, or all are too long.
+        ValueError: the number of JPEGs is not that of the phase's frames, one is empty, or all are too long.
     """
     if len(jpegs) != len(range(phase, n_frames, stride)) or not all(jpegs):
         raise ValueError(
@@ -185,7 +185,7 @@ def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, s
         sample_rate: in Hz.
 
     Raises:
-        ValueError: if `samples` has another shape or type.
+        ValueError: `samples` has another shape or type.
     """
     if samples.ndim != 1 or samples.dtype != np.int16:
         raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
@@ -195,14 +195,15 @@ def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, s
 
 
 def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
-    """Reads a video record; the JPEGs stay where they are until asked for.
+    """Reads a video record without copying the JPEGs.
 
     Args:
-        stored: a record as `encode_video` made it, or its payload alone, as ``tfds.data_source`` returns it.
-        checksum: verify it, at the cost of reading every byte. ArrayRecord verifies a hash of its own.
+        stored: a record from `encode_video`, or its payload alone, as ``tfds.data_source`` returns it.
+        checksum: whether to verify the checksum, which reads every byte. ArrayRecord also verifies a hash of
+            its own.
 
     Raises:
-        CorruptRecordError: if the bytes are not a video record, are damaged or are cut short.
+        CorruptRecordError: the bytes are not a video record, are damaged or are cut short.
     """
     payload, name_length, n_frames, fps = _open(stored, _VIDEO, checksum)
     try:
@@ -238,7 +239,7 @@ def parse_audio(stored: bytes, *, checksum: bool = True) -> AudioRecord:
 
 
 def _seal(kind: int, name: bytes, n_frames: int, fps: float, body: list[bytes]) -> bytes:
-    """Puts header, checksum and envelope around the `body` of a payload."""
+    """Adds header, checksum and envelope to the `body` of a payload."""
     length = _HEADER.size + sum(map(len, body))
     if length > _LONGEST or len(name) >= 2**16:
         raise ValueError(f"{name[:80].decode(errors='replace')}: {length} bytes are too many for a record")
@@ -248,7 +249,7 @@ def _seal(kind: int, name: bytes, n_frames: int, fps: float, body: list[bytes]) 
 
 
 def _open(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, int, int, float]:
-    """Returns the payload, its name's length, n_frames and fps, after the checks common to all kinds."""
+    """Checks what all kinds have in common; returns the payload, the name's length, n_frames and fps."""
     start = stored.find(_MAGIC, 0, _ENVELOPE_AT_MOST)
     if start < 0:
         raise CorruptRecordError(f"not a record: no {_MAGIC!r} in its first {_ENVELOPE_AT_MOST} bytes")
@@ -269,9 +270,9 @@ def _open(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, int, in
 
 
 def _envelope(length: int) -> bytes:
-    """Returns what precedes a payload of `length` bytes in a ``tf.train.Example`` with the one `FEATURE`.
+    """Returns the bytes before a payload of `length` bytes in a ``tf.train.Example`` with the one `FEATURE`.
 
-    By hand, because only this way is the payload's place known without protobuf copying it.
+    They are not made by protobuf, which would copy the payload.
     """
     name = FEATURE.encode()
     prefix = b""

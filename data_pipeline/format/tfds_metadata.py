@@ -1,4 +1,4 @@
-"""Make shards a TFDS data set, which ``tfds.builder_from_directory`` opens without TensorFlow."""
+"""Metadata with which ``tfds.builder_from_directory`` opens the shards, without TensorFlow."""
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,9 +14,9 @@ _DESCRIPTIONS = {
 
 
 def write_tfds_metadata(root: epath.Path, described: prepared_set.PreparedSet) -> None:
-    """Writes the metadata of both data sets of a prepared set whose shards are all there.
+    """Writes the metadata of both data sets of a prepared set; all shards must exist.
 
-    The one feature is the record's payload, which `records.parse_video` and `records.parse_audio` read.
+    The only feature is the payload of a record, which `records.parse_video` and `records.parse_audio` read.
     """
     files = {
         prepared_set.VIDEO: [(shard.video, STRIDE * shard.n_clips) for shard in described.shards],
@@ -35,11 +35,11 @@ def write_tfds_metadata(root: epath.Path, described: prepared_set.PreparedSet) -
         )
         tfds.folder_dataset.write_metadata(
             data_dir=directory,
-            # An object, not np.bytes_, which would strip zeros from the end.
+            # np.object_, because np.bytes_ would strip zeros at the end.
             features=tfds.features.FeaturesDict({FEATURE: tfds.features.Tensor(shape=(), dtype=np.object_)}),
             split_infos=[split],
             version=prepared_set.TFDS_VERSION,
-            check_data=False,  # needs TensorFlow; every record was read back when its shard was written
+            check_data=False,  # it needs TensorFlow; every record was read back when its shard was written
             description=_DESCRIPTIONS[kind],
             metadata=tfds.core.MetadataDict(fingerprint=described.fingerprint),
         )

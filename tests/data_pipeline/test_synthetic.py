@@ -1,4 +1,4 @@
-"""The made-up corpus: real files, the right layouts, and clips in which sound, mouth, face and mood agree."""
+"""The synthetic corpus: files, layouts, and clips in which sound, mouth, face and mood agree."""
 
 import shutil
 
@@ -180,7 +180,7 @@ def test_sound_is_speech_like():
 
 
 def test_a_speaker_keeps_face_and_voice():
-    """Of ten clips the nearest other one is mostly the same speaker's, by colours and by pitch."""
+    """By colours and by pitch, the nearest other clip is mostly one of the same speaker."""
     colours, pitches, speakers = [], [], []
     for speaker in range(5):
         for recording in range(2):
@@ -198,7 +198,7 @@ def test_a_speaker_keeps_face_and_voice():
 
 
 def pitch_histogram(samples):
-    """How often each pitch is heard, from the autocorrelation of short windows, [12] over 70–350 Hz."""
+    """Histogram [12] of the pitch over 70–350 Hz, from the autocorrelation of short windows."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, 1024)[::320] * np.hanning(1024)
     energy = np.mean(windows**2, axis=1)
     power = np.abs(np.fft.rfft(windows[energy > np.median(energy)], 2048)) ** 2
@@ -221,7 +221,7 @@ def test_large_bodies_have_low_voices_and_broad_faces():
         assert sign * np.corrcoef(values, [person.size for person in people])[0, 1] > 0.7
 
 
-def test_the_light_and_the_hush_between_words_tell_of_the_same_place():
+def test_light_and_background_noise_agree_about_the_place():
     """Cool light goes with a loud background, warm light with a quiet one; a studio has neither."""
     coolness, hush = [], []
     for speaker in range(24):
@@ -239,7 +239,7 @@ def test_the_light_and_the_hush_between_words_tell_of_the_same_place():
 
 
 def test_moods_are_visible_and_audible(crema_d):
-    """Nearest class mean over held-out actors, from plain statistics of the decoded files, beats chance."""
+    """A nearest-mean classifier on simple statistics of the decoded files beats chance on held-out actors."""
     root, planned = crema_d
     sound, picture = [], []
     for clip in planned:
@@ -323,7 +323,7 @@ def test_other_directories_are_refused(voxceleb2, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "precious"
 
 
-def test_impossible_wishes_are_refused(tmp_path):
+def test_impossible_numbers_are_refused(tmp_path):
     with pytest.raises(CorpusError, match="at least 2 speakers"):
         write_voxceleb2(tmp_path / "a", clips=4, speakers=1)
     with pytest.raises(CorpusError, match="shortest"):

@@ -1,4 +1,4 @@
-"""What docs/data.md shows runs, and what it names exists."""
+"""The example in docs/data.md runs, and everything that the page names exists."""
 
 import importlib
 import re
@@ -28,7 +28,7 @@ def test_the_example_runs(tmp_path):
     assert names["batch"]["frames"].sharding == names["sharding"]
 
 
-def test_what_it_names_exists():
+def test_everything_that_it_names_exists():
     for module in re.findall(r"`(?:python -m )?((?:launch|benchmarks|hicmae_jax)\.[\w.]+)`", DOCS):
         importlib.import_module(module)
     files = re.findall(r"`(test_\w+\.py)`", DOCS)

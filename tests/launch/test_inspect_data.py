@@ -1,4 +1,4 @@
-"""A prepared set is described as it is, damage of every kind is found by name, the sheet shows samples."""
+"""A prepared set is described, damage of every kind is found and named, and the sheet shows samples."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def damaged(prepared, tmp_path):
-    """A copy to break."""
+    """A copy of the set, for a test to damage."""
     return shutil.copytree(prepared, tmp_path / "set")
 
 
@@ -51,7 +51,7 @@ def file_of(root, kind, index):
 
 
 def rewrite(path, changes):
-    """Writes a shard again with some records replaced, so that ArrayRecord itself finds nothing wrong."""
+    """Writes a shard again with some records replaced, so that the hashes of ArrayRecord are right."""
     reader = ArrayRecordReader(str(path))
     stored = [reader.read([index])[0] for index in range(reader.num_records())]
     reader.close()
@@ -104,7 +104,7 @@ def test_a_flipped_byte_is_found_by_name(damaged):
     assert f"record {STRIDE * number + 3} of video/1.0.0/" in problem.place
 
 
-def test_a_frame_that_is_no_jpeg_is_found_though_checksums_hold(damaged):
+def test_a_frame_that_is_no_jpeg_is_found_even_with_valid_checksums(damaged):
     name = "id00001/video1/00001"
     index, number, _ = where(damaged, name)
 
@@ -224,7 +224,7 @@ def test_the_command_describes_verifies_and_draws(prepared, tmp_path):
     assert again.stderr.strip().endswith("exists: delete it or give another name")
 
 
-def test_the_command_lists_what_is_wrong_and_says_so_in_its_exit_code(damaged):
+def test_the_command_lists_faults_and_returns_2(damaged):
     name = "id00001/video2/00005"
     index, number, _ = where(damaged, name)
     rewrite(file_of(damaged, "audio", index), {number: lambda stored: stored[:-2]})

@@ -1,4 +1,4 @@
-"""The command that writes a made-up corpus, in processes of its own."""
+"""The command that writes a synthetic corpus, in processes of its own."""
 
 import os
 import signal
@@ -83,7 +83,7 @@ def test_a_wrong_length_or_split_is_one_clear_line(tmp_path, option, message):
     assert not (tmp_path / "a").exists()
 
 
-def test_what_crema_d_has_not_is_refused(tmp_path):
+def test_voxceleb2_options_are_refused_for_crema_d(tmp_path):
     done = command(f"--root={tmp_path / 'a'}", "--layout=crema_d", "--test_speakers=1")
     assert done.returncode == 1
-    assert done.stderr == "make_corpus: --test_speakers goes with --layout=voxceleb2 only\n"
+    assert done.stderr == "make_corpus: --test_speakers is for --layout=voxceleb2 only\n"

@@ -1,4 +1,4 @@
-"""The command line, in processes of its own, killed and interrupted."""
+"""The command in processes of its own, which are killed and interrupted."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def run(corpus, output, *arguments):
 
 
 def finished(output):
-    """Every file of a finished shard, by name: inode, time and content."""
+    """Path → inode, time and content of every file of a finished shard."""
     shards = {path.stem for path in (output / "manifests").glob("*.json")}
     files = [
         path for path in output.rglob("*") if path.is_file() and any(f"{s}" in path.name for s in shards)
@@ -71,7 +71,7 @@ def block(corpus, whole, copy):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_stopped_half_way_and_run_again(corpus, whole, tmp_path, kind):
+def test_a_stopped_run_is_completed_by_the_same_command(corpus, whole, tmp_path, kind):
     pipe, video = block(corpus, whole, tmp_path / "in")
     process = start(tmp_path / "in", tmp_path / "out", "--workers=1")
     wait_until(lambda: len(list((tmp_path / "out/manifests").glob("*.json"))) == 6)

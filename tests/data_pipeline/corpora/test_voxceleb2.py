@@ -31,7 +31,7 @@ def test_linked_directories_are_followed_and_nothing_deeper(tmp_path):
     assert voxceleb2.find_clips(epath.Path(tmp_path), "dev") == ["id1/a/00001", "id2/b/00001"]
 
 
-def test_a_directory_that_cannot_be_listed_does_not_pass_for_empty(tmp_path, monkeypatch):
+def test_a_directory_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
     touch(tmp_path, "dev/mp4/id1/a/00001.mp4", "dev/mp4/id2/b/00001.mp4")
     scandir = os.scandir
 
@@ -46,7 +46,7 @@ def test_a_directory_that_cannot_be_listed_does_not_pass_for_empty(tmp_path, mon
 
 
 @pytest.mark.parametrize("name", ["line\nfeed", "carriage\rreturn", "latin-\udce9"])
-def test_names_that_cannot_be_kept_are_refused(tmp_path, name):
+def test_names_that_cannot_be_stored_are_refused(tmp_path, name):
     touch(tmp_path, "dev/mp4/id1/naïve 笑/00 01.mp4")
     assert voxceleb2.find_clips(epath.Path(tmp_path), "dev") == ["id1/naïve 笑/00 01"]
     touch(tmp_path, f"dev/mp4/id1/b/{name}.mp4")

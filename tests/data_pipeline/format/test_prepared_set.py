@@ -36,7 +36,7 @@ def test_description_survives_the_file(tmp_path):
         (["plan.json", "video"], "its preparation did not finish: run the same launch.prepare again"),
     ],
 )
-def test_what_is_no_prepared_set_is_told_apart(tmp_path, present, message):
+def test_other_directories_are_refused_with_a_reason(tmp_path, present, message):
     for name in present:
         (tmp_path / "set" / name).mkdir(parents=True)
     with pytest.raises(FileNotFoundError) as missing:

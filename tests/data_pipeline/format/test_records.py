@@ -58,7 +58,7 @@ def test_any_name_and_size_survive(name, n_frames, stride, size):
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 30, 60, 8_000, 1_100_000])
-def test_envelope_is_the_example_protobuf_writes(n_samples):
+def test_the_envelope_is_what_protobuf_writes(n_samples):
     _, stored = audio(n_samples)
     example = tf_example_pb2.Example()
     example.features.feature[records.FEATURE].bytes_list.value.append(payload_of(stored))
@@ -70,7 +70,7 @@ def test_bare_payload_is_read_too():
     assert bytes(records.parse_video(payload_of(stored)).jpeg(0)) == jpegs[0]
 
 
-def test_nothing_is_copied():
+def test_parsing_does_not_copy_the_payload():
     _, stored = video()
     record = records.parse_video(stored)
     assert record.payload.obj is stored
@@ -96,7 +96,7 @@ def test_every_truncation_is_found_without_the_checksum(parse, make):
             parse(stored[:length], checksum=False)
 
 
-def test_checksum_is_the_readers_choice():
+def test_a_reader_may_skip_the_checksum():
     jpegs, stored = video()
     damaged = stored[:-1] + bytes([stored[-1] ^ 1])
     with pytest.raises(records.CorruptRecordError, match="checksum"):

@@ -1,4 +1,4 @@
-"""The data sets open with TFDS alone, in a fresh process that never imports TensorFlow."""
+"""The data sets open with TFDS, in a new process that never imports TensorFlow."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Real files, written and decoded again; each way to break one has its reason."""
+"""Media files are written and decoded again; each kind of damage has its reason."""
 
 import pickle
 from fractions import Fraction
@@ -18,7 +18,7 @@ SMALL = Crop(top=0, left=8, height=32, width=32)
 
 
 def grey_steps(count, height=32, width=48):
-    """Frame `i` is evenly grey, `4 i` bright, so that a decoded frame tells its number."""
+    """Frame `i` is grey with value `4 i`, so that a decoded frame tells its number."""
     return np.broadcast_to((np.arange(count) * 4)[:, None, None, None], (count, height, width, 3)).astype(
         np.uint8
     )
@@ -33,7 +33,7 @@ def numbers(clip):
 
 
 def remux(source, target, delay_audio=0.0, **options):
-    """Copies the packets of an mp4 into another, the index first if so asked, the sound later if so asked."""
+    """Copies the packets of an mp4 into another file, optionally with the index first or the sound later."""
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
         streams = {stream: new.add_stream_from_template(stream) for stream in old.streams}
         for packet in old.demux():
@@ -46,7 +46,7 @@ def remux(source, target, delay_audio=0.0, **options):
 
 @pytest.fixture
 def files(tmp_path):
-    """Paths of a picture and of a sound that a test may write."""
+    """Paths of a video file and a sound file for a test to write."""
     return epath.Path(tmp_path / "clip.mp4"), epath.Path(tmp_path / "clip.wav")
 
 
@@ -83,7 +83,7 @@ def test_sound_is_what_was_written(files):
     np.testing.assert_allclose(clip.samples, tone(2.0) * 32_767, atol=1)
 
 
-def test_aac_keeps_time(files, tmp_path):
+def test_aac_is_not_shifted_in_time(files, tmp_path):
     write(files)
     write_m4a(tmp_path / "clip.m4a", tone(2.0))
     samples = load_clip(files[0], epath.Path(tmp_path / "clip.m4a"), SMALL).samples
@@ -112,14 +112,14 @@ def test_other_sample_rates_become_16_khz(files, rate):
     assert np.corrcoef(clip.samples[inner], tone(2.0)[inner])[0, 1] > 0.999
 
 
-def test_the_videos_own_track_serves_where_there_is_no_other(files):
+def test_sound_comes_from_the_video_file_if_there_is_no_sound_file(files):
     write(files, samples=tone(2.0))
     samples = load_clip(files[0], None, SMALL).samples
     assert len(samples) == 32_000
     assert np.corrcoef(samples[4_000:28_000], tone(2.0)[4_000:28_000])[0, 1] > 0.999
 
 
-def test_the_own_track_keeps_its_place_against_the_picture(files, tmp_path):
+def test_sound_from_the_video_file_stays_in_step_with_the_picture(files, tmp_path):
     write(files, seconds=1.95, samples=tone(1.95))
     remux(files[0], tmp_path / "late.mp4", delay_audio=0.05)
     samples = load_clip(epath.Path(tmp_path / "late.mp4"), None, SMALL).samples
@@ -174,7 +174,7 @@ def test_shortest_sound_that_is_used(files):
 
 
 @pytest.mark.parametrize(("n_frames", "seconds"), [(50, 1.9), (50, 2.1), (30, 1.1), (30, 1.3)])
-def test_sound_and_picture_must_last_equally(files, n_frames, seconds):
+def test_sound_and_picture_must_have_equal_lengths(files, n_frames, seconds):
     write(files, n_frames, seconds)  # 1.2 - 1.1 is less than 0.1 in floating point
     assert reason_of(*files) == Reason.LENGTH_MISMATCH
     length = n_frames / 25
@@ -182,12 +182,12 @@ def test_sound_and_picture_must_last_equally(files, n_frames, seconds):
     assert len(load_clip(*files, SMALL).jpegs) == n_frames
 
 
-def test_a_wrongly_declared_rate_shows_in_the_length(files):
+def test_a_wrong_declared_rate_gives_a_length_mismatch(files):
     write(files, n_frames=50, fps=30)  # 25 fps material under a header that says 30
     assert reason_of(*files) == Reason.LENGTH_MISMATCH
 
 
-def test_a_stray_film_is_refused(files, monkeypatch):
+def test_a_too_long_or_too_large_file_is_refused(files, monkeypatch):
     write(files)
     monkeypatch.setattr(media, "MAX_SECONDS", 1)
     assert reason_of(*files) == Reason.TOO_LONG
@@ -203,7 +203,7 @@ def test_ten_minutes_are_not_too_long(files, tmp_path, monkeypatch):
     assert len(load_clip(files[0], epath.Path(tmp_path / "clip.m4a"), SMALL).samples) == 16_000
 
 
-def test_the_machines_errors_are_not_the_clips(files, tmp_path):
+def test_a_read_error_is_not_the_clips_fault(files, tmp_path):
     write(files)
     unreadable = epath.Path(tmp_path / "disk_error.mp4")
     Path(unreadable).symlink_to("/proc/self/mem")  # it opens, and then every read fails
@@ -211,7 +211,7 @@ def test_the_machines_errors_are_not_the_clips(files, tmp_path):
         load_clip(unreadable, files[1], SMALL)
 
 
-def test_a_directory_in_a_files_place_is_no_file(files, tmp_path):
+def test_a_directory_in_place_of_a_file_counts_as_missing(files, tmp_path):
     write(files)
     directory = epath.Path(tmp_path / "directory.mp4")
     directory.mkdir()
@@ -230,8 +230,8 @@ def test_metadata_that_is_not_utf8_does_not_matter(files):
     assert len(load_clip(files[0], None, SMALL).jpegs) == 50
 
 
-def test_no_damage_ends_preparation(files, tmp_path):
-    """Bytes changed at random: PyAV raises anything from UnicodeDecodeError to AttributeError."""
+def test_damaged_bytes_raise_only_unusable_clip_error(files, tmp_path):
+    """For bytes changed at random, PyAV raises exceptions from UnicodeDecodeError to AttributeError."""
     write_mp4(files[0], grey_steps(8), samples=tone(0.32))
     write_m4a(tmp_path / "clip.m4a", tone(0.32))
     rng, reasons = np.random.default_rng(0), set()
@@ -252,7 +252,7 @@ def test_no_damage_ends_preparation(files, tmp_path):
     assert {Reason.TRUNCATED_VIDEO, Reason.CORRUPT_VIDEO, Reason.CORRUPT_AUDIO} <= reasons
 
 
-def test_error_survives_the_way_between_processes():
+def test_the_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(UnusableClipError(Reason.TOO_LONG, "an hour")))
     assert (error.reason, error.detail) == (Reason.TOO_LONG, "an hour")
 

@@ -1,4 +1,4 @@
-"""Written files are opened again: right codec, rate, size, counts, and the picture and sound themselves."""
+"""Written files are opened again to check codec, rate, size, counts, picture and sound."""
 
 import wave
 
@@ -10,7 +10,7 @@ from data_pipeline.media.encode import to_int16, write_m4a, write_mp4, write_wav
 
 
 def moving_bar(count=30, height=48, width=64):
-    """A bright bar one pixel further right in every frame: each frame is known by its brightest column."""
+    """A bright bar moves one pixel to the right in every frame: its column tells the number of the frame."""
     frames = np.full((count, height, width, 3), (40, 90, 60), np.uint8)
     for index in range(count):
         frames[index, :, index + 8 : index + 14] = (230, 200, 40)
@@ -61,7 +61,7 @@ def test_lower_crf_is_closer_to_the_picture(tmp_path):
     assert errors[1] < errors[0] / 2
 
 
-def test_mp4_carries_sound_beside_the_picture(tmp_path):
+def test_mp4_holds_picture_and_sound(tmp_path):
     write_mp4(tmp_path / "clip.mp4", moving_bar(33), samples=tone(1.32))
     sound, rate, codec = decode_sound(tmp_path / "clip.mp4")
     assert (rate, codec) == (16_000, "aac")
@@ -89,7 +89,7 @@ def test_sound_files_hold_the_sound(tmp_path, write, suffix, codec, as_int16):
     assert_is_tone(sound, 1.3)
 
 
-def test_other_rates_are_written_as_such(tmp_path):
+def test_other_sample_rates_are_written(tmp_path):
     write_m4a(tmp_path / "a.m4a", tone(0.5, 44_100), rate=44_100)
     assert decode_sound(tmp_path / "a.m4a")[1] == 44_100
     write_wav(tmp_path / "a.wav", tone(0.5, 8_000), rate=8_000)

@@ -9,7 +9,7 @@ from tests.support.golden_log_mel import LOG_MEL, assert_close_to_golden, golden
 
 
 def kaldi_log_mel(waveform: np.ndarray) -> np.ndarray:
-    """The same features by an independent C++ implementation."""
+    """The same features from an independent C++ implementation."""
     options = kaldi_native_fbank.FbankOptions()
     options.frame_opts.samp_freq = kaldi.SAMPLE_RATE
     options.frame_opts.dither = 0
@@ -35,7 +35,7 @@ def test_agrees_with_kaldi(samples):
     np.testing.assert_allclose(ours, theirs, atol=1e-3)  # Kaldi computes in float32
 
 
-def test_what_lies_beyond_the_sound_is_ignored():
+def test_padding_after_the_sound_is_ignored():
     waveform = recipe.waveform(1, 30_000)
     padded = np.concatenate([waveform, np.full(11_600, 0.7, np.float32)])
     np.testing.assert_array_equal(log_mel.log_mel(padded, 30_000), log_mel.log_mel(waveform))
@@ -57,7 +57,7 @@ def test_long_sound_is_cut_after_the_filterbank():
     np.testing.assert_array_equal(log_mel.log_mel(waveform), whole[: kaldi.LOG_MEL_FRAMES])
 
 
-def test_int16_means_the_same_as_its_floats():
+def test_int16_and_float_sound_give_the_same_features():
     pcm = np.round(recipe.waveform(4, 41_600) * kaldi.INT16_SCALE).clip(-32_768, 32_767).astype(np.int16)
     np.testing.assert_array_equal(log_mel.log_mel(pcm), log_mel.log_mel(pcm / np.float32(kaldi.INT16_SCALE)))
 

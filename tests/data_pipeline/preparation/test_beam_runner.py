@@ -12,7 +12,7 @@ def test_options_reach_beam(tmp_path):
         run_beam([ShardSpec("in", "out", 0)], ["--runner=NoSuchRunner"])
 
 
-def test_an_error_comes_out(tmp_path):
+def test_an_error_in_a_worker_is_raised(tmp_path):
     with pytest.raises(RuntimeError, match=r"FileNotFoundError.*plan\.json"):
         run_beam([ShardSpec(str(tmp_path / "in"), str(tmp_path / "out"), 0)], [])
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
 
 
 def clips_in(root):
-    """Names of the clips of a prepared set, in order, by its audio and by its video records."""
+    """Names of the clips of a prepared set, in order, from its audio and from its video records."""
     names = {"audio": [], "video": []}
     for shard in read_prepared_set(root).shards:
         for kind, parse in (("audio", records.parse_audio), ("video", records.parse_video)):
@@ -31,7 +31,7 @@ def clips_in(root):
 
 
 def break_clips(root, names):
-    """Breaks one clip in every way there is; returns the reason to expect of each."""
+    """Breaks a clip in each possible way; returns the expected reason for each clip."""
     files = [corpus_fixtures.files_of(root, name) for name in names]
     expected = []
 
@@ -66,7 +66,7 @@ def large_picture(n_frames):
     return corpus_fixtures.picture(n_frames).repeat(7, axis=1).repeat(5, axis=2)  # 224 × 240
 
 
-def test_broken_clips_are_listed_and_all_others_are_there(tmp_path):
+def test_broken_clips_are_listed_and_all_others_are_prepared(tmp_path):
     planned = write_voxceleb2(tmp_path / "in", clips=20, speakers=5, seconds=(1.5, 2.0), workers=1)
     names = [
         str(Path(c.video).relative_to("dev/mp4").with_suffix(""))
@@ -149,7 +149,7 @@ def test_only_what_is_missing_is_made(corpus, prepared, tmp_path):
     assert corpus_fixtures.tree(tmp_path) == corpus_fixtures.tree(prepared)
 
 
-def test_leftovers_of_a_killed_run_go(corpus, tmp_path):
+def test_files_left_by_a_killed_run_are_deleted(corpus, tmp_path):
     old = tmp_path / atomic_files.UNFINISHED / "old"
     old.mkdir(parents=True)
     (old / "video").write_bytes(b"half")
@@ -160,7 +160,7 @@ def test_leftovers_of_a_killed_run_go(corpus, tmp_path):
     assert not (tmp_path / atomic_files.UNFINISHED).exists()
 
 
-def test_nothing_is_deleted_from_a_directory_that_is_not_ours(corpus, tmp_path):
+def test_nothing_is_deleted_from_a_directory_with_other_files(corpus, tmp_path):
     for name in ("unfinished", atomic_files.UNFINISHED, "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "novel.txt").write_text("years of work")
@@ -178,7 +178,7 @@ def test_two_runs_at_once_are_refused(corpus, tmp_path):
         corpus_fixtures.prepare(corpus, tmp_path, run=again)
 
 
-def test_fingerprint_follows_the_bytes(corpus, prepared, tmp_path):
+def test_the_fingerprint_depends_on_the_bytes(corpus, prepared, tmp_path):
     described = corpus_fixtures.prepare(
         corpus, tmp_path / "other", Options(crop=corpus_fixtures.CROP, seed=1)
     )

@@ -34,7 +34,7 @@ def test_every_clip_is_in_one_shard(corpus, tmp_path):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_order_is_shuffled_and_follows_from_the_seed(corpus, tmp_path):
+def test_the_seed_decides_the_order(corpus, tmp_path):
     orders = []
     for place, seed in enumerate((0, 0, 1)):
         output = tmp_path / str(place)
@@ -100,7 +100,7 @@ def test_planning_that_was_killed_begins_again(corpus, tmp_path):
     assert corpus_fixtures.tree(tmp_path) == before
 
 
-def test_an_input_of_which_nothing_can_be_used_is_refused_at_once(corpus, tmp_path):
+def test_an_input_without_usable_clips_is_refused_at_once(corpus, tmp_path):
     with pytest.raises(ValueError, match=r"none of the first 11 clips can be used; .*frame_too_small"):
         make(corpus, tmp_path, crop=media.Crop())
     assert corpus_fixtures.tree(tmp_path) == {}

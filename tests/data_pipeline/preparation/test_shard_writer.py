@@ -87,7 +87,7 @@ def test_a_shard_may_end_up_empty(planned):
     }
 
 
-def test_a_finished_shard_is_left_alone(planned):
+def test_a_finished_shard_is_not_made_again(planned):
     _, _, spec = planned
     write_shard(spec)
     calls = []
@@ -125,7 +125,7 @@ def test_an_interrupted_shard_leaves_nothing(planned):
     assert corpus_fixtures.tree(output) == before
 
 
-def test_what_does_not_read_back_is_not_published(planned, monkeypatch):
+def test_a_shard_that_cannot_be_read_back_is_not_published(planned, monkeypatch):
     _, output, spec = planned
     before = corpus_fixtures.tree(output)
     encode = records.encode_audio

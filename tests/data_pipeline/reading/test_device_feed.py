@@ -33,7 +33,7 @@ def test_a_sharding_names_its_rows():
 
 
 def test_only_the_rows_of_this_process_are_named():
-    # Devices of a process need not be neighbours in the mesh.
+    # The devices of a process need not be neighbours in the mesh.
     class FirstAndLast:
         def addressable_devices_indices_map(self, shape):
             whole = sharding().devices_indices_map(shape)
@@ -52,7 +52,7 @@ def test_arrays_arrive_sharded_whole_and_in_order():
         np.testing.assert_array_equal(batch["example"], np.arange(16))
 
 
-def test_rows_lie_where_the_mesh_wants_them():
+def test_rows_are_on_the_devices_that_the_mesh_says():
     backwards = sharding(jax.devices()[::-1])
     (batch,) = to_device(batches(1), backwards, 16)
     first = next(shard for shard in batch["example"].addressable_shards if shard.device == jax.devices()[0])
@@ -77,7 +77,7 @@ def test_no_more_is_taken_than_asked_for(ahead):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_stay_intact_on_the_device(tmp_path, workers):
-    # On the CPU JAX may share a batch's memory instead of copying it; that memory is used again, or unlinked.
+    # On the CPU, JAX may share the memory of a batch, which is used again or unlinked, instead of copying it.
     root = str(write_set(tmp_path, [64 + clip for clip in range(20)]))
     settings = PipelineConfig(data=(root,), batch=16, threads=1)
     with Pipeline(dataclasses.replace(settings, workers=workers)).batches() as stream:

@@ -1,4 +1,4 @@
-"""Held-out clips: each once, from its middle, in order, the same every time; broken ones are left out."""
+"""Held-out clips: each is read once, from its middle, in order, always the same; broken ones are left out."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_each_clip_comes_once_in_order_from_its_middle(tmp_path):
         assert all(np.array_equal(row[name], other[name]) for name in row)
 
 
-def test_batches_have_the_entries_that_training_batches_have(tmp_path):
+def test_batches_have_the_arrays_of_host_batch_without_replaced(tmp_path):
     root = set_fixtures.write_set(tmp_path / "set", LENGTHS)
     (batch,) = FixedClips([root], SAMPLING, batch=8)
     assert {name: array.dtype for name, array in batch.items()} == {

@@ -1,4 +1,4 @@
-"""One flipped bit anywhere in a shard: its clip is replaced and named, the others are read as ever."""
+"""One flipped bit anywhere in a shard: its clip is replaced and reported, the others are read as before."""
 
 import random
 import shutil
@@ -36,7 +36,7 @@ def samples(healthy):
 
 
 def read_all(source: ClipSource) -> dict[ClipRequest, tuple]:
-    """Every clip, from starts in all four phases: which was read, its frames and its sound."""
+    """Reads every clip from starts in all four phases: id of the clip that was read, frames and sound."""
     read = {}
     for example in range(CLIPS):
         for draw in DRAWS:
@@ -47,7 +47,7 @@ def read_all(source: ClipSource) -> dict[ClipRequest, tuple]:
 
 
 def payloads(file, kind: str) -> list[int]:
-    """Where the records of a shard begin."""
+    """Positions in the file at which the records of a shard begin."""
     data, places = file.read_bytes(), []
     while len(places) < RECORDS[kind]:
         places.append(data.index(b"HCMR", places[-1] + 1 if places else 0))
@@ -61,7 +61,7 @@ def flip(file, place: int, bit: int = 3) -> None:
 
 
 def broken_clips(root, samples) -> set[int]:
-    """Clips that are replaced from some start, once it is made sure that nothing else has changed."""
+    """Clips that are replaced for some start; checks that nothing else has changed."""
     source = ClipSource([root], ClipSampling())
     replaced = set()
     for request, (got, count, frames, audio) in read_all(source).items():
@@ -69,7 +69,7 @@ def broken_clips(root, samples) -> set[int]:
             replaced.add(request.example)
             (line,) = (line for clip, line in source.diagnose(request).items() if clip == request.example)
             assert "mismatch" in line
-        # A stand-in is whole too.
+        # A replacement is intact, too.
         _, right_count, right_frames, right_audio = samples[ClipRequest(got, request.draw)]
         assert count == right_count
         np.testing.assert_array_equal(frames, right_frames)
@@ -105,7 +105,7 @@ def test_no_flipped_bit_is_trained_on(copy, samples, kind):
     last = payloads(file, kind)[-1]
     costs = []
     for _ in range(60):
-        # As often in the last record and the index as in all before it: behind those is little but zeros.
+        # As often in the last record and the index as in all before; the file ends with little but zeros.
         place = rng.randrange(*rng.choice(((0, last), (last, min(13 * last // 10, len(whole))))))
         flip(file, place, rng.randrange(8))
         broken = broken_clips(copy, samples)

@@ -61,7 +61,7 @@ def join(hosts: list[list[dict[str, np.ndarray]]]) -> list[dict[str, np.ndarray]
     ]
 
 
-def test_a_batch_is_what_the_module_says(root):
+def test_a_batch_has_the_arrays_of_host_batch(root):
     (batch,) = read(config(root), 1)
     shapes = {name: (array.shape, str(array.dtype)) for name, array in batch.items()}
     assert shapes == {
@@ -77,7 +77,7 @@ def test_a_batch_is_what_the_module_says(root):
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])
 @pytest.mark.parametrize("window", [0, 2])
-def test_hosts_together_read_the_global_batch(root, hosts, window):
+def test_the_rows_of_all_hosts_make_the_global_batch(root, hosts, window):
     settings = config(root, shuffle_window=window)
     parts = [read(settings, 4, rows=host_rows(host, hosts)) for host in range(hosts)]
     assert_same(join(parts), read(settings, 4))
@@ -156,7 +156,7 @@ def test_broken_shards_are_replaced_alike_on_any_number_of_hosts(broken, hosts):
     assert_same(read(config(broken), 2, first_step=3), whole[3:])
 
 
-def test_storage_that_vanishes_stops_the_run_with_one_line(root, monkeypatch):
+def test_lost_storage_stops_the_run_with_one_line(root, monkeypatch):
     def gone(*_):
         raise OSError("Transport endpoint is not connected")
 
@@ -169,7 +169,7 @@ def test_storage_that_vanishes_stops_the_run_with_one_line(root, monkeypatch):
             take(stream, 10)
 
 
-def test_a_failure_that_passes_is_named_too(root, monkeypatch):
+def test_a_temporary_failure_is_reported(root, monkeypatch):
     read_clip, failures = ClipSet.read, iter([OSError("stale file handle")])
 
     def sometimes(self, *arguments):

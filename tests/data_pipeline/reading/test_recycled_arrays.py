@@ -35,7 +35,7 @@ def test_memory_is_used_again_after_the_last_view():
         lambda array: np.asarray(array).flat,
     ],
 )
-def test_no_kind_of_view_is_overwritten(look):
+def test_memory_with_a_view_is_not_reused(look):
     arrays = RecycledArrays()
     for _ in range(3):
         view = look(arrays.empty((1_000, 10), np.int32))

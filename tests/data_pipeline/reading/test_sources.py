@@ -65,7 +65,7 @@ def test_fewer_frames_and_a_longer_stride(healthy):
     np.testing.assert_allclose(frames[:, 0, 0, 0], [68, 76, 84, 92], atol=2)
 
 
-def test_several_sets_count_through(healthy, tmp_path):
+def test_example_ids_count_through_all_sets(healthy, tmp_path):
     source = ClipSource([healthy, write_set(tmp_path, [64, 64])], SAMPLING)
     assert len(source) == len(FRAMES) + 2
     assert [example for example, _ in read_all(source)] == list(range(len(source)))
@@ -97,7 +97,7 @@ def test_broken_clips_are_replaced_alike_everywhere_and_named(copy, damage):
     harm, suspects = DAMAGE[damage]
     harm(copy)
     source = ClipSource([copy], SAMPLING)
-    # Damage may hit a phase that the middle start does not read: look at all four.
+    # The damage may be in any of the four phases: read from starts in all of them.
     broken = {}
     for draw in np.linspace(0, 0.99, 9):
         read = read_all(source, draw)
@@ -150,7 +150,7 @@ def test_a_set_with_a_single_good_clip_serves_it(tmp_path):
     for index in range(200):
         if index != 77:
             truncate(shard(root, "video", index))
-    # Thirty-odd hashes hardly ever hit that one of 200: the clip found at the start must serve.
+    # About thirty hashes rarely give this one of 200 clips: the clip found at the start must be used.
     assert {example for example, _ in read_all(ClipSource([root], SAMPLING))} == {77}
 
 
@@ -161,7 +161,7 @@ def test_a_wholly_unreadable_set_is_one_clear_error(copy):
         ClipSource([copy], SAMPLING)
 
 
-def test_storage_that_vanishes_gives_no_clip_and_no_exception(copy):
+def test_lost_storage_gives_no_clip_and_no_exception(copy):
     source = pickle.loads(pickle.dumps(ClipSource([copy], SAMPLING)))  # no file is open
     shutil.rmtree(copy)
     frames, audio = source.empty_sample()

@@ -29,7 +29,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def names(monkeypatch):
-    """What the names of this test's shared memory begin with."""
+    """Prefix of the names of this test's shared memory."""
     numbers = itertools.count()
     mine = f"{os.getpid() % 2**16:04x}"
     monkeypatch.setattr(
@@ -72,9 +72,7 @@ def warnings(caplog) -> list[str]:
 # --- Workers that die ---------------------------------------------------------------------------------------
 
 
-def test_killed_workers_are_started_again_and_the_batches_are_those_of_an_undisturbed_run(
-    root, names, caplog
-):
+def test_killed_workers_are_started_again_and_no_batch_is_lost(root, names, caplog):
     with Pipeline(config(root, 0)).batches(5) as stream:
         undisturbed = [next(stream) for _ in range(40)]
     most = worker_batches.shared_batches(2) * len(undisturbed[0])
@@ -98,7 +96,7 @@ def test_killed_workers_are_started_again_and_the_batches_are_those_of_an_undist
         assert line.endswith(
             "starting data workers again: one was killed by SIGKILL, perhaps because memory ran out"
         )
-    # What the dead ones held is gone too; what this process has read, Grain removes in a thread of its own.
+    # The memory of the dead workers is freed, too. A thread of Grain frees what this process has read.
     assert not workers()
     assert not lifelines()
     wait_until(lambda: not in_shared_memory(names) and not grain_threads())
@@ -142,7 +140,7 @@ def raises():
         (raises, "MemoryError: no room for a batch"),
     ],
 )
-def test_workers_that_die_again_and_again_stop_the_run_with_one_line(monkeypatch, names, death, reason):
+def test_workers_that_die_repeatedly_stop_the_run_with_one_line(monkeypatch, names, death, reason):
     monkeypatch.setattr(worker_batches, "_MOST_FAILURES", 1)
     ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     batches = WorkerBatches(
@@ -161,7 +159,7 @@ def test_workers_that_die_again_and_again_stop_the_run_with_one_line(monkeypatch
 # --- Signals that are not for workers -----------------------------------------------------------------------
 
 
-def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_birth(root):
+def test_workers_ignore_ctrl_c_and_sigterm_from_their_start(root):
     def disturb():
         wait_until(workers)
         for pid in workers():
@@ -180,7 +178,7 @@ def test_workers_are_deaf_to_ctrl_c_and_sigterm_from_birth(root):
     assert not workers()
 
 
-def test_ctrl_c_ends_the_wait_for_a_batch_and_the_workers_that_hang(tmp_path):
+def test_ctrl_c_ends_the_wait_for_a_batch_and_hanging_workers(tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
