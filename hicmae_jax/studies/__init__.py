@@ -1,1 +1,1 @@
-"""Many runs: lists of commands, each done once."""
+"""Studies of many runs: lists of commands, each done once, that can be resumed."""

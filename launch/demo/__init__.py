@@ -1,1 +1,1 @@
-"""From nothing to a trained model's scores and weights, in minutes."""
+"""The demo: the whole workflow, from made-up clips to scores and exported weights, in minutes."""
