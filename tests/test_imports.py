@@ -199,3 +199,12 @@ def test_of_supervision_only_the_supervisor_loads_jax():
 def test_the_pytorch_model_imports_pytorch_alone():
     names = imports((ROOT / "hicmae_jax" / "weights" / "torch_model.py").read_text())
     assert {name.split(".")[0] for name in names} - sys.stdlib_module_names == {"torch"}
+
+
+def test_no_test_imports_from_a_file_of_tests():
+    """What several of them use is in tests/support."""
+    importing = {
+        module_name(path): [name for name in imports(path.read_text()) if re.match(r"tests\..*\btest_", name)]
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert {name: found for name, found in importing.items() if found} == {}

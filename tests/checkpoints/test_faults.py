@@ -23,7 +23,7 @@ from hicmae_jax.checkpoints.checksums import SEAL
 from hicmae_jax.checkpoints.load import PARAMETERS, find_step, load_parameters
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.training import sharding
-from tests.checkpoints.test_manager import RECORD, assert_same_bits, one_array, steps_in
+from tests.support.checkpoint_fixtures import RECORD, assert_same_bits, one_array, steps_in
 from tests.support.corpus_fixtures import tree
 from tests.support.processes import HANG
 

@@ -6,16 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from hicmae_jax.checkpoints.load import PARAMETERS, find_step, load_parameters
+from hicmae_jax.checkpoints.load import find_step, load_parameters
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.training import sharding
 from hicmae_jax.training.state import TrainState
+from tests.support.checkpoint_fixtures import RECORD, assert_same_bits, steps_in
 
-RECORD = {
-    "config": {"seed": 3, "model": {"skip_layers": [4, 7]}},
-    "versions": {"jax": "0"},
-    "data": {"d": "f"},
-}
 # Not a number, a number below the smallest normal one, and the zero that has a sign.
 AWKWARD = [np.nan, 1e-42, -0.0]
 DEVICES_AND_FSDP = [(8, 1), (8, 4), (8, 8), (4, 2), (2, 1), (1, 1)]
@@ -53,17 +49,6 @@ def state_at(step, mesh, width=16):
         return jax.device_put(values, where.sharding)
 
     return jax.tree.map(fill, empty, on_mesh(empty, mesh))
-
-
-def assert_same_bits(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        one, other = np.asarray(one), np.asarray(other)
-        assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
-
-
-def steps_in(run):
-    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -140,11 +125,6 @@ def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
         checkpoints.save(1, state, RECORD)
         jax.block_until_ready(overwrite(state))
         assert_same_bits(checkpoints.restore(on_mesh(expected, mesh_of(8, 2))), expected)
-
-
-def one_array(size=1000):
-    """A state whose failure cannot leave several arrays waiting, which would complain when they are freed."""
-    return {PARAMETERS: {"kernel": jnp.asarray(np.random.default_rng(0).random(size, np.float32))}}
 
 
 def test_a_save_must_go_forward(saved):

@@ -15,7 +15,7 @@ from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.runs import build
 from hicmae_jax.training import accumulation, sharding
 from tests.support import shrunk_recipe, tiny_model
-from tests.training.test_step import (
+from tests.support.two_matrices import (
     assert_same_training,
     clips,
     gradient_of,

@@ -9,23 +9,23 @@ import optax
 import pytest
 
 from hicmae_jax.model.initialise import initialiser, parameter_key
-from hicmae_jax.objective import losses
 from hicmae_jax.runs import build
-from hicmae_jax.training import accumulation, sharding
+from hicmae_jax.training import sharding
 from hicmae_jax.training import state as train_state
-from hicmae_jax.training import step as train_step
 from tests.support import shrunk_recipe, tiny_model
 from tests.support.trees import assert_trees_close
-
-STEPS = 4
-
-
-def mesh_of(devices, fsdp):
-    return sharding.make_mesh(fsdp, jax.devices()[:devices])
-
-
-def host(tree):
-    return jax.tree.map(np.array, tree)  # copies: what a step is given is gone afterwards
+from tests.support.two_matrices import (
+    OPTIMIZER,
+    STEPS,
+    assert_same_training,
+    clips,
+    host,
+    mesh_of,
+    rows,
+    small,
+    terms,
+    trained,
+)
 
 
 def assert_where_they_should_be(state, abstract):
@@ -42,78 +42,11 @@ def assert_where_they_should_be(state, abstract):
 
 # --- The step itself, with a model of two matrices ----------------------------------------------------------
 
-ROWS = 32
-SCHEDULE = optax.linear_schedule(0.1, 0.2, 10)
-OPTIMIZER = optax.adamw(SCHEDULE, eps=1e-3)
-
-
-def two_matrices(key):
-    keys = jax.random.split(key)
-    return {
-        name: {"kernel": 0.3 * jax.random.normal(key, (24, 16)), "bias": jnp.zeros(16)}
-        for name, key in zip(("video", "audio"), keys)
-    }
-
-
-def terms(params, batch, step, group):
-    """Loss terms of the names that pre-training has."""
-    pairs = {
-        name: jnp.tanh(batch[name] @ params[name]["kernel"] + params[name]["bias"])
-        for name in ("video", "audio")
-    }
-    values = {name: jnp.square(pairs[name] - 0.5).mean() for name in pairs}
-    level = losses.info_nce_reference(pairs["video"], pairs["audio"], 0.5, group)
-    values |= {"contrastive": level, "contrastive_level_0": level}
-    # The step's number counts, as it does for augmentation and masks.
-    values["total"] = (1 + 0.1 * step) * (values["video"] + values["audio"] + level)
-    return values["total"], values
-
-
-def rows(number):
-    rng = np.random.default_rng(number)
-    batch = {name: rng.standard_normal((ROWS, 24)).astype(np.float32) for name in ("video", "audio")}
-    return batch | {"replaced": (np.arange(ROWS) < 3).astype(np.int32)}
-
-
-def gradient_of(mesh, accumulate=1, group=4, of=terms):
-    """Terms and gradient, in micro-batches if there are to be any."""
-    of_group = functools.partial(of, group=group)
-    if accumulate == 1:
-        return accumulation.whole_batch(of_group)
-    return accumulation.mean_of_micro_batches(of_group, accumulate, group or 1, mesh)
-
-
-def small(mesh, **choices):
-    """(state, its shapes, step function, number → batch)."""
-    abstract = train_state.abstract_state(two_matrices, OPTIMIZER, mesh, scanned=False)
-    state = train_state.create(two_matrices, OPTIMIZER, abstract, jax.random.key(3))
-    gradient = gradient_of(mesh, **choices)
-    step = train_step.make_train_step(gradient, OPTIMIZER, SCHEDULE, abstract, mesh)
-    where = sharding.batch_sharding(mesh)
-    return state, abstract, step, lambda number: jax.device_put(rows(number), where)
-
-
-def trained(*arguments, **choices):
-    state, _, step, batch = small(*arguments, **choices)
-    logged = []
-    for number in range(STEPS):
-        state, metrics = step(state, batch(number))
-        logged.append(host(metrics))
-    return host(state), logged
-
 
 @pytest.fixture(scope="module")
 def reference():
     """One device, no micro-batches."""
     return trained(mesh_of(1, 1))
-
-
-def assert_same_training(actual, expected):
-    assert_trees_close(actual[0].params, expected[0].params, 1e-5)
-    for one, other in zip(actual[1], expected[1], strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_allclose(one[name], other[name], rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("mesh", [(8, 1), (8, 2), (8, 8), (2, 2)], ids=str)
@@ -209,18 +142,6 @@ def test_many_steps_are_compiled_once_and_made_in_place(accumulate):
 
 
 # --- HiCMAE: a compilation of some twenty seconds for each mesh ---------------------------------------------
-
-
-def clips(batch):
-    """What the data pipeline sends: noise of 16 × 16 pixels and more than a third of a second of it."""
-    rng = np.random.default_rng(0)
-    return {
-        "frames": rng.integers(0, 256, (batch, 4, 16, 16, 3), np.uint8),
-        "audio": rng.integers(-9_000, 9_000, (batch, 6_000), np.int16),
-        "samples": np.full(batch, 6_000, np.int32),
-        "example": np.arange(batch, dtype=np.int32),
-        "replaced": np.zeros(batch, np.int32),
-    }
 
 
 def test_hicmaes_step_holds_no_array_of_a_device():

@@ -17,9 +17,9 @@ from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.weights import torch_model, torch_names
-from tests.model.test_hicmae import SWITCHES
 from tests.support import golden_cases, published_names, tiny_model
 from tests.support.golden_torch import config_of, load_weights
+from tests.support.model_switches import SWITCHES
 
 TINY = config_of(tiny_model.model_config())
 
