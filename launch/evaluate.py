@@ -1,18 +1,18 @@
-"""Score a pre-training run on clips it never saw.
+"""Score a pre-training run on held-out clips.
 
     python -m launch.evaluate --run=runs/b --data=prepared/test --output=scores/b
 
 Writes into ``--output``:
 
 ======================  ====================================================================================
-``scores.json``         masked reconstruction errors and audio ↔ video retrieval of the trained model, the
-                        untrained one of the same seed and a prediction of zero
-``reconstructions.png``  some clips as the model rebuilds them
+``scores.json``         masked reconstruction errors of the trained model, the untrained model of the same
+                        seed and a prediction of zero; audio ↔ video retrieval of both models
+``reconstructions.png``  some clips with their masked tokens reconstructed
 ``retrieval.png``       recall by layer beside chance
 ``curves.png``          losses and scores of the run by step
 ======================  ====================================================================================
 
-Everything is computed in float32, on the same part of the same clips under the same masks each time.
+Everything is computed in float32. Clips, their start times and masks are the same each time.
 """
 
 from absl import flags
@@ -25,17 +25,17 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the command line; not on import, because other commands have flags of the same names."""
     flags.DEFINE_string("run", None, "Directory of the run.", required=True)
     flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
     flags.DEFINE_string("output", None, "Directory to write to.", required=True)
-    flags.DEFINE_integer("step", None, "Which checkpoint; by default the last.", lower_bound=0)
-    flags.DEFINE_integer("clips", 64, "How many clips, evenly spaced over the sets.", lower_bound=2)
+    flags.DEFINE_integer("step", None, "Step of the checkpoint; by default the last.", lower_bound=0)
+    flags.DEFINE_integer("clips", 64, "Number of clips, evenly spaced over the sets.", lower_bound=2)
     flags.DEFINE_integer("batch", 16, "Clips computed at a time.", lower_bound=1)
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command and returns its exit code."""
+    """Run the command and return its exit code."""
     if not FLAGS.data:
         raise ValueError("--data names no prepared set")
     score_run(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))

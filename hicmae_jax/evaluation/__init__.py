@@ -1,1 +1,1 @@
-"""What a pre-trained model is judged by, on clips it never saw: retrieval, reconstruction, pictures."""
+"""Scores and pictures of a pre-trained model on held-out clips: retrieval and reconstruction."""

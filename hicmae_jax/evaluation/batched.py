@@ -1,4 +1,4 @@
-"""A function of (parameters, batch) applied to any number of clips with one compilation."""
+"""Apply a function of (parameters, batch) to any number of clips with one compilation."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,16 +13,16 @@ Batch = HostBatch[np.ndarray]
 
 
 class BatchedApply:
-    """Runs a function over batches of clips and gathers what it gives for each clip, in order.
+    """Applies a function to batches of clips, and concatenates the results in the order of the clips.
 
-    A short batch is filled up by repeating its last clip, whose repetitions are dropped again: so there is
-    one shape, and the function must give each clip a result that does not depend on its neighbours. Every
-    process reads all clips; the devices share the work.
+    All batches get one shape: a short batch is padded with copies of its last clip, and their results are
+    dropped. So the result of a clip must not depend on the other clips of its batch. Every process reads all
+    clips; the devices share the computation.
 
     Args:
-        function: (parameters, batch) → tree of arrays with a leading dimension of the batch's length.
-        rows: most clips in a batch; rounded up to a multiple of the devices.
-        mesh: devices to spread a batch over, those that hold the parameters; None takes one device.
+        function: (parameters, batch) → tree of arrays whose first dimension is the batch.
+        rows: largest number of clips in a batch; rounded up to a multiple of the number of devices.
+        mesh: devices that share a batch and hold the parameters; None takes one device.
     """
 
     def __init__(
@@ -35,21 +35,21 @@ class BatchedApply:
         self._rows = -(-rows // mesh.size) * mesh.size
         self._sharding = batch_sharding(mesh)
         self._replicated = replicated(mesh)
-        # Replicated results, so that every process can read them all.
+        # Results are replicated, so that every process can read all of them.
         self._function = jax.jit(traced_on(mesh, function), out_shardings=self._replicated)
 
     def __call__(self, params: Any, batches: Iterable[Batch]) -> Any:
-        """Apply to every clip.
+        """Apply the function to every clip.
 
         Args:
             params: parameters, on the devices or NumPy arrays.
-            batches: of clips, as `data_pipeline.reading.fixed_clips` gives them, the same in every process.
+            batches: of clips, from `data_pipeline.reading.fixed_clips`; the same in every process.
 
         Returns:
-            The function's tree of NumPy arrays, over all clips.
+            Tree of NumPy arrays, as of the function, over all clips.
 
         Raises:
-            ValueError: no clip, or a batch of more than `rows`.
+            ValueError: there is no clip, or a batch has more than `rows` clips.
         """
         if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
             params = jax.device_put(params, self._replicated)
@@ -64,9 +64,9 @@ class BatchedApply:
             raise ValueError(f"a batch of {count} clips is larger than the {self._rows} compiled for")
         filled = np.minimum(np.arange(self._rows), count - 1)
 
-        def send(rows: np.ndarray) -> jax.Array:
-            shape = (self._rows, *rows.shape[1:])
-            return jax.make_array_from_callback(shape, self._sharding, lambda index: rows[filled][index])
+        def send(array: np.ndarray) -> jax.Array:
+            padded = array[filled]
+            return jax.make_array_from_callback(padded.shape, self._sharding, lambda index: padded[index])
 
         sent = jax.tree.map(send, batch)
         return jax.tree.map(lambda x: np.asarray(x)[:count], jax.device_get(self._function(params, sent)))

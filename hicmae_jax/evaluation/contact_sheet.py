@@ -1,4 +1,4 @@
-"""A picture of samples as the model sees them: cropped faces and the normalised log-mel spectrogram."""
+"""A figure of samples as the model sees them: cropped frames and normalised log-mel spectrograms."""
 
 from collections.abc import Sequence
 
@@ -19,19 +19,19 @@ FRAMES_SHOWN = 8  # every second one of a sample's 16
 
 
 def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str], ModelInputs]:
-    """Reads random samples from prepared sets and prepares them as training does.
+    """Read random samples from prepared sets and preprocess them as in training.
 
     Args:
         roots: directories of prepared sets.
-        count: how many samples; fewer if the sets have fewer clips or some cannot be read.
-        seed: which clips, starts and augmentation.
+        count: number of samples; fewer if the sets have fewer clips or some cannot be read.
+        seed: decides clips, start times and augmentation.
 
     Returns:
-        names of the clips, and the inputs of the model with a batch dimension of that length.
+        Names of the clips, and model inputs of as many samples.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
-        ValueError: as `ClipSource`, or none of the clips drawn can be read.
+        ValueError: see `ClipSource`; or none of the chosen clips can be read.
     """
     config = PreprocessConfig()
     source = ClipSource(roots, ClipSampling(frames=config.model.frames))
@@ -48,7 +48,7 @@ def draw_samples(roots: Sequence[str], count: int, seed: int) -> tuple[list[str]
 
 
 def draw_sheet(names: Sequence[str], inputs: ModelInputs) -> Figure:
-    """Draws one row a sample: every second frame, then the log-mel spectrogram (time to the right)."""
+    """Draw one row for each sample: every second frame, then the log-mel spectrogram (time to the right)."""
     figure = Figure(figsize=(18, 1.65 * len(names) + 0.5), layout="constrained")
     widths = [1] * FRAMES_SHOWN + [3.2]
     axes = figure.subplots(len(names), FRAMES_SHOWN + 1, width_ratios=widths, squeeze=False)

@@ -1,4 +1,4 @@
-"""What each modality's encoder says of a clip on its own, level by level."""
+"""Features of clips from each modality's encoder, at the tapped layers and the last."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 
 
 def evaluated_layers(config: ModelConfig) -> tuple[int, ...]:
-    """The tapped layers, 1-based, and the last where it is not one."""
+    """The tapped layers and the last layer, 1-based."""
     return tuple(sorted({*config.skip_layers, config.encoder_depth}))
 
 
@@ -25,9 +25,10 @@ def level_features(
     config: ModelConfig,
     execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[int, tuple[jax.Array, jax.Array]]:
-    """Features of both encoders with every token visible, pooled as the contrastive loss pools them.
+    """Features of both encoders with every token visible, pooled as for the contrastive loss.
 
-    Never of the fusion encoder: there each stream has seen the other, and finding its partner proves nothing.
+    The fusion encoder is not used. Its streams have information of both modalities, so that retrieving a
+    clip's sound by its picture would show nothing.
 
     Args:
         params: of the pre-training model.
@@ -37,8 +38,8 @@ def level_features(
         execution: how it is computed.
 
     Returns:
-        Layer → (float32[B, C] of the video, float32[B, C] of the audio): the mean over tokens of that
-        layer's normalised output.
+        Layer → (float32[B, C] of the video, float32[B, C] of the audio), the mean over tokens of the layer's
+        normalised output.
 
     Raises:
         ValueError: clips of another geometry.
@@ -49,7 +50,9 @@ def level_features(
 
     def pooled(encoder: str, values: jax.Array) -> list[jax.Array]:
         positions = jnp.asarray(tokens.sinusoidal_positions(values.shape[1], config.encoder_dim))[None]
-        _, taps = Encoder(config, execution).apply({"params": params[encoder]}, values, positions, layers)
+        variables = {"params": params[encoder]}
+        output: Any = Encoder(config, execution).apply(variables, values, positions, layers)
+        _, taps = output
         return [tap.mean(axis=1, dtype=jnp.float32) for tap in taps]
 
     of_video = pooled("encoder", tokens.normalise(patches))
@@ -60,7 +63,7 @@ def level_features(
 def embed_clips(
     preprocess: PreprocessConfig, execution: ExecutionConfig = ExecutionConfig()
 ) -> Callable[[Any, HostBatch[jax.Array]], Any]:
-    """A function (parameters, host batch) → `level_features`, without augmentation; for `BatchedApply`."""
+    """Make a function (parameters, unaugmented host batch) → `level_features`, for `BatchedApply`."""
     config = preprocess.for_evaluation()
 
     def embed(params: Any, batch: HostBatch[jax.Array]) -> Any:

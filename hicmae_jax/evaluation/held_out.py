@@ -1,4 +1,4 @@
-"""Scores of a model in training on clips it never sees: every loss term, and retrieval at every level."""
+"""Scores of a model during training, on held-out clips: every loss term, and retrieval at every level."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -23,20 +23,20 @@ _info_nce = jax.jit(losses.info_nce_reference, static_argnums=(2, 3))
 
 
 class HeldOut:
-    """Parameters → scores, compiled at the first call and never again.
+    """Parameters → scores; it compiles at the first call only.
 
-    Clips, windows and masks are the same at every call, and nothing is augmented, so that scores differ only
-    by the parameters. Every process must call it, and gets the same scores.
+    Clips, their start times and masks are the same at every call, and nothing is augmented, so scores depend
+    on the parameters alone. Every process must call it, and gets the same scores.
 
     Args:
-        clips: what to score on.
+        clips: the held-out clips.
         preprocess: geometry and masks.
-        loss: the objective's choices.
-        negatives: clips that are contrasted with each other, as many as in training (the batch, or the size
-            of its groups) for the contrastive terms to be comparable; no more than there are clips. Clips
-            left over are not contrasted.
-        mesh: the devices that hold the parameters; None takes one.
-        reading: entered while each batch is read, for those who watch.
+        loss: choices of the objective.
+        negatives: number of clips that are contrasted with each other. For terms that compare with those of
+            training, give the batch or the size of its groups. It is reduced to the number of clips. Clips
+            that do not fill a group are not contrasted.
+        mesh: devices that hold the parameters; None takes one.
+        reading: a context manager to enter while a batch is read, for a watchdog.
         execution: how the model is computed.
     """
 
@@ -61,13 +61,13 @@ class HeldOut:
         """Score parameters.
 
         Returns:
-            `held_out/` followed by: `total`, `video`, `audio`, `contrastive`, `contrastive_level_0`, … as in
-            training; `recall@k/layer_i`, the mean of both directions, for k of 1, 5 and 10; `chance@k`;
-            `clips`, how many could be read.
+            Scores whose names begin with `held_out/`: `total`, `video`, `audio`, `contrastive`,
+            `contrastive_level_0`, … as in training; `recall@k/layer_i`, the mean of both directions, for k of
+            1, 5 and 10; `chance@k`; `clips`, the number of clips that could be read.
 
         Raises:
             OSError: no clip can be read.
-            ValueError: features that are not finite.
+            ValueError: features are not finite.
         """
         terms = self._score(params, self._batches())
         count = len(terms.video)
@@ -86,7 +86,7 @@ class HeldOut:
             **{f"contrastive_level_{i}": level for i, level in enumerate(levels)},
         }
         for layer, features in self._embed(params, self._batches()).items():
-            for k, recall in retrieval(*features, ks=KS)["mean"].items():
+            for k, recall in retrieval(features[0], features[1], ks=KS)["mean"].items():
                 scores[f"recall@{k}/layer_{layer}"] = recall.recall
                 scores[f"chance@{k}"] = recall.chance
         scores["clips"] = float(count)
@@ -103,13 +103,13 @@ class HeldOut:
 
 
 def contrast(video: np.ndarray, audio: np.ndarray, temperature: float, negatives: int) -> float:
-    """Contrastive loss of one level over as many whole groups of clips as there are.
+    """Contrastive loss of one level, over all whole groups of clips.
 
     Args:
         video: float32[N, C].
         audio: float32[N, C].
         temperature: of the softmax.
-        negatives: clips in a group; all N if that is fewer.
+        negatives: number of clips in a group; N if N is smaller.
     """
     group = min(negatives, len(video))
     whole = len(video) // group * group

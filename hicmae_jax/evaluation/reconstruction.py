@@ -5,7 +5,7 @@ predicts zero. In the target's units, zero is the mean of each patch, so its pic
 of one colour.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -131,16 +131,16 @@ def draw_clips(
         output = forward(model, params, inputs)
         assert output.video is not None
         assert output.audio is not None
-        predictions = output.video, output.audio
+        video, audio = output.video, output.audio
 
-        def picture(predictions: Sequence[jax.Array]) -> Picture:
-            return rebuild(inputs, *predictions, config.model, loss.frame_difference)
+        def picture(video: jax.Array, audio: jax.Array) -> Picture:
+            return rebuild(inputs, video, audio, config.model, loss.frame_difference)
 
         return {
             "original": Picture(inputs.video, inputs.log_mel),
-            "masked": picture([jnp.full_like(x, jnp.nan) for x in predictions]),
-            "model": picture(predictions),
-            ZERO: picture([jnp.zeros_like(x) for x in predictions]),
+            "masked": picture(jnp.full_like(video, jnp.nan), jnp.full_like(audio, jnp.nan)),
+            "model": picture(video, audio),
+            ZERO: picture(jnp.zeros_like(video), jnp.zeros_like(audio)),
         }
 
     return draw

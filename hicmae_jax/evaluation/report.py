@@ -23,7 +23,7 @@ PICTURE_MASKS = (
     MaskConfig(video_ratio=0.75, audio_ratio=0.6),
     MaskConfig(video_ratio=0.9, audio_ratio=0.8),
 )
-"""Those of paper figure 8."""
+"""The masks of paper figure 8."""
 
 # Contender → layer → direction → k → recall.
 Retrieval = dict[str, dict[int, dict[str, dict[int, Recall]]]]
@@ -31,10 +31,10 @@ Retrieval = dict[str, dict[int, dict[str, dict[int, Recall]]]]
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What was measured.
+    """Scores of all contenders.
 
     Attributes:
-        clips: how many clips were scored.
+        clips: number of clips that were scored.
         errors: contender → `video`, `audio`, `total` masked reconstruction error.
         retrieval: contender → layer → direction → k → recall.
     """
@@ -44,7 +44,7 @@ class Scores:
     retrieval: Retrieval
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """The scores as plain values, for JSON."""
         recalls = {
             contender: {
                 f"layer {layer}": {
@@ -58,7 +58,7 @@ class Scores:
         return {"clips": self.clips, "reconstruction": self.errors, "retrieval": recalls}
 
     def as_text(self) -> str:
-        """As two tables."""
+        """The scores as two tables."""
         lines = [f"{'masked reconstruction error':30}{'video':>9}{'audio':>9}{'total':>9}"]
         for name, of in self.errors.items():
             lines.append(f"  {name:28}{of['video']:9.4f}{of['audio']:9.4f}{of['total']:9.4f}")
@@ -87,21 +87,23 @@ def score(
     """Score every contender on the same clips under the same masks.
 
     Args:
-        contenders: `TRAINED`, and others to compare with → parameters.
-        clips: what to score on.
-        preprocess: geometry, and the masks of reconstruction.
-        loss: says what the targets are.
+        contenders: name → parameters; one of the names is `TRAINED`.
+        clips: held-out clips.
+        preprocess: geometry and masks.
+        loss: defines the targets.
         execution: how the model is computed.
 
     Raises:
         OSError: no clip can be read.
-        ValueError: features that are not finite.
+        ValueError: features are not finite.
     """
     of_masked = BatchedApply(score_clips(preprocess, loss, execution), clips.batch)
     embed = BatchedApply(embed_clips(preprocess, execution), clips.batch)
     masked = {name: of_masked(params, clips) for name, params in contenders.items()}
     retrieved = {
-        name: {layer: retrieval(*pair, ks=KS) for layer, pair in embed(params, clips).items()}
+        name: {
+            layer: retrieval(video, audio, ks=KS) for layer, (video, audio) in embed(params, clips).items()
+        }
         for name, params in contenders.items()
     }
     return Scores(len(masked[TRAINED].video), reconstruction_errors(masked), retrieved)
@@ -115,14 +117,14 @@ def picture_blocks(
     loss: LossConfig,
     execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[str, dict[str, Picture]]:
-    """What `figures.draw_reconstructions` shows: each of `PICTURE_MASKS`, with every contender.
+    """Pictures for `figures.reconstructions`: one block for each of `PICTURE_MASKS`, with every contender.
 
     Args:
         contenders: name → parameters.
         batches: of the clips to show.
-        rows: most clips in a batch.
+        rows: largest number of clips in a batch.
         preprocess: geometry.
-        loss: says what the predictions are.
+        loss: defines the meaning of a prediction.
         execution: how the model is computed.
     """
     blocks = {}

@@ -1,4 +1,4 @@
-"""Finding a clip's sound by its picture and the other way round: recall@k beside chance, with an interval."""
+"""Retrieval between a clip's video and its audio: recall@k with a confidence interval and chance."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,8 +7,8 @@ import numpy as np
 
 DIRECTIONS = ("video to audio", "audio to video", "mean")
 TIE = 1e-12
-"""Cosines this close count as equal: some thousand times float64's rounding, and well below what float32
-features can differ by (features apart by 1e-5 of their length have a cosine of 1 - 5e-11)."""
+"""Cosines this close count as equal. It is a thousand times the rounding error of float64, and less than any
+difference between float32 features: if they differ by 1e-5 of their length, their cosine is 1 - 5e-11."""
 
 
 class Recall(NamedTuple):
@@ -18,7 +18,7 @@ class Recall(NamedTuple):
         recall: share of clips whose partner is among the k most similar.
         low: lower end of the 95 % interval.
         high: upper end.
-        chance: k / N, what any order that ignores the clips gets.
+        chance: k / N, the expectation of a random order.
     """
 
     recall: float
@@ -31,7 +31,7 @@ def similarities(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
     """Cosines float64[N, N] of features float[N, C]; row i is video i against every audio.
 
     Raises:
-        ValueError: features that are not finite, which compare with nothing.
+        ValueError: features are not finite.
     """
 
     def unit(name: str, x: np.ndarray) -> np.ndarray:
@@ -45,51 +45,51 @@ def similarities(video: np.ndarray, audio: np.ndarray) -> np.ndarray:
 
 
 def hits(similarity: np.ndarray, k: int) -> np.ndarray:
-    """For each row, the probability that its own column is among the k largest.
+    """Probability for each row that its own column is among the k largest.
 
-    Columns tied with its own stand in random order, so that features which say nothing score chance: counting
-    a tie as a hit would give a constant 100 %.
+    Columns tied with its own are taken in random order, so that constant features score chance. If a tie
+    counted as a hit, constant features would score 100 %.
 
     Args:
-        similarity: float[N, N], the partner of row i in column i.
-        k: how many may be named.
+        similarity: float[N, N]; column i belongs to row i.
+        k: number of candidates.
 
     Returns:
-        float64[N] in [0, 1]; 0 or 1 where nothing is tied across the k-th place.
+        float64[N] in [0, 1]; between 0 and 1 only if a tie crosses the k-th place.
     """
     own = np.diagonal(similarity)[:, None]
     above = (similarity > own + TIE).sum(1)
-    tied = (np.abs(similarity - own) <= TIE).sum(1)  # with itself
+    tied = (np.abs(similarity - own) <= TIE).sum(1)  # counts itself
     return np.clip((k - above) / tied, 0, 1)
 
 
 def retrieval(
     video: np.ndarray, audio: np.ndarray, ks: Sequence[int] = (1, 5, 10), seed: int = 0, resamples: int = 2000
 ) -> dict[str, dict[int, Recall]]:
-    """Recall@k of one level's features, both ways and their mean.
+    """Recall@k of one level's features, in both directions and their mean.
 
-    The interval is a percentile bootstrap over query clips with the gallery fixed: their hits are resampled,
-    not the similarity matrix, in which a clip drawn twice would have two right answers. For the mean, a
-    clip's two hits stay together.
+    The interval is a percentile bootstrap over query clips with a fixed gallery. It resamples the hits, not
+    the similarity matrix, where a clip drawn twice would have two right answers. For the mean, the two hits
+    of a clip are resampled as a pair.
 
     Args:
         video: float[N, C].
         audio: float[N, C] of the same clips.
         ks: numbers of candidates.
         seed: of the resampling.
-        resamples: how many.
+        resamples: number of resamples.
 
     Returns:
         Each of `DIRECTIONS` → k → `Recall`.
 
     Raises:
-        ValueError: no clip, or features that are not finite.
+        ValueError: there is no clip, or features are not finite.
     """
     count = len(video)
     if not count:
         raise ValueError("no clip to retrieve")
     similarity = similarities(video, audio)
-    # How often each clip is drawn; the same draws for every k, so that they can be compared.
+    # How often each clip is drawn. All k share the draws, so that their intervals can be compared.
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
     scores: dict[str, dict[int, Recall]] = {direction: {} for direction in DIRECTIONS}
     for k in ks:

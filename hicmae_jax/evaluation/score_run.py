@@ -25,28 +25,28 @@ CLIPS_SHOWN = 2
 def score_run(
     run: str, step: int | None, data: Sequence[str], count: int, batch: int, output: epath.Path
 ) -> None:
-    """Scores a run, writes scores and pictures, and prints tables.
+    """Score a run, write scores and pictures, and print tables.
 
     Args:
         run: directory of the run.
-        step: which checkpoint; None for the last.
+        step: of the checkpoint; None for the last.
         data: directories of prepared sets.
-        count: how many clips.
-        batch: clips computed at a time.
+        count: number of clips.
+        batch: number of clips computed at a time.
         output: directory to write to.
 
     Raises:
         FileNotFoundError: no such run, checkpoint or prepared set.
         FileExistsError: one of the files to write exists, or `output` is a file.
         OSError: no clip can be read.
-        ValueError: a damaged checkpoint or set, or parameters that are not finite.
+        ValueError: a checkpoint or a set is damaged, or parameters are not finite.
     """
     for name in (SCORES, RECONSTRUCTIONS, RETRIEVAL, CURVES):
         if (output / name).exists():
             raise FileExistsError(f"{output / name} exists: delete it or give another --output")
     if output.exists() and not output.is_dir():
         raise FileExistsError(f"--output={output} is not a directory: give another one")
-    step = checkpoints.find_step(run, step)  # one of a run that goes on would not stay the last
+    step = checkpoints.find_step(run, step)  # a run in training may save another while this reads
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
     execution = dataclasses.replace(config.execution, dtype="float32")

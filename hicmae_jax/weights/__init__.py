@@ -1,1 +1,1 @@
-"""Weights to and from PyTorch."""
+"""Weight files, and the exchange of weights with PyTorch."""

@@ -13,12 +13,12 @@ from hicmae_jax.weights import parity, torch_names
 
 
 def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
-    """Writes the file, and compares if asked to.
+    """Write the file, and compare with PyTorch if `check`.
 
     Args:
         run: directory of the run.
-        step: which checkpoint; None for the last.
-        output: file to write.
+        step: of the checkpoint; None for the last.
+        output: a new file.
         check: whether to compare with PyTorch.
 
     Returns:
@@ -28,12 +28,12 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
         FileNotFoundError: no such run or checkpoint, or no directory for the file.
         FileExistsError: the file exists.
         ImportError: PyTorch is needed and not installed.
-        ValueError: another ending, a damaged checkpoint, or one of another version.
+        ValueError: another ending, or a checkpoint that is damaged or of a later version.
     """
     _check_output(output)
     if check:
         _check_torch()
-    jax.config.update("jax_platforms", "cpu")  # float32 as exact as PyTorch's, and no accelerator is held
+    jax.config.update("jax_platforms", "cpu")  # exact float32, and no accelerator is occupied
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
     state = torch_names.state_dict(params, config.model.patch)

@@ -1,4 +1,4 @@
-"""Whether exported weights give in PyTorch what they give here."""
+"""Comparison of this project's model with the PyTorch model of the same weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ import numpy as np
 from hicmae_jax.model import masking
 from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.hicmae import forward as forward_here
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.objective.config import LossConfig
@@ -30,19 +31,19 @@ def worst_disagreements(
     """Compare predictions and loss terms of both implementations on random clips, in float32.
 
     Args:
-        params: parameters here.
-        state: the exported weights, by PyTorch's names.
-        model: what they are of.
+        params: parameters of this project's model.
+        state: the exported weights, under PyTorch's names.
+        model: configuration of both models.
         masks: of the clips.
-        loss: the objective; all clips are each other's negatives.
+        loss: choices of the objective; the negatives are all clips.
         execution: how the model is computed here; its dtype becomes float32.
 
     Returns:
-        What `disagreements` says.
+        See `disagreements`.
 
     Raises:
         ImportError: PyTorch is not installed.
-        RuntimeError: the weights do not fit the model there.
+        RuntimeError: the weights do not fit the PyTorch model.
     """
     clips = random_clips(model, masks)
     here = compute_here(params, clips, model, loss, execution)
@@ -56,13 +57,13 @@ def compute_here(
     loss: LossConfig,
     execution: ExecutionConfig = ExecutionConfig(),
 ) -> dict[str, np.ndarray]:
-    """Predictions and loss terms by this project's model, in float32."""
+    """Predictions and loss terms of this project's model, in float32."""
     hicmae = HiCMAE(model, dataclasses.replace(execution, dtype="float32"))
     loss = dataclasses.replace(loss, negatives="global")
 
     @jax.jit
     def forward(params: Any, clips: ModelInputs) -> dict[str, jax.Array]:
-        output = hicmae.apply({"params": params}, *clips)
+        output = forward_here(hicmae, params, clips)
         goals = objective.masked_targets(hicmae, clips, loss.frame_difference)
         terms = objective.loss_terms(output, *goals, loss)
         return _named(output.video, output.audio, terms)
@@ -73,7 +74,7 @@ def compute_here(
 def compute_there(
     state: Mapping[str, np.ndarray], clips: ModelInputs, model: ModelConfig, loss: LossConfig
 ) -> dict[str, np.ndarray]:
-    """Predictions and loss terms by the PyTorch file, of weights under its names.
+    """Predictions and loss terms of the PyTorch model, from weights under its names.
 
     Raises:
         ImportError: PyTorch is not installed.
@@ -100,11 +101,11 @@ def _named(video: Any, audio: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disagreements(here: Mapping[str, np.ndarray], there: Mapping[str, Any]) -> dict[str, float]:
-    """How far apart two computations of the same quantities are.
+    """Compare two computations of the same quantities.
 
     Returns:
-        Quantity → largest |here - there| as a multiple of what is allowed, `ABSOLUTE` + `RELATIVE` · |there|:
-        above 1 is a disagreement. A value that is not finite counts as infinitely far off.
+        Quantity → largest |here - there| divided by the tolerance `ABSOLUTE` + `RELATIVE` · |there|; above 1
+        they disagree. A value that is not finite gives infinity.
     """
     return {name: _worst(value, np.asarray(there[name])) for name, value in here.items()}
 

@@ -1,17 +1,17 @@
 """HiCMAE in one file of PyTorch: copy it anywhere, it needs nothing but `torch`.
 
-Pre-training with its losses and fine-tuning of arXiv 2401.05698, under the published checkpoints' names.
+Pre-training with its losses, and fine-tuning (arXiv 2401.05698). Parameters have the published names.
 
     model = PretrainModel(Config())
     output = model(video, log_mel, (video_visible, video_masked), (audio_visible, audio_masked))
     pretrain_loss(output)["total"].backward()
 
-Only visible tubelets are embedded; targets, the last decoder block and the heads are of masked tokens alone.
+Only visible tokens are embedded. Targets, the last decoder block and the heads cover masked tokens only.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +30,9 @@ Mask = tuple[Tensor, Tensor]  # int [B, visible] and [B, masked]: flat token ind
 class Config:
     """Geometry, widths and wiring (paper sections 3.1 and 4.5); the defaults are HiCMAE-B.
 
-    `skip_layers` (1-based) are the encoder layers that contrast compares and, with `skip_connections`,
-    decoder blocks 2, 3, … attend to: `deepest-first` is the published code's order, the other the paper's.
-    `fusion_flow` is paper table 16; with `fusion_depth` 0 two final LayerNorms remain of the fusion encoder.
+    The contrastive loss compares the encoder layers `skip_layers` (1-based). With `skip_connections`, decoder
+    blocks 2, 3, … attend to these layers; `deepest-first` is the published code's order, the other one the
+    paper's. `fusion_flow`: see paper table 16. With `fusion_depth` 0, two final LayerNorms remain.
     """
 
     image_size: int = 160
@@ -92,18 +92,18 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 def pixels(values: Tensor) -> Tensor:
-    """Pixels as float32 in [0, 1]; floats are taken to be there already."""
+    """Pixels as float32 in [0, 1]; floats must be in this range already."""
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()
 
 
 @torch.no_grad()
 def targets(patches: Tensor, frame_difference: bool = False) -> Tensor:
-    """What to reconstruct, float32 [B, N, ..., channels] → [B, N, values]: each channel standardised.
+    """Reconstruction targets, float32 [B, N, ..., channels] → [B, N, values]: standardise each channel.
 
-    With `frame_difference`, frames (dimension 2) after the first become the change from the one before.
+    With `frame_difference`, each frame (dimension 2) but the first becomes the change from the one before.
     """
     flat = patches.flatten(2, -2)
-    flat = flat - flat[:, :, :1]  # a patch of one value, such as padding, gives exact zeros
+    flat = flat - flat[:, :, :1]  # a constant patch, such as padding, gives exact zeros
     std, mean = torch.std_mean(flat, 2, keepdim=True)
     values = ((flat - mean) / (std + EPSILON)).view_as(patches)
     if frame_difference:
@@ -112,7 +112,7 @@ def targets(patches: Tensor, frame_difference: bool = False) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Attention with query and value biases and no key bias, over the tokens themselves or a context."""
+    """Self-attention or cross-attention, with query and value biases and no key bias."""
 
     def __init__(self, dim: int, heads: int, cross: bool = False) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """[B, N, C] over [B, M, C] → [B, N, C]; heads are contiguous blocks of channels."""
+        """Attend from x [B, N, C] to context [B, M, C] → [B, N, C]; heads are contiguous channels."""
         dim, no_bias = x.shape[-1], torch.zeros_like(self.v_bias)
         if not self.cross and x is context:  # all three projections in one product
             bias = torch.cat([self.q_bias, no_bias, self.v_bias])
@@ -139,7 +139,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block; a `cross` one first attends to a context that has its own LayerNorm."""
+    """Pre-norm Transformer block; if `cross`, it first attends to a context, with a LayerNorm of its own."""
 
     def __init__(self, dim: int, heads: int, drop_path: float = 0.0, cross: bool = False) -> None:
         super().__init__()
@@ -152,22 +152,22 @@ class Block(nn.Module):
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, 4 * dim), "fc2": nn.Linear(4 * dim, dim)})
 
     def drop(self, branch: Tensor) -> Tensor:
-        """In training, drop the branch of a clip at rate `drop_path` and scale up the survivors'."""
+        """In training, drop a clip's branch with probability `drop_path`, and scale the others up."""
         if not self.training or self.drop_path == 0:
             return branch
         return branch * F.dropout(branch.new_ones(len(branch), 1, 1), self.drop_path)
 
     def forward(self, x: Tensor, context: Tensor | None = None, rows: int = 0) -> Tensor:
-        """[B, N, C], over [B, M, C] → [B, N, C], or [B, rows, C] if only the last `rows` are wanted."""
+        """Transform x [B, N, C] with a context [B, M, C] → [B, N, C]; with `rows` only the last rows of it."""
         if self.cross:
             x = x + self.drop(self.cross_attn(self.cross_norm1(x), self.cross_norm2(context)))
-        normed = self.norm1(x)  # every row serves as key and value, whichever are wanted
+        normed = self.norm1(x)  # keys and values need every row
         x = x[:, -rows:] + self.drop(self.attn(normed[:, -rows:] if rows else normed, normed))
         return x + self.drop(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x)))))
 
 
 def blocks(depth: int, dim: int, heads: int, drop_path: float, cross: bool = False) -> nn.ModuleList:
-    """A stack whose stochastic depth rises linearly from 0 to `drop_path`."""
+    """A stack of blocks; their stochastic depth rises linearly from 0 to `drop_path`."""
     rates = (drop_path * layer / max(depth - 1, 1) for layer in range(depth))
     return nn.ModuleList(Block(dim, heads, rate, cross) for rate in rates)
 
@@ -182,13 +182,17 @@ def positions(config: Config, modality: str, dim: int) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """One modality's encoder (section 3.1.2); the patch projection is stored as the convolution it equals."""
+    """One modality's encoder (section 3.1.2); the patch projection is stored as a convolution."""
+
+    positions: Tensor
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, config: Config, modality: str, drop_path: float = 0.0) -> None:
         super().__init__()
         dim, p, video = config.encoder_dim, config.patch, modality == "video"
-        kernel = (config.tubelet, p, p) if video else (p, p)
-        proj = (nn.Conv3d if video else nn.Conv2d)(3 if video else 1, dim, kernel, kernel)
+        tubelet = (config.tubelet, p, p)
+        proj = nn.Conv3d(3, dim, tubelet, tubelet) if video else nn.Conv2d(1, dim, p, p)
         self.patch_embed = nn.ModuleDict({"proj": proj})
         self.blocks = blocks(config.encoder_depth, dim, config.encoder_heads, drop_path)
         self.norm = nn.LayerNorm(dim, EPSILON)
@@ -197,8 +201,9 @@ class Encoder(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD), persistent=False)
 
     def forward(self, patches: Tensor, layers: set[int], index: Tensor | None = None) -> dict[int, Tensor]:
-        """Tokens [B, N, *patch, channels], those of `index` if given → features of 1-based `layers`."""
-        proj, features = self.patch_embed["proj"], {}
+        """Encode patches [B, N, *patch, channels] at positions `index` → features of 1-based `layers`."""
+        proj: Any = self.patch_embed["proj"]
+        features: dict[int, Tensor] = {}
         if isinstance(proj, nn.Conv3d):
             patches = (patches - self.pixel_mean) / self.pixel_std
         x = F.linear(patches.flatten(2), proj.weight.movedim(1, -1).flatten(1), proj.bias)
@@ -211,7 +216,7 @@ class Encoder(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Cross-modal fusion encoder: each stream attends to the other (equations 3 to 6)."""
+    """Cross-modal fusion encoder: video and audio attend to each other (equations 3 to 6)."""
 
     def __init__(self, config: Config, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -221,7 +226,7 @@ class Fusion(nn.Module):
         self.norm, self.norm_audio = nn.LayerNorm(dim, EPSILON), nn.LayerNorm(dim, EPSILON)
 
     def forward(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, N, C] and [B, M, C] → the same shapes."""
+        """Fuse [B, N, C] and [B, M, C] → the same shapes."""
         raw = (video, audio)
         for video_block, audio_block in zip(self.blocks, self.blocks_audio):
             before = raw if self.flow == "raw-input" else (video, audio)
@@ -237,6 +242,8 @@ class Fusion(nn.Module):
 class Decoder(nn.Module):
     """One modality's decoder (section 3.1.3)."""
 
+    positions: Tensor
+
     def __init__(self, config: Config, modality: str) -> None:
         super().__init__()
         dim, heads, area = config.decoder_dim, config.decoder_heads, config.patch**2
@@ -247,7 +254,7 @@ class Decoder(nn.Module):
         self.register_buffer("positions", positions(config, modality, dim), persistent=False)
 
     def forward(self, stream: Tensor, skips: list[Tensor], mask_token: Tensor, mask: Mask) -> Tensor:
-        """[B, visible, C_d] stream and skips of blocks 2, 3, … → predictions [B, masked, values]."""
+        """Decode [B, visible, C_d] and the skips of blocks 2, 3, … → predictions [B, masked, values]."""
         visible, masked = (self.positions[index] for index in mask)
         x = torch.cat([stream + visible, mask_token + masked], 1)
         for k, block in enumerate(self.blocks):
@@ -258,7 +265,7 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def initialise(draw: Callable[[Tensor], Tensor], *stacks: nn.Module) -> None:
-    """Draw the linears' weights, qkv and kv as the stacked matrices they are; zero their biases."""
+    """Draw the weights of all linears, qkv and kv as one matrix each; set their biases to zero."""
     for layer in (layer for stack in stacks for layer in stack.modules() if isinstance(layer, nn.Linear)):
         draw(layer.weight)
         if layer.bias is not None:
@@ -266,7 +273,7 @@ def initialise(draw: Callable[[Tensor], Tensor], *stacks: nn.Module) -> None:
 
 
 class Output(NamedTuple):
-    """What `PretrainModel` gives; levels are in `skip_layers` order."""
+    """Output of `PretrainModel`; levels are in `skip_layers` order."""
 
     video: Tensor  # predictions [B, masked tubelets, values]
     audio: Tensor  # predictions [B, masked patches, values]
@@ -293,10 +300,10 @@ class PretrainModel(nn.Module):
             self.register_parameter(f"mask_token{suffix}", nn.Parameter(token))
 
     def forward(self, video: Tensor, log_mel: Tensor, video_mask: Mask, audio_mask: Mask) -> Output:
-        """Encode what is visible, predict what is masked.
+        """Encode the visible tokens and predict the masked ones.
 
         `video` [B, T, H, W, 3] is uint8, or floating point in [0, 1]; `log_mel` [B, time, frequency] is
-        normalised already. Of a mask that gives only some of the masked tokens, only those are decoded.
+        normalised. Only the tokens that a mask lists as masked are decoded.
         """
         config, depth = self.config, self.config.encoder_depth
         cubes, patches = tubelets(video, config), audio_patches(log_mel, config)
@@ -314,7 +321,7 @@ class PretrainModel(nn.Module):
         )
 
     def decode(self, suffix: str, stream: Tensor, features: dict[int, Tensor], mask: Mask) -> Tensor:
-        """Predictions of the modality whose parameters end in `suffix`; one map serves stream and skips."""
+        """Predict one modality, whose parameters end in `suffix`; stream and skips share one projection."""
         project, token = getattr(self, f"encoder_to_decoder{suffix}"), getattr(self, f"mask_token{suffix}")
         skips = [project(features[layer]) for layer in self.config.decoder_skips]
         return getattr(self, f"decoder{suffix}")(project(stream), skips, token, mask)
@@ -331,8 +338,8 @@ def pretrain_loss(
 ) -> dict[str, Tensor | list[Tensor]]:
     """Mean squared errors plus `contrastive_weight` × symmetric InfoNCE over levels (equations 8 to 11).
 
-    `group` consecutive clips, dividing the batch, are each other's negatives; None takes the whole batch.
-    Gives float32 `total`, `video`, `audio`, `contrastive` (unweighted sum) and `contrastive_levels`.
+    The negatives of a clip are the others of its `group` of consecutive clips; None takes the whole batch.
+    Returns float32 `total`, `video`, `audio`, `contrastive` (unweighted sum) and `contrastive_levels`.
     """
     video = F.mse_loss(output.video.float(), output.video_target)
     audio = F.mse_loss(output.audio.float(), output.audio_target)
@@ -340,21 +347,22 @@ def pretrain_loss(
         raise ValueError(f"batch {len(output.video)} is not a multiple of the negatives' group of {group}")
     levels = []
     for pair in zip(output.video_levels, output.audio_levels):
-        groups = (feature.unflatten(0, (-1, group or len(feature))) for feature in pair)
-        logits = contrastive_logits(*groups, temperature)
+        seen, heard = (feature.unflatten(0, (-1, group or len(feature))) for feature in pair)
+        logits = contrastive_logits(seen, heard, temperature)
         matched = logits.diagonal(dim1=-2, dim2=-1)
         levels.append(0.5 * (logits.logsumexp(-1) + logits.logsumexp(-2) - 2 * matched).mean())
     contrastive = sum(levels, start=torch.zeros_like(video))
-    terms = {"video": video, "audio": audio, "contrastive": contrastive, "contrastive_levels": levels}
-    return {"total": video + audio + contrastive_weight * contrastive, **terms}
+    total = video + audio + contrastive_weight * contrastive
+    terms = {"total": total, "video": video, "audio": audio, "contrastive": contrastive}
+    return {**terms, "contrastive_levels": levels}
 
 
 class FinetuneModel(nn.Module):
-    """Encoders, fusion and hierarchical feature fusion under a linear head (section 3.4).
+    """Encoders, fusion encoder, hierarchical feature fusion and a linear head (section 3.4).
 
-    `modality` is `audio-visual`, or one alone, without fusion encoder; with `feature_fusion` every encoder
-    layer takes part by a learned weight, else only the last; `drop_path` is the stochastic depth of each
-    stack's last block, rising linearly from 0.
+    `modality` is `audio-visual`, `video` or `audio`; the last two have no fusion encoder. With
+    `feature_fusion`, features of all encoder layers are summed with learned weights; otherwise the last layer
+    is used. Stochastic depth rises linearly from 0 to `drop_path` in each stack.
     """
 
     def __init__(
@@ -387,7 +395,8 @@ class FinetuneModel(nn.Module):
         config, depth, parts, streams = self.config, self.config.encoder_depth, [], []
         wanted = set(range(1, depth + 1)) if self.feature_fusion else {depth}
         for name in self.modalities:
-            patches = pixels(tubelets(video, config)) if name == "video" else audio_patches(log_mel, config)
+            clips: Any = video if name == "video" else log_mel
+            patches = pixels(tubelets(clips, config)) if name == "video" else audio_patches(clips, config)
             layers = getattr(self, ENCODERS[name])(patches, wanted)
             pooled = torch.stack([feature.mean(1) for feature in layers.values()], -1)
             weights = getattr(self, f"{name}_layer_weights").softmax(0) if self.feature_fusion else 1
@@ -398,5 +407,5 @@ class FinetuneModel(nn.Module):
         return self.fc_norm(torch.cat(parts, -1))
 
     def forward(self, video: Tensor | None, log_mel: Tensor | None) -> Tensor:
-        """Logits [B, outputs]; inputs as in `PretrainModel`, None for a modality the model lacks."""
+        """Logits [B, outputs]; inputs as in `PretrainModel`, or None for a modality that the model lacks."""
         return self.head(self.features(video, log_mel))

@@ -1,1 +1,1 @@
-"""Pictures of runs and scores."""
+"""Figures of a run and its scores."""

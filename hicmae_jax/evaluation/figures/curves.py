@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 TRAIN, HELD_OUT = "tab:blue", "tab:orange"
 
-# Title of a panel: names in the training log, names in the held-out scores; `*` is a level or a layer.
+# Title of a panel: name in the training log, name in the held-out scores; `*` is a level or a layer.
 CURVES = {
     "total loss": ("loss/total", "held_out/total"),
     "video reconstruction": ("loss/video", "held_out/video"),
@@ -22,13 +22,13 @@ CURVES = {
 
 
 def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every loss term, in training and on held-out clips, retrieval and the learning rate, by step.
+    """Draw every loss term in training and on held-out clips, retrieval, and the learning rate, by step.
 
     Args:
-        lines: of `metrics.jsonl`, as `hicmae_jax.logs.metrics.read_metrics` gives them.
+        lines: of `metrics.jsonl`, from `hicmae_jax.logs.metrics.read_metrics`.
 
     Raises:
-        ValueError: none of the lines holds any of the curves.
+        ValueError: the lines hold none of the curves.
     """
     found = {
         title: [_series(lines, name) if name else {} for name in names] for title, names in CURVES.items()
@@ -60,7 +60,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _series(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of a name, or of each that its `*` stands for, as `level 0`, `level 1` and so on."""
+    """Steps and values of a name; if it has a `*`, of each match, labelled `level 0`, `level 1`, …."""
     stem, many, _ = name.partition("*")
     of: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:

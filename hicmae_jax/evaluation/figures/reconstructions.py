@@ -15,17 +15,17 @@ HIDDEN = 0.75  # grey level of what is masked
 
 
 def draw_reconstructions(blocks: Mapping[str, Mapping[str, Picture]], title: str) -> Figure:
-    """Originals, masked inputs and every contender's reconstruction: frames, and the spectrogram beside them.
+    """Draw originals, masked inputs and every contender's reconstruction: frames and a spectrogram in a row.
 
     Args:
-        blocks: heading such as `75 % of video masked` → row's name, `original` and `masked` first →
-            pictures of the same clips, NumPy arrays. Blocks stand side by side, clips below each other.
+        blocks: heading, such as `75 % of video masked` → name of a row, `original` and `masked` first →
+            pictures of the same clips, NumPy arrays. Blocks are side by side, clips one below the other.
         title: of the figure.
     """
     first = next(iter(blocks.values()))
     names, clips = list(first), len(first["original"].video)
     shown = np.linspace(0, first["original"].video.shape[1] - 1, FRAMES_SHOWN).round().astype(int)
-    # In inches, with frames of one; narrow columns and rows keep blocks and clips apart.
+    # In inches; a frame takes one. Narrow columns and rows separate blocks and clips.
     widths = ([1.0] * FRAMES_SHOWN + [2.0, GAP]) * len(blocks)
     heights = ([1.0] * len(names) + [GAP]) * clips
     left, top = 1.0, 0.75
@@ -62,7 +62,7 @@ def draw_reconstructions(blocks: Mapping[str, Mapping[str, Picture]], title: str
 def _draw_row(
     panels: Sequence[Axes], picture: Picture, original: Picture, clip: int, shown: np.ndarray
 ) -> None:
-    """Frames, then the spectrogram (time to the right), on the original's colour scale."""
+    """Draw frames, then the spectrogram (time to the right) on the colour scale of the original."""
     for axes, frame in zip(panels, shown):
         pixels = np.nan_to_num(np.clip(picture.video[clip, frame], 0, 1), nan=HIDDEN)
         axes.imshow(pixels, interpolation="nearest", aspect="auto")
@@ -80,7 +80,7 @@ def reconstruction_rows(
     """Rows of one block of `draw_reconstructions`.
 
     Args:
-        contenders: name → what `reconstruction.draw_clips` gave with its parameters, of the same clips.
+        contenders: name → pictures of the same clips by its parameters, from `reconstruction.draw_clips`.
     """
     shared = next(iter(contenders.values()))
     rows = {name: shared[name] for name in ("original", "masked")}

@@ -1,4 +1,4 @@
-"""Recall by layer beside chance."""
+"""Recall by layer, with intervals and chance."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ CONTENDER_COLOURS = ("tab:blue", "tab:gray")
 
 
 def draw_retrieval(scores: Mapping[str, Mapping[int, Mapping[int, Recall]]], clips: int) -> Figure:
-    """Recall@k by layer, both directions' mean, with 95 % intervals and the level of chance.
+    """Draw recall@k by layer, the mean of both directions, with 95 % intervals and chance.
 
     Args:
         scores: contender → layer → k → `Recall`.
-        clips: how many were searched.
+        clips: number of clips in the gallery.
     """
     first = next(iter(scores.values()))
     layers, ks = list(first), list(next(iter(first.values())))
