@@ -1,4 +1,4 @@
-"""Multi-head attention, and which implementation of it a place in the model gets."""
+"""Multi-head attention with a choice of implementation."""
 
 from collections.abc import Sequence
 
@@ -19,9 +19,9 @@ def attend(
         q_bias: [C] of the same dtype.
         v_bias: likewise.
         heads: of contiguous channels; they divide C.
-        kind: `xla`; or `pallas`, for the kernel wherever a clip's scores fit on the chip. As the
-            TPU compiler has it, that moves less memory for every pair of lengths in the model, the
-            encoders' 80 and 26 tokens and attention from one modality to the other among them.
+        kind: `xla`; or `pallas`, which uses the TPU kernel if the scores of a clip fit in on-chip memory,
+            and XLA otherwise. According to the TPU compiler, the kernel moves less memory for all sequence
+            lengths of the model, also for the encoders' 80 and 26 tokens and for cross-attention.
 
     Returns:
         [B, N, C] of that dtype.

@@ -207,7 +207,14 @@ class Decoder(nn.Module):
 def forward(
     model: "HiCMAE", params: Mapping[str, Any], inputs: ModelInputs, reconstruct: bool = True
 ) -> PretrainOutput:
-    """Apply the pre-training model; arguments as for `HiCMAE.__call__`."""
+    """Apply the pre-training model to a batch.
+
+    Args:
+        model: the model.
+        params: its parameters.
+        inputs: clips and masks.
+        reconstruct: see `HiCMAE.__call__`.
+    """
     return cast(PretrainOutput, model.apply({"params": params}, *inputs, reconstruct=reconstruct))
 
 
@@ -262,14 +269,8 @@ class HiCMAE(nn.Module):
         patches = tokens.normalise(tokens.pixels(tokens.take(patches, video_mask.visible)))
         spectra = tokens.take(tokens.audio_patches(log_mel, config.patch), audio_mask.visible)
 
-        position = tokens.sinusoidal_positions(config.video_tokens, config.encoder_dim)
-        position_audio = tokens.sinusoidal_positions(config.audio_tokens, config.encoder_dim)
-        video_last, video_taps = Encoder(config, execution, name="encoder")(
-            patches, jnp.asarray(position)[video_mask.visible], config.skip_layers
-        )
-        audio_last, audio_taps = Encoder(config, execution, name="encoder_audio")(
-            spectra, jnp.asarray(position_audio)[audio_mask.visible], config.skip_layers
-        )
+        video_last, video_taps = self._encode("encoder", patches, video_mask, config.video_tokens)
+        audio_last, audio_taps = self._encode("encoder_audio", spectra, audio_mask, config.audio_tokens)
         video_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in video_taps)
         audio_levels = tuple(x.mean(axis=1, dtype=jnp.float32) for x in audio_taps)
         if not reconstruct:
@@ -285,6 +286,14 @@ class HiCMAE(nn.Module):
             video_levels,
             audio_levels,
         )
+
+    def _encode(
+        self, name: str, values: jax.Array, mask: TokenMask, count: int
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Encode the visible ones of `count` tokens: features of the last layer and of the tapped layers."""
+        position = jnp.asarray(tokens.sinusoidal_positions(count, self.config.encoder_dim))
+        encoder = Encoder(self.config, self.execution, name=name)
+        return encoder(values, position[mask.visible], self.config.skip_layers)
 
     def _decode(
         self,

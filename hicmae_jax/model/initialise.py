@@ -1,4 +1,4 @@
-"""Where a pre-training run's parameters come from: one key, drawn from its seed."""
+"""Initial parameters of a pre-training run, drawn from its seed."""
 
 import dataclasses
 import zlib
@@ -14,22 +14,22 @@ from hicmae_jax.model.hicmae import HiCMAE
 
 
 def parameter_key(seed: int) -> jax.Array:
-    """The key that a run's parameters are drawn from, apart from those of its batches."""
+    """The key of a run's initial parameters, independent of the keys of its batches."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"parameters"))
 
 
 def initialiser(
     model: ModelConfig, masks: MaskConfig, execution: ExecutionConfig = ExecutionConfig()
 ) -> Callable[[jax.Array], Mapping[str, Any]]:
-    """A function key → parameters of the pre-training model (paper section 4.1), to be jitted.
+    """Make a function key → parameters of the pre-training model (paper section 4.1), to be jitted.
 
     Args:
-        model: what to initialise.
-        masks: any that fit it; parameters do not depend on them.
+        model: configuration of the model.
+        masks: any that fit the model; parameters do not depend on them.
         execution: how it is computed.
     """
     inputs = shapes.abstract_inputs(model, masks, 1)
-    # One clip cannot be spread over devices, as a kernel's clips are.
+    # The kernel would shard its clips over the devices, and here is only one clip.
     execution = dataclasses.replace(execution, attention="xla")
 
     def initialise(key: jax.Array) -> Mapping[str, Any]:
@@ -42,5 +42,12 @@ def initialiser(
 def initial_parameters(
     model: ModelConfig, masks: MaskConfig, seed: int, execution: ExecutionConfig = ExecutionConfig()
 ) -> Mapping[str, Any]:
-    """The parameters that a run of this seed begins with, on one device."""
+    """Make the parameters that a run with this seed begins with, on one device.
+
+    Args:
+        model: configuration of the model.
+        masks: any that fit the model.
+        seed: of the run.
+        execution: how the model is computed.
+    """
     return jax.jit(initialiser(model, masks, execution))(parameter_key(seed))

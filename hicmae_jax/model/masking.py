@@ -1,8 +1,8 @@
-"""Which tokens the encoder sees and which the decoder must reconstruct (paper section 3.1.1).
+"""Masks: which tokens the encoder sees, and which ones the decoder reconstructs (paper section 3.1.1).
 
-Masks are *indices* with static shapes, never booleans, so that selection is a gather the compiler can
-plan for. Every function here draws the mask of one clip from one key; a batch is `jax.vmap` over keys, so
-a clip's mask never depends on its neighbours or on how the batch is spread over hosts.
+A mask is two arrays of *indices* with static shapes, never booleans, so that selecting tokens is a gather.
+`draw_mask` draws the mask of one clip from one key; `jax.vmap` over keys makes a batch. So the mask of a clip
+depends neither on the other clips nor on how the batch is sharded.
 """
 
 from typing import NamedTuple
@@ -15,12 +15,12 @@ KINDS = ("tube", "random", "time", "frequency")
 
 
 class TokenMask(NamedTuple):
-    """Indices into the flat token order; both in ascending order within a clip.
+    """Indices into the flat token order, ascending within a clip.
 
     Attributes:
-        visible: int32[..., N_visible], what the encoder sees.
-        masked: int32[..., N_target], what the decoder reconstructs: every masked token, or the random
-            subset of them that dual masking keeps.
+        visible: int32[..., N_visible], tokens that the encoder sees.
+        masked: int32[..., N_target], tokens that the decoder reconstructs: every masked token, or a random
+            subset of them (dual masking).
     """
 
     visible: jax.Array
@@ -31,11 +31,12 @@ def masked_count(units: int, ratio: float) -> int:
     """Number of masked units, ⌊ratio · units⌋ in binary floating point, as the published code rounds.
 
     Args:
-        units: what is masked as a whole: places (tube), tokens (random), time steps or bands.
+        units: number of units, each of which is masked as a whole: places (tube), tokens (random), time steps
+            or bands.
         ratio: share to mask.
 
     Raises:
-        ValueError: if nothing would be masked or nothing would stay visible.
+        ValueError: nothing would be masked, or nothing would stay visible.
     """
     count = int(ratio * units)
     if not 0 < count < units:
@@ -93,11 +94,11 @@ def draw_mask(
     rows, columns = grid
     unit_key, subset_key = jax.random.split(key)
     tokens = jnp.arange(rows * columns).reshape(rows, columns)
-    # One random number a unit, spread over the unit's tokens: the lowest-ranked units stay visible.
+    # Each unit gets a random rank, which all of its tokens share; the units of the lowest ranks stay visible.
     shape = (1 if kind in ("tube", "frequency") else rows, 1 if kind == "time" else columns)
     rank = jnp.argsort(jnp.argsort(jax.random.uniform(unit_key, shape).ravel())).reshape(shape)
     rank = jnp.broadcast_to(rank, (rows, columns)).ravel()
-    # A stable sort keeps each side's tokens in flat order only within a rank, hence the two sorts.
+    # A stable sort keeps flat order within one rank only, so both sides are sorted again.
     order = jnp.argsort(rank, stable=True)
     visible = jnp.sort(tokens.ravel()[order[:visible_count]])
     masked = tokens.ravel()[order[visible_count:]]
@@ -107,7 +108,7 @@ def draw_mask(
 
 
 def from_boolean(mask: np.ndarray) -> TokenMask:
-    """Index form of boolean masks that mask equally many tokens in every clip.
+    """Convert boolean masks that mask the same number of tokens in every clip.
 
     Args:
         mask: bool[B, N], True = masked (host array).
@@ -116,7 +117,7 @@ def from_boolean(mask: np.ndarray) -> TokenMask:
         TokenMask of int32[B, N_visible] and int32[B, N_masked].
 
     Raises:
-        ValueError: if clips differ in their number of masked tokens.
+        ValueError: clips have different numbers of masked tokens.
     """
     mask = np.asarray(mask, bool)
     counts = np.unique(mask.sum(-1))

@@ -1,11 +1,10 @@
-"""One table of model sizes (paper section 4.1; L, H and g are this project's, for scaling studies).
+"""The table of model sizes (paper section 4.1; L, H and g are added for scaling studies).
 
-T, S and B are the paper's; T's decoder was never published and takes half the encoder's width, as S's
-does. L, H and g have widths that are multiples of 128, the side of a TPU's matrix unit, and heads of 64
-channels like the others. Depth of the fusion encoder (2) and the decoders (4) stays.
+T, S and B are the paper's. The decoder of T was never published; here it has half the encoder's width, as in
+S. The widths of L, H and g are multiples of 128, the side of a TPU's matrix unit, and their heads have 64
+channels like those of the paper. The fusion encoder has 2 layers and the decoders have 4 in all sizes.
 
-Taps move with depth: they sit at 40 %, 70 % and 100 % of the encoder's layers, rounded, which is 4, 7, 10
-of the paper's ten.
+The tapped layers are at 40 %, 70 % and 100 % of the encoder's depth, rounded: layers 4, 7 and 10 of ten.
 """
 
 from typing import Any
@@ -25,7 +24,7 @@ SIZES: dict[str, tuple[int, int, int, int, int]] = {
 
 
 def taps(depth: int) -> tuple[int, int, int]:
-    """Tapped layers of an encoder of the given depth, 1-based: 40 %, 70 % and 100 %, rounded half up."""
+    """Tapped layers of an encoder, 1-based: 40 %, 70 % and 100 % of its depth, rounded half up."""
     return (4 * depth + 5) // 10, (7 * depth + 5) // 10, depth
 
 
@@ -34,8 +33,8 @@ def model_config(size: str, **overrides: Any) -> ModelConfig:
 
     Args:
         size: a name of `SIZES`.
-        **overrides: fields of `ModelConfig` to set otherwise. With another `encoder_depth` the taps move
-            along unless `skip_layers` is given too.
+        **overrides: fields of `ModelConfig` with other values. Another `encoder_depth` also changes the
+            tapped layers, unless `skip_layers` is given.
 
     Raises:
         ValueError: unknown size, or an impossible combination.

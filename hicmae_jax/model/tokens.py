@@ -1,4 +1,4 @@
-"""Clips and spectrograms as rows of tokens, and where each token stands (paper section 3.1.1)."""
+"""Clips and spectrograms as sequences of tokens, and positions of tokens (paper section 3.1.1)."""
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +23,15 @@ def tubelets(video: jax.Array, tubelet: int, patch: int) -> jax.Array:
     """
     batch, frames, height, width, channels = video.shape
     t, h, w = frames // tubelet, height // patch, width // patch
-    # Column and channel stay one dimension, as they stay neighbours: TPUs pad the last one to 128, and 3
-    # channels would become forty times as much.
+    # Column and channel stay one dimension: TPUs pad the last dimension to 128, and an array with only the 3
+    # channels there would become forty times as large.
     x = video.reshape(batch, t, tubelet, h, patch, w, patch * channels)
     x = x.transpose(0, 1, 3, 5, 2, 4, 6)
     return x.reshape(batch, t * h * w, tubelet * patch * patch * channels)
 
 
 def from_tubelets(tokens: jax.Array, tubelet: int, patch: int, height: int, width: int) -> jax.Array:
-    """Put tubelets back together: the inverse of `tubelets` for RGB clips of the given size.
+    """Join tubelets to RGB clips of the given size: the inverse of `tubelets`.
 
     Returns:
         [B, T, height, width, 3], dtype kept.
@@ -52,8 +52,8 @@ def audio_patches(log_mel: jax.Array, patch: int) -> jax.Array:
         patch: side; divides both.
 
     Returns:
-        [B, time/patch · frequency/patch, patch · patch], tokens in (time, frequency) order and so the
-        values of a patch, dtype kept.
+        [B, time/patch · frequency/patch, patch · patch], tokens and the values of a patch in (time,
+        frequency) order, dtype kept.
     """
     batch, time, bins = log_mel.shape
     x = log_mel.reshape(batch, time // patch, patch, bins // patch, patch)
@@ -61,7 +61,7 @@ def audio_patches(log_mel: jax.Array, patch: int) -> jax.Array:
 
 
 def from_audio_patches(tokens: jax.Array, patch: int, bins: int) -> jax.Array:
-    """Put audio patches back together: the inverse of `audio_patches`.
+    """Join audio patches to spectrograms: the inverse of `audio_patches`.
 
     Returns:
         [B, time, bins], dtype kept.
@@ -86,10 +86,10 @@ def take(tokens: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def pixels(values: jax.Array) -> jax.Array:
-    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats are taken to be there already.
+    """Pixels as float32 in [0, 1]: uint8 is divided by 255, floats must be in this range already.
 
     Raises:
-        TypeError: other types, of which the range cannot be known.
+        TypeError: another type.
     """
     if values.dtype == jnp.uint8:
         return values.astype(jnp.float32) / 255.0

@@ -118,6 +118,18 @@ def _over_mesh(
     return jax.shard_map(function, mesh=mesh, in_specs=of_rows, out_specs=outputs)(units)
 
 
+def _chunks(batch: int, chunk: int) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """Width of the chunks of columns; for each, its first column int32 and its first new column int32.
+
+    All chunks have one width. The last one begins early enough to end with the batch, and its first columns
+    belong to the chunk before.
+    """
+    count = -(-batch // chunk)
+    width = -(-batch // count)
+    new = np.arange(count, dtype=np.int32) * width
+    return width, (np.minimum(new, batch - width), new)
+
+
 def _per_device(
     units: jax.Array,
     axes: tuple[str, ...],
@@ -142,20 +154,15 @@ def _per_device(
     everyone = jax.lax.all_gather(units, axes, axis=2, tiled=True)
     partners = units[::-1]  # the columns are of the other modality
 
-    # All chunks have one size. The last one begins early enough to end with the batch, and leaves out the
-    # columns that the one before it had.
-    count = -(-batch // chunk)
-    width = -(-batch // count)
-    due = np.arange(count, dtype=np.int32) * width
-    chunks = (np.minimum(due, batch - width), due)
+    width, chunks = _chunks(batch, chunk)
 
     def columns(array: jax.Array, begin: jax.Array) -> jax.Array:
         return jax.lax.dynamic_slice_in_dim(array, begin, width, axis=2)[::-1]
 
-    def logits(begin: jax.Array, due: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def logits(begin: jax.Array, new: jax.Array) -> tuple[jax.Array, jax.Array]:
         others = columns(everyone, begin)
         similarity = jnp.einsum("mlic,mljc->mlij", units, others, precision="highest")
-        return jnp.where(begin + jnp.arange(width) >= due, similarity / temperature, -jnp.inf), others
+        return jnp.where(begin + jnp.arange(width) >= new, similarity / temperature, -jnp.inf), others
 
     def add(so_far: Sums, which: tuple[Any, Any]) -> tuple[Sums, None]:
         largest, total = so_far

@@ -1,7 +1,6 @@
-"""What the decoders are asked to reconstruct (paper section 3.1.3).
+"""Reconstruction targets (paper section 3.1.3), always float32.
 
-Both functions take tokens that were already selected, so that only masked tokens cost anything, and
-return float32 whatever they are given.
+Both functions take the masked tokens only, so that no work is done for the others.
 """
 
 import itertools
@@ -13,18 +12,17 @@ import numpy as np
 
 EPSILON = 1e-6  # added to the standard deviation, as the published code does
 
-
-LANES = 128  # of a TPU's registers: cuts elsewhere move an array about
+LANES = 128  # of a TPU's registers; slicing at multiples of it moves no data
 
 
 def _standardise(parts: Sequence[jax.Array], channels: int) -> list[jax.Array]:
-    """Standardise patches, each channel by itself over all parts.
+    """Standardise each channel of each patch over all parts.
 
     Args:
         parts: [B, N, values] each, channels interleaved.
-        channels: how many.
+        channels: number of channels.
     """
-    # Values stay in one row: a dimension of three channels would be padded to 128 on TPUs.
+    # Values and channels stay one dimension: TPUs would pad a dimension of three channels to 128.
     channel = np.arange(parts[0].shape[-1]) % channels
 
     def total(parts: Sequence[jax.Array]) -> list[jax.Array]:
@@ -39,8 +37,9 @@ def _standardise(parts: Sequence[jax.Array], channels: int) -> list[jax.Array]:
             result = jnp.where(channel == c, of_channel[c], result)
         return result
 
-    # A flat patch, such as padding, becomes exact zeros first: the rounding of its mean, which changes with
-    # the number of devices, would be divided by EPSILON. Sums pick the first pixel out of a whole register.
+    # Subtracting the first pixel turns a constant patch, such as padding, into exact zeros. Otherwise the
+    # rounding error of its mean, which depends on the number of devices, would be divided by EPSILON. The
+    # masked sum selects the first pixel from a whole register.
     head = parts[0][..., :LANES]
     lane = np.arange(head.shape[-1])
     first = spread([jnp.where(lane == c, head, 0).sum(-1, keepdims=True) for c in range(channels)])
@@ -48,7 +47,7 @@ def _standardise(parts: Sequence[jax.Array], channels: int) -> list[jax.Array]:
     count = len(parts) * len(channel) // channels
     mean = spread([x / count for x in total(shifted)])
     centred = [x - mean for x in shifted]
-    # Unbiased deviation of a patch that may be flat: the mean is out already, so this is its second moment.
+    # The mean is subtracted already, so the unbiased variance is the sum of squares over (count - 1).
     deviations = [jnp.sqrt(x / (count - 1)) for x in total([jnp.square(x) for x in centred])]
     scale = spread([1 / (x + EPSILON) for x in deviations])
     return [x * scale for x in centred]
@@ -58,19 +57,19 @@ def video_targets(tubelet_pixels: jax.Array, tubelet: int, frame_difference: boo
     """Targets of video tokens.
 
     Each colour channel of a tubelet is standardised over its frames, rows and columns with the unbiased
-    deviation. With `frame_difference` every frame but the tubelet's first is then replaced by its change
-    from the frame before, of the standardised values.
+    deviation. With `frame_difference`, each frame of the tubelet but the first is then replaced by the
+    difference of its standardised values from those of the frame before.
 
     Args:
         tubelet_pixels: float[B, N, tubelet · patch · patch · 3], un-normalised pixels in [0, 1], in
             (frame, row, column, channel) order.
         tubelet: frames in a tubelet.
-        frame_difference: whether to target appearance and motion (the paper) or appearance alone.
+        frame_difference: True targets appearance and motion (the paper), False appearance alone.
 
     Returns:
         float32 of the same shape and order.
     """
-    # Frames apart from the start: put together to be standardised, they would be written out in between.
+    # The frames stay separate arrays: XLA would write a joint array to memory before standardising it.
     frames = _standardise(jnp.split(tubelet_pixels.astype(jnp.float32), tubelet, axis=-1), channels=3)
     if frame_difference:
         frames = [frames[0], *(b - a for a, b in itertools.pairwise(frames))]

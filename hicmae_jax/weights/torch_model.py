@@ -158,7 +158,7 @@ class Block(nn.Module):
         return branch * F.dropout(branch.new_ones(len(branch), 1, 1), self.drop_path)
 
     def forward(self, x: Tensor, context: Tensor | None = None, rows: int = 0) -> Tensor:
-        """Transform x [B, N, C] with a context [B, M, C] → [B, N, C]; with `rows` only the last rows of it."""
+        """Transform x [B, N, C], given a context [B, M, C] → [B, N, C], or [B, rows, C] of its last rows."""
         if self.cross:
             x = x + self.drop(self.cross_attn(self.cross_norm1(x), self.cross_norm2(context)))
         normed = self.norm1(x)  # keys and values need every row

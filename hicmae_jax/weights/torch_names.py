@@ -1,9 +1,8 @@
-"""PyTorch's parameter names and layouts ↔ this project's parameter tree, both ways, bit for bit.
+"""Conversion between this project's parameter tree and PyTorch's names and layouts, bit for bit.
 
 The tree mirrors the published names: `encoder/blocks_0/norm1/scale` is `encoder.blocks.0.norm1.weight`.
-Matrices are stored [in, out] here and [out, in] there, the patch embeddings as convolutions there. Encoders
-whose layers are scanned hold them stacked, `encoder/blocks/attn/qkv/kernel` [depth, in, out]; the rest is
-never stacked. Only NumPy is needed; `weights.files` reads and writes the files.
+Matrices are [in, out] here and [out, in] in PyTorch, where patch embeddings are convolutions. A scanned
+encoder stacks its layers, `encoder/blocks/attn/qkv/kernel` [depth, in, out]; nothing else is stacked.
 """
 
 import math
@@ -18,12 +17,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 Path = tuple[str, ...]
 StateDict = dict[str, np.ndarray]
 
-# What a fine-tuning model takes from a pre-training checkpoint; the rest of it starts afresh.
+# A fine-tuning model takes these modules from a pre-training checkpoint; others keep their initial values.
 SHARED = ("encoder", "encoder_audio", "encoder_fusion")
 
 
 class _Entry(NamedTuple):
-    """One PyTorch parameter and where it lives in the tree."""
+    """One PyTorch parameter and its place in the tree."""
 
     name: str
     path: Path
@@ -33,11 +32,11 @@ class _Entry(NamedTuple):
 
 
 def torch_name(path: Path, layer: int | None = None) -> str:
-    """PyTorch name of a parameter, e.g. of `("encoder", "blocks_0", "norm1", "scale")`.
+    """PyTorch name of a parameter.
 
     Args:
-        path: its path in the tree.
-        layer: its row, for a leaf that stacks the layers of an encoder.
+        path: its path in the tree, such as `("encoder", "blocks_0", "norm1", "scale")`.
+        layer: its row in a leaf that stacks the layers of an encoder.
     """
     *modules, leaf = path
     if layer is not None:
@@ -83,14 +82,14 @@ def shapes(template: Mapping[str, Any], patch: int = 16) -> dict[str, tuple[int,
 
 
 def state_dict(params: Mapping[str, Any], patch: int = 16) -> StateDict:
-    """Parameters under PyTorch's names and in its layout, as NumPy arrays of unchanged bits.
+    """Convert parameters to PyTorch's names and layout, as NumPy arrays of unchanged bits.
 
     Args:
         params: parameter tree of arrays, of a pre-training or a fine-tuning model.
         patch: side of a patch.
 
     Raises:
-        ValueError: if the patch embeddings are not of that patch.
+        ValueError: the patch embeddings are not of that patch.
     """
     leaves = {path: np.asarray(leaf) for path, leaf in flatten_dict(jax.device_get(params)).items()}
     state = {}
@@ -111,18 +110,18 @@ def _leaf_value(entry: _Entry, value: np.ndarray) -> np.ndarray:
 
 
 def parameters(state: Mapping[str, np.ndarray], template: Mapping[str, Any], patch: int = 16) -> Any:
-    """Parameter tree from a PyTorch state dict: the inverse of `state_dict`.
+    """Convert a PyTorch state dict to a parameter tree: the inverse of `state_dict`.
 
     Args:
         state: PyTorch name → array; exactly the model's names.
-        template: tree of the wanted structure, stacked or not, of arrays or shapes; its dtypes are kept.
+        template: tree of arrays or shapes that gives the structure, stacked or not, and the dtypes.
         patch: side of a patch.
 
     Returns:
         A tree of NumPy arrays.
 
     Raises:
-        ValueError: listing every missing and extra name and every wrong shape.
+        ValueError: lists every missing and extra name and every wrong shape.
     """
     check_names(shapes(template, patch), {name: tuple(np.shape(value)) for name, value in state.items()})
     rows: dict[Path, list[np.ndarray]] = {}
@@ -144,7 +143,7 @@ def check_names(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tup
         given: the state dict's.
 
     Raises:
-        ValueError: listing every missing and extra name and every wrong shape.
+        ValueError: lists every missing and extra name and every wrong shape.
     """
     wrong = [
         f"{name} (is {given[name]}, should be {expected[name]})"
@@ -166,9 +165,9 @@ class Filled(NamedTuple):
 
     Attributes:
         params: the parameter tree, NumPy arrays.
-        taken: PyTorch names that came from the checkpoint.
-        left: names of the checkpoint that the model has no use for.
-        fresh: names of the model that keep their initial values.
+        taken: PyTorch names of the parameters that come from the checkpoint.
+        left: names in the checkpoint that the model does not have.
+        fresh: names of the parameters that keep their initial values.
     """
 
     params: Any
@@ -178,18 +177,18 @@ class Filled(NamedTuple):
 
 
 def fill_finetune(state: Mapping[str, np.ndarray], params: Mapping[str, Any], patch: int = 16) -> Filled:
-    """Fill a fine-tuning model's encoders and fusion by name from a pre-training checkpoint (section 3.4).
+    """Fill the encoders and the fusion encoder of a fine-tuning model from a checkpoint (section 3.4).
 
-    Decoders and mask tokens are left, `fc_norm`, `head` and the layer weights stay fresh, whatever the
-    checkpoint holds. A unimodal model takes its own encoder.
+    `fc_norm`, `head` and the layer weights keep their initial values, even if the checkpoint has such names.
+    Decoders and mask tokens are not used. A model of one modality takes the encoder of that modality.
 
     Args:
-        state: the checkpoint's names and arrays.
+        state: PyTorch name → array, of a pre-training checkpoint.
         params: the fine-tuning model's initial parameters, arrays.
         patch: side of a patch.
 
     Raises:
-        ValueError: listing the encoder or fusion names that are missing or of the wrong shape.
+        ValueError: lists the encoder and fusion names that are missing, extra or of the wrong shape.
     """
 
     def from_encoders(name: str) -> bool:
@@ -198,7 +197,7 @@ def fill_finetune(state: Mapping[str, np.ndarray], params: Mapping[str, Any], pa
     initial = state_dict(params, patch)
     wanted = {name: value for name, value in state.items() if from_encoders(name) and name in initial}
     expected = {name: value.shape for name, value in initial.items() if from_encoders(name)}
-    # Also complain of names of a deeper encoder or fusion: half of another model would not train the same.
+    # Names of a deeper encoder or fusion encoder are an error: part of another model would not train alike.
     surplus = {
         name: value
         for name, value in state.items()
@@ -214,10 +213,10 @@ def fill_finetune(state: Mapping[str, np.ndarray], params: Mapping[str, Any], pa
 
 
 def stack_layers(params: Mapping[str, Any]) -> Any:
-    """Per-layer encoders → stacked ones, for a model that scans them.
+    """Stack the layers of both encoders, for a model that scans them.
 
     Raises:
-        ValueError: if an encoder is stacked already.
+        ValueError: an encoder is stacked already.
     """
 
     def stack(layers: list[Mapping[str, Any]]) -> Any:
@@ -234,10 +233,10 @@ def stack_layers(params: Mapping[str, Any]) -> Any:
 
 
 def unstack_layers(params: Mapping[str, Any]) -> Any:
-    """Stacked encoders → per-layer ones: the inverse of `stack_layers`.
+    """Split the stacked layers of both encoders: the inverse of `stack_layers`.
 
     Raises:
-        ValueError: if an encoder is not stacked.
+        ValueError: an encoder is not stacked.
     """
 
     def encoder(modules: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +251,7 @@ def unstack_layers(params: Mapping[str, Any]) -> Any:
 
 
 def _each_encoder(params: Mapping[str, Any], change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """A new tree in which the modality encoders are changed."""
+    """Apply a change to both modality encoders, in a new tree."""
     return {
         name: change(dict(value)) if name in ("encoder", "encoder_audio") else value
         for name, value in params.items()

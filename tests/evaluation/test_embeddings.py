@@ -1,4 +1,4 @@
-"""Embeddings are the encoders' own features of all tokens, of either layout, and know one modality alone."""
+"""Embeddings are each encoder's features of all tokens, for unrolled and scanned encoders."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def features(params, inputs):
 
 
 def test_features_are_those_that_fine_tuning_starts_from(params, inputs, features):
-    """The fine-tuning model's unfused part is the last layer's mean, by a path of its own."""
+    """The fine-tuning model computes the mean of the last layer in its own code."""
     finetune = FinetuneConfig(outputs=2, feature_fusion=False)
     for number, modality in enumerate(("video", "audio")):
         model = HiCMAEFinetune(MODEL, dataclasses.replace(finetune, modality=modality))
@@ -60,7 +60,7 @@ def test_scanned_encoders_give_the_same_features(params, inputs, features):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_no_modality_sees_the_other(params, inputs, features):
+def test_features_of_one_modality_do_not_depend_on_the_other(params, inputs, features):
     video, log_mel = inputs
     other_sound = level_features(params, video, log_mel[::-1], MODEL)
     other_picture = level_features(params, video[::-1], log_mel, MODEL)
@@ -78,7 +78,7 @@ def test_every_tapped_layer_and_the_last_are_evaluated(features):
     assert evaluated_layers(tiny_model.model_config(skip_layers=())) == (3,)
 
 
-def test_clips_embed_the_same_in_any_batch_though_training_augments(params, tmp_path):
+def test_features_depend_neither_on_the_batch_nor_on_augmentation(params, tmp_path):
     root = set_fixtures.write_set(tmp_path / "set", [20, 31, 16, 25, 40], size=32, noisy=True)
     embed = BatchedApply(embed_clips(PreprocessConfig(model=MODEL, masks=tiny_model.MASKS)), rows=3)
     sampling = ClipSampling(frames=4, stride=4)

@@ -1,4 +1,4 @@
-"""Figures show every series, every contender and every interval that they are given."""
+"""Figures show every series, contender and interval of their input."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def picture(value, clips=2):
     return Picture(np.full((clips, 8, 32, 32, 3), value), np.full((clips, 64, 128), value))
 
 
-def test_reconstructions_stand_beside_each_other_row_by_row(tmp_path):
+def test_reconstructions_have_a_row_for_each_contender(tmp_path):
     shared = {"original": picture(0.1), "masked": picture(np.nan), ZERO: picture(0.2)}
     rows = reconstruction_rows(
         {"trained": shared | {"model": picture(0.3)}, "untrained": shared | {"model": picture(0.4)}}

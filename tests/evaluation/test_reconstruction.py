@@ -1,4 +1,4 @@
-"""Errors are the loss's, masks are equal for all, and pictures of exact targets are the originals."""
+"""Errors equal the loss terms, all contenders share masks, pictures of exact targets equal the originals."""
 
 import dataclasses
 
@@ -61,8 +61,8 @@ def scores(params, clips, score):
 # --- Errors -------------------------------------------------------------------------------------------------
 
 
-def test_errors_and_contrast_are_the_terms_of_the_loss(params, clips, held_out_set):
-    """Over 6 clips in batches of 4, one of them filled up, as the loss of all 6 at once; over 8 devices."""
+def test_held_out_scores_are_the_terms_of_the_loss(params, clips, held_out_set):
+    """Six clips in batches of 4 over 8 devices (one batch is padded), against the loss of all six at once."""
     loss = LossConfig(contrastive_weight=0.1, negatives="global")
     held_out = HeldOut(clips, PREPROCESS, loss, negatives=160, mesh=sharding.make_mesh(fsdp=2))
     scores = held_out(params)
@@ -84,14 +84,14 @@ def test_errors_and_contrast_are_the_terms_of_the_loss(params, clips, held_out_s
     assert other["held_out/total"] != scores["held_out/total"]
 
 
-def test_contrast_is_within_whole_groups_of_the_size_asked_for():
+def test_only_whole_groups_are_contrasted():
     video, audio = np.random.default_rng(0).standard_normal((2, 7, 16)).astype(np.float32)
     for negatives, whole, group in ((3, 6, 3), (4, 4, 4), (160, 7, 7)):
         expected = losses.info_nce_reference(video[:whole], audio[:whole], 0.07, group)
         assert contrast(video, audio, 0.07, negatives) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_every_contender_meets_the_same_masks(clips, score, scores):
+def test_all_contenders_get_the_same_masks(clips, score, scores):
     other = score(tiny_model.parameters(MODEL, seed=1), clips)
     np.testing.assert_array_equal(other.zero_video, scores.zero_video)
     np.testing.assert_array_equal(other.zero_audio, scores.zero_audio)
@@ -108,8 +108,8 @@ def test_a_clip_scores_the_same_in_any_batch(params, held_out_set, score, scores
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_predicting_zero_of_a_clip_that_fills_its_patches_scores_about_one():
-    """Standardised values have a second moment of nearly 1; without frame differences zero scores that."""
+def test_the_error_of_predicting_zero_is_about_one():
+    """Without frame differences it is the second moment of standardised values, which is nearly 1."""
     goals = masked_targets(HiCMAE(MODEL), tiny_model.inputs(MODEL), frame_difference=False)
     for goal in goals:
         assert float(jnp.square(goal).mean()) == pytest.approx(1, abs=0.01)

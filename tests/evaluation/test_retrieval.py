@@ -1,4 +1,4 @@
-"""Recall@k: known answers, ties at chance, intervals that cover."""
+"""Recall@k: known results, ties at chance, coverage of the intervals."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def test_perfect_features_find_every_partner():
             assert scores[direction][k] == (1.0, 1.0, 1.0, k / 40)
 
 
-def test_the_two_directions_are_told_apart():
-    """Video i is most like audio i; audio 0 is most like every video's rival."""
+def test_each_direction_has_its_own_recall():
+    """Video i is most similar to audio i, but the audios are most similar to other videos."""
     similarity = np.array([[0.9, 0.1, 0.0], [0.95, 0.8, 0.0], [0.97, 0.2, 0.7]])
     np.testing.assert_array_equal(hits(similarity, 1), [1, 0, 0])
     np.testing.assert_array_equal(hits(similarity, 2), [1, 1, 1])
@@ -53,8 +53,8 @@ def test_ties_across_the_kth_place_count_in_part():
     np.testing.assert_allclose(hits(similarity, 3), [1, 1, 1, 0])
 
 
-def test_features_that_nearly_coincide_are_still_ranked():
-    """A collapsed encoder's features differ in their fifth digit, which float32 holds: no tie."""
+def test_nearly_equal_features_are_ranked():
+    """Features of a collapsed encoder differ in their fifth digit only; float32 holds it, so they are no tie."""
     features = 1 + 1e-4 * noise()
     assert retrieval(features, features)["mean"][1].recall == 1
 

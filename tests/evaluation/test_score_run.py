@@ -1,4 +1,4 @@
-"""Scores of a run from its directory: of the right step, beside the untrained model, over no other file."""
+"""Scoring a run: the right step, comparison with the untrained model, no file overwritten."""
 
 import json
 
@@ -31,7 +31,7 @@ def command(*arguments):
     return run_module("launch.evaluate", *arguments)
 
 
-def test_a_run_is_scored_beside_its_untrained_self(run, data, tmp_path):
+def test_a_run_and_its_untrained_model_are_scored(run, data, tmp_path):
     done = command(
         f"--run={run}", f"--data={data}", f"--output={tmp_path / 'scores'}", "--step=3", "--batch=4"
     )
@@ -70,7 +70,7 @@ def test_nothing_is_overwritten(run, data, tmp_path):
     assert (tmp_path / "retrieval.png").read_text() == "kept"
 
 
-def test_bad_input_is_named_before_anything_is_computed(run, data, tmp_path, monkeypatch):
+def test_bad_input_is_refused_before_anything_is_computed(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "score", lambda *_: pytest.fail("computed"))
     output = epath.Path(tmp_path / "scores")
     with pytest.raises(FileNotFoundError, match="holds no checkpoint of step 4; it holds those of 3, 5"):

@@ -1,4 +1,4 @@
-"""The fine-tuning model: features, modalities, stochastic depth, and what it asks for."""
+"""The fine-tuning model: features, modalities, stochastic depth and required inputs."""
 
 import flax.linen as nn
 import jax
@@ -59,7 +59,7 @@ def test_the_feature_is_weighted_levels_and_pooled_fusion(feature_fusion):
 
 
 @pytest.mark.parametrize("modality", ["video", "audio"])
-def test_one_modality_needs_nothing_of_the_other(modality):
+def test_a_model_of_one_modality_ignores_the_other(modality):
     model, params, video, log_mel = build(modality=modality)
     encoder = {"video": "encoder", "audio": "encoder_audio"}[modality]
     assert params.keys() == {encoder, f"{modality}_layer_weights", "fc_norm", "head"}
@@ -138,7 +138,7 @@ def test_stochastic_depth_rises_within_each_stack_and_is_off_in_evaluation(scan,
 
 
 def test_scanned_layers_get_the_rates_of_unrolled_ones(monkeypatch):
-    """With every branch multiplied by its expected share, both forms give the same numbers in training."""
+    """If each branch is multiplied by its keep probability, both forms give the same numbers in training."""
     monkeypatch.setattr(layers, "drop_path", lambda key, branch, rate: branch * (1 - rate))
     model, params, video, log_mel = build(drop_path=0.6)
     scanned = HiCMAEFinetune(CONFIG, model.finetune, SCANNED)
@@ -167,7 +167,7 @@ def test_every_branch_of_every_layer_draws_its_own_samples(scan, monkeypatch):
 
 
 def test_recomputed_layers_drop_the_same_branches():
-    """The gradient under scan, remat and stochastic depth is that of keeping everything."""
+    """The gradient with scan, remat and stochastic depth equals that without remat."""
     plain, params, video, log_mel = build(execution=SCANNED, modality="video", drop_path=0.5)
     frugal = ExecutionConfig(scan_encoders=True, remat_encoder="full")
 

@@ -1,4 +1,4 @@
-"""The pre-training model: exact savings, every switch, precision, execution choices."""
+"""The pre-training model against a plain reference, under every switch, precision and execution choice."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.weights.torch_names import stack_layers
-from tests.support import golden_cases, golden_jax, reference_objective, tiny_model
-from tests.support.model_switches import SWITCHES
+from tests.support import golden_cases, golden_jax, model_switches, reference_objective, tiny_model
 from tests.support.paths import GOLDENS
 from tests.support.trees import assert_trees_close
 
@@ -20,18 +19,15 @@ LOSS = LossConfig(negatives="global")
 
 
 def value_and_grad(model, objective, params, inputs, execution=ExecutionConfig()):
-    """Operation by operation: the switches share nearly all of them, so nothing compiles twice."""
+    """Without jit: the switches share nearly all operations, so that few compile more than once."""
     function = jax.value_and_grad(pretrain_loss, argnums=1, has_aux=True)
     (total, terms), gradient = function(HiCMAE(model, execution), params, inputs, objective)
     return total, terms, gradient
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
-def test_doing_less_work_changes_neither_loss_nor_gradients(switch):
-    of_model, of_loss, of_masks = SWITCHES[switch]
-    model = tiny_model.model_config(**of_model)
-    objective = LossConfig(**{"negatives": "global"} | of_loss)
-    masks = MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks)
+@pytest.mark.parametrize("switch", model_switches.SWITCHES)
+def test_loss_and_gradients_equal_those_of_the_reference(switch):
+    model, objective, masks = model_switches.configs(switch)
     inputs, params = tiny_model.inputs(model, masks), tiny_model.parameters(model, masks=masks)
     total, _, gradient = value_and_grad(model, objective, params, inputs)
     expected, expected_gradient = jax.value_and_grad(reference_objective.loss, argnums=2)(
@@ -61,6 +57,15 @@ def test_the_encoder_sees_visible_tokens_only():
     jax.tree.map(np.testing.assert_array_equal, before, after)
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """(model, parameters, inputs, loss, gradient) of unrolled encoders without remat."""
+    model = tiny_model.model_config()
+    inputs, params = tiny_model.inputs(model), tiny_model.parameters(model)
+    total, _, gradient = value_and_grad(model, LOSS, params, inputs)
+    return model, params, inputs, total, gradient
+
+
 @pytest.mark.parametrize(
     "choices",
     [
@@ -68,29 +73,24 @@ def test_the_encoder_sees_visible_tokens_only():
         {"remat_encoder": "dots", "remat_fusion": "full", "remat_decoder": "dots"},
     ],
 )
-def test_remat_changes_nothing(choices):
-    model = tiny_model.model_config()
-    inputs, params = tiny_model.inputs(model), tiny_model.parameters(model)
-    total, _, gradient = value_and_grad(model, LOSS, params, inputs)
+def test_remat_changes_neither_loss_nor_gradients(choices, plain):
+    model, params, inputs, total, gradient = plain
     again, _, gradient_again = value_and_grad(model, LOSS, params, inputs, ExecutionConfig(**choices))
     np.testing.assert_allclose(again, total, rtol=1e-6)
     assert_trees_close(gradient_again, gradient, 1e-5)
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
-def test_scanned_encoders_equal_unrolled_ones(remat):
-    model = tiny_model.model_config()
-    inputs, params = tiny_model.inputs(model), tiny_model.parameters(model)
+def test_scanned_encoders_equal_unrolled_ones(remat, plain):
+    model, params, inputs, total, gradient = plain
     scanned = ExecutionConfig(scan_encoders=True, remat_encoder=remat)
-
-    total, _, gradient = value_and_grad(model, LOSS, params, inputs)
     again, _, gradient_again = value_and_grad(model, LOSS, stack_layers(params), inputs, scanned)
     np.testing.assert_allclose(again, total, rtol=1e-6)
     assert_trees_close(gradient_again, stack_layers(gradient), 1e-5)
 
 
-def test_bfloat16_keeps_float32_masters_and_loses_under_one_percent():
-    """On the micro golden: its float32 numbers are the published implementation's."""
+def test_bfloat16_keeps_float32_parameters_and_is_within_one_percent():
+    """Of the micro golden's numbers, which are the published implementation's in float32."""
     golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
     model = HiCMAE(golden.model_config(), ExecutionConfig(dtype="bfloat16", scan_encoders=True))
     inputs = golden_jax.pretrain_inputs(golden)
@@ -134,7 +134,7 @@ def test_clips_and_masks_of_another_geometry_are_refused():
         shapes(video, log_mel, nothing, audio_mask)
 
 
-def test_a_video_of_floats_equals_its_bytes():
+def test_a_video_of_floats_gives_the_output_of_its_bytes():
     model = tiny_model.model_config()
     video, *rest = tiny_model.inputs(model)
     params = {"params": tiny_model.parameters(model)}

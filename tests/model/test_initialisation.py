@@ -1,4 +1,4 @@
-"""Initialisation: the statistics of every kind of parameter, from the published rules."""
+"""Initial parameters have the statistics of the published rules."""
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ def finetune_tree(request):
 
 
 def assert_uniform(path, values, bound):
-    """All within the bound, reaching for it, with the mean and deviation of the uniform distribution."""
+    """All values are within the bound, some are near it; mean and deviation are those of U(-bound, bound)."""
     values = np.asarray(values, np.float64).ravel()
     assert np.abs(values).max() <= bound * (1 + 1e-6), path
     assert np.abs(values).max() > bound * (1 - 8 / values.size), path
@@ -52,7 +52,7 @@ def assert_normal(path, values, deviation):
 
 
 def per_layer(path, leaf):
-    """A stacked parameter's layers, or the parameter itself."""
+    """The layers of a stacked parameter, or the parameter itself."""
     return leaf if "/blocks/" in path else leaf[None]
 
 

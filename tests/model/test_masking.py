@@ -1,4 +1,4 @@
-"""Masks: counts, structure, order, and what no ratio may leave."""
+"""Masks: counts, structure, order, and ratios that are refused."""
 
 import jax
 import numpy as np
@@ -72,7 +72,7 @@ def test_dual_masking_decodes_a_random_subset_of_the_masked_tokens():
     assert len(np.unique(np.bincount(some[0] % 100, minlength=100))) > 2
 
 
-def test_a_clip_mask_is_a_function_of_its_key_alone():
+def test_the_mask_of_a_clip_depends_on_its_key_only():
     keys = jax.random.split(jax.random.key(0), 8)
     many = jax.vmap(lambda key: masking.draw_mask("tube", key, VIDEO, 0.9).visible)(keys)
     one = masking.draw_mask("tube", keys[5], VIDEO, 0.9).visible

@@ -1,4 +1,4 @@
-"""The TPU kernel, interpreted: XLA's numbers and gradients, alone, over a mesh and in the whole model."""
+"""The interpreted TPU kernel has XLA's values and gradients: by itself, on a mesh and in the model."""
 
 import functools
 
@@ -21,7 +21,7 @@ BATCH = 4
 
 
 def arrays(shapes, width, dtype=jnp.float32, batch=BATCH):
-    """Projections of the given (tokens, channels), two biases, and a cotangent."""
+    """Projections of the given (tokens, channels), two biases and a gradient of the output."""
     rng = np.random.default_rng(0)
 
     def normal(*shape):
@@ -60,7 +60,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_gradients_are_those_of_xla(case):
+def test_values_and_gradients_equal_those_of_xla(case):
     shapes, width, heads = CASES[case]
     given = arrays(shapes, width)
     expected = value_and_gradients(*given, heads, "xla")
@@ -69,7 +69,7 @@ def test_values_and_gradients_are_those_of_xla(case):
     assert largest_difference(got, expected) < 1e-5
 
 
-def test_bfloat16_is_as_exact_as_xlas():
+def test_bfloat16_is_as_exact_as_with_xla():
     shapes, width, heads = CASES[SELF]
     given = arrays(shapes, width, jnp.bfloat16)
     exact = value_and_gradients(*jax.tree.map(lambda x: x.astype(jnp.float32), given), heads, "xla")
@@ -79,8 +79,8 @@ def test_bfloat16_is_as_exact_as_xlas():
     assert largest_difference(got, exact) < 0.01
 
 
-def test_a_programs_clips_do_not_mix(monkeypatch):
-    """One clip at a time, and two programs of two, give what one program of four gives."""
+def test_clips_of_one_program_do_not_mix(monkeypatch):
+    """Four programs of one clip and two of two clips give the output of one program of four."""
     shapes, width, heads = CASES[SELF]
     given = arrays(shapes, width)[:3]
     values = []
@@ -93,13 +93,13 @@ def test_a_programs_clips_do_not_mix(monkeypatch):
 
 
 @pytest.mark.parametrize(("tokens", "dtype", "fits"), [(1568, "bfloat16", True), (1568, "float32", False)])
-def test_sequences_whose_scores_do_not_fit_on_the_chip_are_xlas(tokens, dtype, fits):
+def test_sequences_whose_scores_do_not_fit_on_the_chip_use_xla(tokens, dtype, fits):
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, tokens, 3 * 384), (384,), (384,))]
     traced = jax.make_jaxpr(lambda x, *biases: attend([x], *biases, heads=6, kind="pallas"))(*shapes)
     assert ("pallas_call" in str(traced)) == fits
 
 
-def test_large_scores_overflow_nothing():
+def test_large_scores_do_not_overflow():
     shapes, width, heads = CASES[SELF]
     projections, *others = arrays(shapes, width)
     got = value_and_gradients([100 * x for x in projections], *others, heads, "pallas")
@@ -113,8 +113,8 @@ def test_projections_of_other_widths_are_refused():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_clips_spread_over_a_mesh_stay_where_they_are(case):
-    """In a loop, as in accumulation; nothing but the gradients of the biases is summed over devices."""
+def test_clips_sharded_over_a_mesh_are_not_moved(case):
+    """In a loop, as in accumulation. Only the gradients of the biases are summed over devices."""
     shapes, width, heads = CASES[case]
     projections, q_bias, v_bias, cotangent = arrays(shapes, width, batch=16)
     mesh = sharding.make_mesh(fsdp=2)
@@ -144,7 +144,7 @@ def test_clips_spread_over_a_mesh_stay_where_they_are(case):
 
 
 def model_gradient(attention):
-    """Loss, terms and gradient on a mesh of eight, with loops and everything recomputed as on a TPU."""
+    """Loss, terms and gradient on eight devices, with the scan and remat choices of a TPU."""
     config = tiny_model.model_config(skip_connections=False, decoder_depth=2)
     execution = ExecutionConfig(attention=attention, scan_encoders=True, remat_encoder="full")
     mesh = sharding.make_mesh(fsdp=2)
@@ -158,7 +158,7 @@ def model_gradient(attention):
 
 
 @pytest.mark.slow
-def test_the_model_on_a_mesh_has_the_loss_and_gradients_that_it_has_with_xla():
+def test_loss_and_gradients_of_the_model_on_a_mesh_equal_those_with_xla():
     (total, terms), gradient = model_gradient("pallas")
     (expected, expected_terms), expected_gradient = model_gradient("xla")
     np.testing.assert_allclose(total, expected, rtol=1e-6)

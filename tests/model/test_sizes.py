@@ -56,7 +56,7 @@ def test_taps_move_with_depth():
         (tiny_model.model_config(), MaskConfig(video_ratio=0.75, video_decode_fraction=0.5, audio_ratio=0.5)),
     ],
 )
-def test_the_count_is_what_the_traced_forward_pass_multiplies(config, masks):
+def test_the_count_equals_the_products_of_the_traced_forward_pass(config, masks):
     """Sum 2 · M · N · K over the matrix products of the traced program."""
     inputs = tiny_model.inputs(config, masks, batch=1)
     model = HiCMAE(config)

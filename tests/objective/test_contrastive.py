@@ -1,4 +1,4 @@
-"""InfoNCE over a mesh: the same as on one device, and no more of other devices than it needs."""
+"""InfoNCE over a mesh: equal to that on one device, with little communication and memory."""
 
 import math
 import re
@@ -16,12 +16,12 @@ from tests.support import tpu_compiler
 
 LEVELS, ROWS, WIDTH = 3, 48, 16
 WEIGHTS = jnp.array([1.0, 0.5, 2.0])
-"""So that levels cannot stand in for each other."""
+"""Different weights, so that the test notices exchanged levels."""
 TEMPERATURE = 0.07
 
 
 def features(rows=ROWS, alike=1.0, seed=0):
-    """(video levels, audio levels): pairs that are more or less alike, of lengths other than 1."""
+    """(video levels, audio levels): more or less similar pairs, of lengths other than 1."""
     rng = np.random.default_rng(seed)
     video = rng.standard_normal((LEVELS, rows, WIDTH)).astype(np.float32)
     audio = alike * video + rng.standard_normal(video.shape).astype(np.float32)
@@ -73,14 +73,14 @@ def test_a_mesh_and_chunks_change_nothing(fsdp, group, chunk):
 
 
 @pytest.mark.parametrize("temperature", [0.005, 1.0])
-def test_sharp_and_flat_softmaxes_are_the_same_too(temperature):
-    """At 0.005 logits span 400, which no exponential in float32 does: each row needs its own largest."""
+def test_a_mesh_changes_nothing_at_any_temperature(temperature):
+    """At 0.005 logits span 400, too much for exponentials in float32 without subtracting each row's maximum."""
     mesh, levels = sharding.make_mesh(fsdp=4), features(alike=0.0)
     actual = compiled(mesh, chunk=16, temperature=temperature)(on(mesh, levels))
     assert_same(actual, plain(levels, temperature=temperature))
 
 
-def test_a_batch_that_the_devices_do_not_divide_is_computed_all_the_same():
+def test_a_batch_that_the_devices_do_not_divide():
     levels = features(rows=20)
     assert_same(compiled(sharding.make_mesh())(levels), plain(levels))
 
@@ -112,25 +112,25 @@ def program(group, mesh=None):
 
 
 def sizes(text):
-    """Elements of every array that a program holds on a device."""
+    """Sizes in elements of all arrays that a program has on a device."""
     return [
         math.prod(int(size) for size in shape.split(",")) for shape in re.findall(r"f32\[([\d,]+)\]", text)
     ]
 
 
 def moves(text):
-    """Elements of every array that is sent between devices, but for the sums of a number a level."""
+    """Sizes in elements of all arrays that devices send, except sums of one number for each level."""
     names = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     sent = re.findall(rf"= (.*) (?:{names})(?:-start)?\(", text)
     return sorted(size for shapes in sent for size in sizes(shapes) if size > LEVELS)
 
 
-def test_groups_that_lie_on_one_device_need_nothing_of_others():
+def test_groups_on_one_device_need_no_communication():
     assert moves(program(group=LARGE // 8, mesh=sharding.make_mesh())) == []
     assert moves(program(group=LARGE // 4, mesh=sharding.make_mesh()))  # so the above can fail
 
 
-def test_features_are_gathered_once_and_nothing_larger_is_ever_held():
+def test_features_are_gathered_once_and_no_array_is_larger():
     text = program(group=None, mesh=sharding.make_mesh())
     assert moves(text) == [2 * LEVELS * LARGE, GATHERED]  # and a number a row
     assert max(sizes(text)) == GATHERED
@@ -148,8 +148,8 @@ def test_large_features_are_gathered_level_by_level(monkeypatch):
 
 @pytest.mark.slow
 @tpu_compiler.needs_libtpu
-def test_a_large_batch_on_a_pod_takes_little_more_than_a_levels_features():
-    """As the TPU compiler has it: 128 MiB of features, each level's once, and numbers a row."""
+def test_a_large_batch_on_a_pod_needs_little_more_memory_than_the_features_of_a_level():
+    """By the TPU compiler: 128 MiB of features of one level, and a few numbers for each row."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.contrast_memory", "--topology=v5e:16x16", "--batch=32768"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Targets and losses against plain NumPy, and the objective's sums."""
+"""Tokens, targets and losses against plain NumPy, and the sums of the objective."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from tests.support.trees import assert_trees_close
 RNG = np.random.default_rng(0)
 
 
-def test_tubelets_hold_frames_rows_columns_channels_and_come_back():
+def test_tubelets_order_and_inverse():
     video = RNG.integers(0, 256, (2, 4, 32, 48, 3), np.uint8)
     cut = np.asarray(tokens.tubelets(jnp.asarray(video), 2, 16))
     assert cut.shape == (2, 2 * 2 * 3, 1536)
@@ -25,7 +25,7 @@ def test_tubelets_hold_frames_rows_columns_channels_and_come_back():
     np.testing.assert_array_equal(tokens.from_tubelets(cut, 2, 16, 32, 48), video)
 
 
-def test_audio_patches_come_back():
+def test_audio_patches_order_and_inverse():
     log_mel = RNG.standard_normal((2, 64, 32))
     cut = np.asarray(tokens.audio_patches(jnp.asarray(log_mel), 16))
     np.testing.assert_array_equal(cut[1, 3].reshape(16, 16), np.float32(log_mel[1, 16:32, 16:32]))
@@ -40,7 +40,7 @@ def test_positions_are_sines_on_even_channels_and_cosines_on_odd():
     np.testing.assert_allclose(table[7, 4:], [np.sin(angle), np.cos(angle)], rtol=1e-6)
 
 
-def test_normalisation_follows_the_channel():
+def test_each_channel_is_normalised_by_its_own_statistics():
     values = np.tile(np.float32([0.485, 0.456, 0.406]) + np.float32([0.229, 0, 0.45]), 4)
     np.testing.assert_allclose(tokens.normalise(jnp.asarray(values)), np.tile([1, 0, 2], 4), atol=1e-6)
 
@@ -66,7 +66,7 @@ def test_flat_patches_give_zero_targets_in_float32():
 
 
 def test_flat_patches_give_zero_targets_whatever_their_value():
-    """The rounding of a mean of equal values is no target."""
+    """The rounding error of a mean of equal values must not appear in the targets."""
     values = jnp.linspace(0, 1, 50, dtype=jnp.float32)[None, :, None]
     for made in (audio_targets_of, video_targets_of):
         assert not np.any(jax.jit(made)(values))
@@ -118,7 +118,7 @@ def test_info_nce_of_zero_features_has_finite_gradients():
 
 
 @pytest.mark.parametrize(("count", "weight"), [(1, 0.5), (3, 0.0025), (0, 0.5)])
-def test_the_objective_sums_levels_and_weights_them(count, weight):
+def test_the_total_is_the_weighted_sum_of_the_terms(count, weight):
     video, audio = RNG.standard_normal((2, count, 4, 5)).astype(np.float32)
     prediction, target = RNG.standard_normal((2, 4, 7, 6)).astype(np.float32)
     output = PretrainOutput(

@@ -133,7 +133,7 @@ def test_shrinking_antialiases_as_pillow_does(box):
     assert error.mean() <= 0.35
 
 
-def test_crops_are_those_of_the_list_and_equally_likely():
+def test_only_listed_crops_are_drawn_all_equally_likely():
     keys = jax.random.split(jax.random.key(2), 26_000)
     drawn = np.asarray(jax.vmap(partial(video.draw_crop, stored=160))(keys))
     sides = (160, 140, 120, 105)
@@ -175,7 +175,7 @@ def test_evaluation_resizes_larger_frames_and_drops_augmentation_but_keeps_masks
 # --- The whole ----------------------------------------------------------------------------------------------
 
 
-def test_the_default_makes_what_the_paper_trains_on():
+def test_the_default_shapes_are_the_papers():
     batch = {
         "frames": jax.ShapeDtypeStruct((2, 16, 160, 160, 3), jnp.uint8),
         "audio": jax.ShapeDtypeStruct((2, 41_600), jnp.int16),
@@ -201,7 +201,7 @@ def test_values_are_in_model_units():
     np.testing.assert_array_equal(tokens, np.tile(np.arange(4 * 8), (4, 1)))
 
 
-def test_draws_follow_the_clip_not_its_place():
+def test_draws_depend_on_the_clip_and_not_on_its_row():
     batch, order = small_batch(), np.array([2, 0, 3])
     picked = run({name: value[order] for name, value in batch.items()}, config=SMALL)
     whole = run(batch, config=SMALL)
@@ -234,7 +234,7 @@ def test_all_steps_share_one_compilation():
     assert (masks[0] != masks[1]).any()
 
 
-def test_purposes_draw_apart():
+def test_each_purpose_has_its_own_keys():
     example = jnp.arange(3)
     keys = [clip_keys(jax.random.key(0), purpose, 0, example) for purpose in ("gain", "crop", "roll")]
     data = np.concatenate([jax.random.key_data(key) for key in keys])

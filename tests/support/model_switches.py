@@ -1,7 +1,12 @@
-"""Every switch of the pre-training model, its loss and its masks."""
+"""Every choice of model, loss and masks that changes the loss: name → changes of each configuration."""
 
-# Name → changes to the tiny model's `ModelConfig`, to `LossConfig` and to `MaskConfig`.
-SWITCHES = {
+from typing import Any
+
+from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.objective.config import LossConfig
+from tests.support import tiny_model
+
+SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "published": ({}, {}, {}),
     "no skips": ({"skip_connections": False}, {}, {}),
     "no taps": ({"skip_layers": ()}, {}, {}),
@@ -18,3 +23,18 @@ SWITCHES = {
     "frequency mask, other ratio": ({}, {}, {"audio_kind": "frequency", "video_ratio": 0.75}),
     "dual masking": ({}, {}, {"video_decode_fraction": 0.5, "audio_decode_fraction": 0.5}),
 }
+
+
+def configs(switch: str, **model: Any) -> tuple[ModelConfig, LossConfig, MaskConfig]:
+    """Configurations of the tiny model with one switch, all clips being negatives of each other.
+
+    Args:
+        switch: a name of `SWITCHES`.
+        **model: fields of `ModelConfig` that the switch may change.
+    """
+    of_model, of_loss, of_masks = SWITCHES[switch]
+    return (
+        tiny_model.model_config(**model | of_model),
+        LossConfig(**{"negatives": "global"} | of_loss),
+        MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks),
+    )

@@ -1,4 +1,4 @@
-"""Weights leave under the published names, whatever layout trained them, and PyTorch is asked to agree."""
+"""Exported weights have the published names, and the comparison with PyTorch notices a difference."""
 
 import sys
 
@@ -59,7 +59,7 @@ def test_another_step_as_a_pth_file(run, config, tmp_path, capsys):
         np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
-def test_a_spoilt_weight_is_a_disagreement(config):
+def test_a_changed_weight_is_a_disagreement(config):
     model, loss = config.model, config.loss
     params = run_fixtures.parameters(config, step=3)
     state = torch_names.state_dict(params)
@@ -81,7 +81,7 @@ def test_values_that_are_not_finite_never_agree():
     assert parity.disagreements({"x": one}, {"x": nan}) == {"x": np.inf}
 
 
-def test_a_disagreement_is_not_a_success(run, tmp_path, monkeypatch, capsys):
+def test_a_disagreement_gives_exit_code_2(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(parity, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
     assert export(str(run), 3, epath.Path(tmp_path / "weights.safetensors"), check=True) == 2
     assert "PyTorch disagrees about" in capsys.readouterr().err
@@ -111,7 +111,7 @@ def test_impossible_exports_are_refused(run, tmp_path, step, name, message):
 
 
 @pytest.mark.parametrize(("name", "check"), [("a.pth", False), ("a.safetensors", True)])
-def test_a_missing_pytorch_is_named_before_anything_is_read(tmp_path, monkeypatch, name, check):
+def test_a_missing_pytorch_is_reported_before_anything_is_read(tmp_path, monkeypatch, name, check):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"need PyTorch: pip install 'hicmae_jax\[torch\]'"):
         export("no run", None, epath.Path(tmp_path / name), check)

@@ -11,21 +11,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hicmae_jax.model.config import FinetuneConfig, MaskConfig
+from hicmae_jax.model.config import FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective import pretrain as objective
-from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.weights import torch_model, torch_names
-from tests.support import golden_cases, published_names, tiny_model
+from tests.support import golden_cases, model_switches, published_names, tiny_model
 from tests.support.golden_torch import config_of, load_weights
-from tests.support.model_switches import SWITCHES
 
 TINY = config_of(tiny_model.model_config())
 
 
 def tensors(inputs):
-    """JAX (video, log-mel, masks) as the PyTorch file takes them."""
+    """Convert JAX model inputs to those of the PyTorch model."""
     video, log_mel, *masks = jax.tree.map(lambda x: torch.from_numpy(np.array(x)), inputs)
     return video, log_mel, *((mask.visible.long(), mask.masked.long()) for mask in masks)
 
@@ -90,7 +88,7 @@ def test_the_file_needs_only_torch():
 
 
 def jittered_state(model, seed=0):
-    """Initial weights with noise, so that no bias, scale or token is at a special value."""
+    """Initial weights with noise, so that no bias, scale or token is 0 or 1."""
     rng = np.random.default_rng(seed)
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     noise = {name: 0.05 * rng.standard_normal(value.shape) for name, value in state.items()}
@@ -102,13 +100,11 @@ def jax_parameters(state, model, *inputs):
     return jax.tree.map(jnp.asarray, torch_names.parameters(state, template))
 
 
-# JAX runs op by op here: compiling fifteen small models would take minutes.
-@pytest.mark.parametrize("switch", SWITCHES)
+# JAX runs without jit here: compiling fifteen small models would take minutes.
+@pytest.mark.parametrize("switch", model_switches.SWITCHES)
 def test_pretraining_agrees_with_jax_under_every_switch(switch):
-    of_model, of_loss, of_masks = SWITCHES[switch]
-    config = tiny_model.model_config(**of_model)
-    loss_config = LossConfig(**{"negatives": "global"} | of_loss)
-    inputs = tiny_model.inputs(config, MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks))
+    config, loss_config, masks = model_switches.configs(switch)
+    inputs = tiny_model.inputs(config, masks)
     model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
     state = jittered_state(model)
     load_weights(model, state)
@@ -129,17 +125,14 @@ def test_pretraining_agrees_with_jax_under_every_switch(switch):
         np.testing.assert_allclose(terms[term], jax_terms[term], **close, err_msg=term)
 
 
-def test_switches_are_not_idle():
-    """Every switch gives another loss from the same weights by name, and so, by the test above, in JAX."""
+def test_every_switch_changes_the_loss():
+    """The weights are the same by name. By the test above, the losses also differ in JAX."""
     totals = {}
-    for switch, (of_model, of_loss, of_masks) in SWITCHES.items():
-        config, loss_config = (
-            tiny_model.model_config(**{"fusion_depth": 2} | of_model),
-            LossConfig(**{"negatives": "global"} | of_loss),
-        )
-        inputs = tiny_model.inputs(config, MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks))
+    for switch in model_switches.SWITCHES:
+        config, loss_config, masks = model_switches.configs(switch, fusion_depth=2)
+        inputs = tiny_model.inputs(config, masks)
         model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
-        # Thrice the goldens' scale, so that what crosses from one stream to the other weighs more.
+        # Three times the goldens' scale gives cross-attention more influence on the loss.
         weights = golden_cases.weights(shapes_of(model))
         load_weights(model, {name: 3 * value for name, value in weights.items()})
         with torch.no_grad():
@@ -178,7 +171,7 @@ def test_last_rows_of_a_block_are_those_of_all_rows(cross):
     torch.testing.assert_close(block(x, context, rows=4), block(x, context)[:, -4:])
 
 
-def test_the_patch_embedding_is_the_convolution_it_is_stored_as():
+def test_the_patch_embedding_equals_the_stored_convolution():
     torch.manual_seed(0)
     encoder = torch_model.Encoder(TINY, "video")
     video = torch.rand(2, TINY.frames, TINY.image_size, TINY.image_size, 3)
@@ -198,7 +191,7 @@ def test_pixels_may_be_bytes_or_floats():
         torch.testing.assert_close(of_bytes, of_floats)
 
 
-def test_groups_are_batches_of_their_own():
+def test_the_loss_of_groups_is_the_mean_of_their_losses():
     model = torch_model.PretrainModel(TINY)
     with torch.no_grad():
         output = model(*random_inputs())
@@ -216,7 +209,7 @@ def test_groups_are_batches_of_their_own():
     assert not torch.isclose(grouped, whole)
 
 
-def test_the_graph_compiles_whole():
+def test_torch_compile_makes_one_graph():
     torch.manual_seed(0)
     model = torch_model.PretrainModel(TINY)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
@@ -253,7 +246,7 @@ def test_drop_path_drops_whole_clips_and_keeps_the_mean():
     assert torch.equal(block.eval().drop(torch.ones(9, 3, 4)), torch.ones(9, 3, 4))
 
 
-def test_drop_path_rises_linearly_and_starts_anew_in_fusion():
+def test_drop_path_rises_linearly_from_0_in_each_stack():
     model = torch_model.FinetuneModel(config_of(tiny_model.model_config(fusion_depth=2)), 5)
     rates = [block.drop_path for block in model.encoder.blocks]
     np.testing.assert_allclose(rates, [0, 0.05, 0.1], rtol=1e-6)
@@ -333,7 +326,7 @@ def test_impossible_configs_are_refused(overrides, message):
 
 
 def test_clips_of_another_geometry_are_refused():
-    """Not cut into other tokens: another size, a spectrogram [B, frequency, time], channels before frames."""
+    """Another size, a spectrogram [B, frequency, time], channels before frames."""
     pretrain, finetune = torch_model.PretrainModel(TINY), torch_model.FinetuneModel(TINY, 5)
     video, log_mel, *masks = random_inputs()
     wide = torch_model.Config(image_size=32, frames=4, audio_frames=32, audio_bins=64, skip_layers=())

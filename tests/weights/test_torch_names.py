@@ -1,4 +1,4 @@
-"""Weights to and from PyTorch: published names, bit-identical round trips, errors that list everything."""
+"""Weights to and from PyTorch: published names, bit-identical round trips, complete error lists."""
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +103,7 @@ def test_finetuned_round_trip_is_bit_identical(modality):
     assert_identical(torch_names.parameters(back, like), params)
 
 
-def test_stacked_and_per_layer_trees_are_the_same_weights():
+def test_stacked_and_per_layer_trees_convert_to_each_other():
     params = random_tree(template())
     stacked = torch_names.stack_layers(params)
     assert jax.tree.map(jnp.shape, stacked) == jax.tree.map(jnp.shape, template(stacked=True))
@@ -114,7 +114,7 @@ def test_stacked_and_per_layer_trees_are_the_same_weights():
         np.testing.assert_array_equal(value, of_stacked[name])
 
 
-def test_layers_are_stacked_or_unstacked_once():
+def test_stacking_twice_is_refused():
     params = random_tree(template())
     with pytest.raises(ValueError, match="per layer already"):
         torch_names.unstack_layers(params)
@@ -122,7 +122,7 @@ def test_layers_are_stacked_or_unstacked_once():
         torch_names.stack_layers(torch_names.stack_layers(params))
 
 
-def test_half_precision_weights_widen_to_the_templates_float32():
+def test_half_precision_weights_become_float32_as_in_the_template():
     state = {name: value.astype(np.float16) for name, value in random_state().items()}
     params = torch_names.parameters(state, template())
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
