@@ -19,7 +19,7 @@ def test_perfect_features_find_every_partner():
 
 
 def test_each_direction_has_its_own_recall():
-    """Video i is most similar to audio i, but the audios are most similar to other videos."""
+    """Videos 1 and 2 are most similar to audio 0; audio 0 is most similar to video 2."""
     similarity = np.array([[0.9, 0.1, 0.0], [0.95, 0.8, 0.0], [0.97, 0.2, 0.7]])
     np.testing.assert_array_equal(hits(similarity, 1), [1, 0, 0])
     np.testing.assert_array_equal(hits(similarity, 2), [1, 1, 1])
@@ -54,7 +54,7 @@ def test_ties_across_the_kth_place_count_in_part():
 
 
 def test_nearly_equal_features_are_ranked():
-    """Features of a collapsed encoder differ in their fifth digit only; float32 holds it, so they are no tie."""
+    """Features of a collapsed encoder differ in their fifth digit, which float32 holds: no tie."""
     features = 1 + 1e-4 * noise()
     assert retrieval(features, features)["mean"][1].recall == 1
 

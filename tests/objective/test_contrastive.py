@@ -74,7 +74,7 @@ def test_a_mesh_and_chunks_change_nothing(fsdp, group, chunk):
 
 @pytest.mark.parametrize("temperature", [0.005, 1.0])
 def test_a_mesh_changes_nothing_at_any_temperature(temperature):
-    """At 0.005 logits span 400, too much for exponentials in float32 without subtracting each row's maximum."""
+    """At 0.005 logits span 400: exponentials in float32 need the maximum of each row subtracted."""
     mesh, levels = sharding.make_mesh(fsdp=4), features(alike=0.0)
     actual = compiled(mesh, chunk=16, temperature=temperature)(on(mesh, levels))
     assert_same(actual, plain(levels, temperature=temperature))
