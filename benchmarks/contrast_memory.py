@@ -17,22 +17,28 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from hicmae_jax.aot import topology
 from hicmae_jax.objective import contrastive
 from hicmae_jax.training import sharding
+from launch import command
 
 LEVELS, WIDTH = 3, 512
 MIB = 2**20
 MESSAGES = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
 
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:16x16", "Chip and network, such as v5e:16x16.")
-_BATCH = flags.DEFINE_integer("batch", 32_768, "Clips in a batch.")
-_GROUP = flags.DEFINE_integer("group", None, "Clips in a group of negatives; by default the whole batch.")
-_CHUNK = flags.DEFINE_integer(
-    "chunk", contrastive.CHUNK, "Columns of the similarity matrix to compute at a time, at most."
-)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_string("topology", "v5e:16x16", "Chip and network, such as v5e:16x16.")
+    flags.DEFINE_integer("batch", 32_768, "Clips in a batch.")
+    flags.DEFINE_integer("group", None, "Clips in a group of negatives; by default the whole batch.")
+    flags.DEFINE_integer(
+        "chunk", contrastive.CHUNK, "Columns of the similarity matrix to compute at a time, at most."
+    )
 
 
 def compiled(mesh: jax.sharding.Mesh, loss_mesh: jax.sharding.Mesh | None) -> jax.stages.Compiled:
@@ -43,12 +49,12 @@ def compiled(mesh: jax.sharding.Mesh, loss_mesh: jax.sharding.Mesh | None) -> ja
         loss_mesh: the same, or None to leave the partitioning to XLA.
     """
     rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
-    level = jax.ShapeDtypeStruct((_BATCH.value, WIDTH), np.float32, sharding=rows)
+    level = jax.ShapeDtypeStruct((FLAGS.batch, WIDTH), np.float32, sharding=rows)
     features = ((level,) * LEVELS,) * 2
 
     def loss(features: tuple[Sequence[jax.Array], Sequence[jax.Array]]) -> jax.Array:
         video, audio = features
-        return contrastive.info_nce(video, audio, 0.07, _GROUP.value, loss_mesh, _CHUNK.value).sum()
+        return contrastive.info_nce(video, audio, 0.07, FLAGS.group, loss_mesh, FLAGS.chunk).sum()
 
     gradients = jax.tree.map(lambda _: rows, features)
     function = jax.jit(jax.value_and_grad(loss), out_shardings=(whole, gradients))
@@ -67,11 +73,10 @@ def messages(text: str) -> dict[str, tuple[int, float]]:
     return {kind: (len(sizes), sum(sizes)) for kind, sizes in sorted(found.items())}
 
 
-def main(argv: Sequence[str]) -> None:
-    """Compile both forms and print a line for each."""
-    del argv
-    mesh = sharding.make_mesh(devices=topology.devices(_TOPOLOGY.value))
-    print(f"{_TOPOLOGY.value}, {_BATCH.value:,} clips, {_BATCH.value // mesh.size} a chip")
+def main(argv: Sequence[str]) -> int:
+    """Compiles both forms and prints a line for each; returns the exit code."""
+    mesh = sharding.make_mesh(devices=topology.devices(FLAGS.topology))
+    print(f"{FLAGS.topology}, {FLAGS.batch:,} clips, {FLAGS.batch // mesh.size} a chip")
     for name, loss_mesh in (("plain", None), ("contrastive", mesh)):
         program = compiled(mesh, loss_mesh)
         memory, text = program.memory_analysis(), program.as_text()
@@ -83,7 +88,8 @@ def main(argv: Sequence[str]) -> None:
             f"{memory.peak_memory_in_bytes / MIB:.1f}; {sent}",
             flush=True,
         )
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run("contrast_memory", define_flags, main)

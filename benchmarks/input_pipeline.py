@@ -25,7 +25,7 @@ from pathlib import Path
 import av
 import numpy as np
 import simplejpeg
-from absl import app, flags
+from absl import flags
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
@@ -40,6 +40,9 @@ from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.reading.pipeline import BatchStream, Pipeline, PipelineConfig
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.synthetic import write_voxceleb2
+from launch import command
+
+FLAGS = flags.FLAGS
 
 SECONDS = 8.0
 BATCH = 32
@@ -239,9 +242,8 @@ def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
         write_shard(spec)
 
 
-def main(argv: list[str]) -> None:
-    """Makes and prepares clips, measures, prints, and writes ``--json``."""
-    del argv
+def main(argv: list[str]) -> int:
+    """Makes and prepares clips, measures, prints and writes the figures; returns the exit code."""
     with tempfile.TemporaryDirectory() as name:
         corpus, prepared = Path(name) / "corpus", epath.Path(name) / "prepared"
         # One of the six speakers is in the test split.
@@ -262,12 +264,15 @@ def main(argv: list[str]) -> None:
         print(f"{figure:28}{value:14,.2f}")
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
 
 
-FLAGS = flags.FLAGS
-
-if __name__ == "__main__":
+def define_flags() -> None:
+    """Declares the command line."""
     flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
     flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the figures to.")
-    app.run(main)
+
+
+if __name__ == "__main__":
+    command.run("input_pipeline", define_flags, main)

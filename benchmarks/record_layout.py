@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
-from absl import app, flags
+from absl import flags
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
@@ -28,6 +28,9 @@ from data_pipeline.media import decode as media
 from data_pipeline.preparation.plan import Options, ensure_plan
 from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.synthetic import write_voxceleb2
+from launch import command
+
+FLAGS = flags.FLAGS
 
 SECONDS = 8.0
 FRAMES = 16  # of a sample, at stride STRIDE
@@ -144,12 +147,8 @@ def load_all(root: epath.Path) -> list[media.Clip]:
     return [voxceleb2.load(root, "dev", name, media.Crop()) for name in voxceleb2.find_clips(root, "dev")]
 
 
-FLAGS = flags.FLAGS
-
-
-def main(argv: list[str]) -> None:
-    """Makes clips, measures, prints, and writes ``--json``."""
-    del argv
+def main(argv: list[str]) -> int:
+    """Makes clips, measures, prints and writes the figures; returns the exit code."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         # One of the two speakers is in the test split, so that twice --clips gives --clips in the other.
@@ -166,9 +165,14 @@ def main(argv: list[str]) -> None:
             print(f"  {figure:28}{value:10.3f}")
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_integer("clips", 16, "Number of clips to prepare.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("clips", 16, "Number of clips to prepare.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File to write the figures to.")
-    app.run(main)
+    command.run("record_layout", define_flags, main)
