@@ -219,9 +219,9 @@ def measure(root: Path, clips: int, name: str, variant: Variant, epochs: int) ->
         "skipped": lines[-1]["skipped"],
         "training_contrastive": lines[-1]["loss/contrastive"],
         "levels": len(config.model.skip_layers),
-        **{term: scores[f"held_out/{term}"] for term in ("total", "video", "audio", "contrastive")},
-        "recall@5": scores[f"held_out/recall@5/layer_{last}"],
-        "chance@5": scores["held_out/chance@5"],
+        **{term: scores[term] for term in ("total", "video", "audio", "contrastive")},
+        "recall@5": scores[f"recall@5/layer_{last}"],
+        "chance@5": scores["chance@5"],
         # The first update has no time in the log, since it includes compiling.
         "seconds": sum(line.get("time/step_seconds", 0.0) for line in lines),
     }

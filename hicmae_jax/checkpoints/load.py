@@ -8,19 +8,20 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.best import BEST, find_best
 
 PARAMETERS = "params"
 """The field or key of the saved state that holds the parameters."""
 
 
-def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+def load_parameters(directory: epath.PathLike, step: int | str | None = None) -> tuple[Any, dict[str, Any]]:
     """Read the parameters of a run without its optimiser state.
 
     It writes and removes nothing, so the run may still be training.
 
     Args:
         directory: of a run, or its `checkpoints`.
-        step: of the checkpoint; None for the last.
+        step: of the checkpoint; None for the last, `best` for the one with the best score.
 
     Returns:
         The parameters, NumPy arrays as they were saved (scanned encoders have stacked layers), and the record
@@ -30,7 +31,7 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
         FileNotFoundError: the directory is not that of a run, or has no such checkpoint.
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
-    path = reader.find(_checkpoints_of(directory), step)
+    path = _find(directory, step)
     if reason := checksums.check(path):
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
@@ -45,13 +46,26 @@ def load_parameters(directory: epath.PathLike, step: int | None = None) -> tuple
     return state[PARAMETERS], reader.read_record(path)
 
 
-def find_step(directory: epath.PathLike, step: int | None = None) -> int:
+def find_step(directory: epath.PathLike, step: int | str | None = None) -> int:
     """The step of the checkpoint that `load_parameters` reads for the same arguments.
 
     Raises:
         FileNotFoundError: the directory is not that of a run, or has no such checkpoint.
     """
-    return int(reader.find(_checkpoints_of(directory), step).name)
+    return int(_find(directory, step).name)
+
+
+def _find(directory: epath.PathLike, step: int | str | None) -> epath.Path:
+    root = _checkpoints_of(directory)
+    if not isinstance(step, str):
+        return reader.find(root, step)
+    if step != BEST:
+        raise ValueError(f"step {step!r} is no checkpoint: give a number, or {BEST!r} for the best one")
+    last = reader.find(root, None)  # refuses a directory without checkpoints
+    scored = find_best(root)
+    if scored is None:
+        raise FileNotFoundError(f"{root}: no checkpoint has a score; the last one is of step {last.name}")
+    return root / str(scored.step)
 
 
 def _checkpoints_of(directory: epath.PathLike) -> epath.Path:

@@ -1,21 +1,23 @@
-"""Checkpoints of a run: the whole train state, and a record of what the run is.
+"""Checkpoints of a run that trains: the whole train state, and a record of what the run is.
 
 ::
 
     <run>/checkpoints/<step>/state             step, parameters, optimiser state (Orbax, one array a leaf)
     <run>/checkpoints/<step>/record.json       {"config": …, "versions": …, "data": {directory: fingerprint}}
-    <run>/checkpoints/<step>/checksums.json    the seal of all the rest
-    <run>/damaged_checkpoints/<step>           what a run that went on could not use
+    <run>/checkpoints/<step>/checksums.json    size and checksum of every other file
+    <run>/damaged_checkpoints/<step>           damaged checkpoints that a resumed run has moved here
 
-A checkpoint is written under another name in the background; when every part of every array is there it is
-sealed, and only then renamed to its step and older ones removed. The seal tells whether it is still what it
-was then. What a killed save leaves is cleared away when the run goes on. Any number of devices and hosts can
-read a checkpoint, whatever number wrote it.
+A thread writes a checkpoint under a temporary name. When every part of every array is there, it writes the
+checksums, renames the checkpoint to its step, and only then removes older checkpoints. The checksums show
+whether the files have changed since. A resumed run removes what a killed save has left. Any number of devices
+and hosts can read a checkpoint, whatever number wrote it.
+
+The last `keep` checkpoints stay, and so do milestones and, if asked for, the best by a score (see `best`).
 """
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -23,35 +25,47 @@ from etils import epath
 
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.best import BestBy, find_best, with_score
 from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
 from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
 
 DAMAGED = "damaged_checkpoints"
-# Endings of names that a checkpoint has before it is whole, and while it is being removed.
+# Endings of the name of a checkpoint that is not complete yet, and of one that is being removed.
 PARTIAL, REMOVED = ".partial", ".removed"
-# How long a process that ends for another reason waits for the other processes' parts of the last save.
+# How long a process that ends with an error waits until the other processes have written their parts.
 SECONDS_FOR_OTHERS = 30.0
 
 Record = Mapping[str, Any]
+Decision = TypeVar("Decision")
 
 
 class Checkpoints:
-    """The checkpoints of a run that is being trained; every process makes one and calls it alike.
+    """Saves and restores the state of a run; every process makes one and makes the same calls.
 
-    Use it as a context manager, or call `close`: the process must not end before the last save has.
+    Use it as a context manager, or call `close`, because the process must not end before the last save.
+
+    Attributes:
+        best: the score by which the best checkpoint is kept; None if none is.
     """
 
-    def __init__(self, run: epath.PathLike, keep: int = 3, milestone: int | None = None) -> None:
+    def __init__(
+        self,
+        run: epath.PathLike,
+        keep: int = 3,
+        milestone: int | None = None,
+        best: BestBy | None = None,
+    ) -> None:
         """Open the checkpoints of a run, and remove what interrupted saves have left.
 
         Args:
-            run: the run's directory, made where it is missing; on a local or mounted disk.
+            run: directory of the run on a local or mounted disk; it is made if it is missing.
             keep: how many of the last checkpoints to keep.
-            milestone: steps divisible by it are kept for good; None for none.
+            milestone: checkpoints of steps divisible by it are never removed; None for none.
+            best: also keep the best checkpoint by this score.
 
         Raises:
-            ValueError: `keep` or `milestone` below 1.
+            ValueError: `keep` or `milestone` is below 1.
             OSError: the directory cannot be made or read.
         """
         if keep < 1 or (milestone is not None and milestone < 1):
@@ -61,7 +75,8 @@ class Checkpoints:
         self._keep, self._milestone = keep, milestone
         self._writer: Writer | None = None
         self._step_being_saved: int | None = None
-        self._latest: int | None = _as_the_first_decides(self._open)
+        self.best = best
+        self._latest, self._best_value = _decided_by_first_process(self._open)
 
     def __enter__(self) -> Self:
         return self
@@ -70,47 +85,60 @@ class Checkpoints:
         if kind is None:
             self.close()
         else:
-            # The other processes need not be on their way out, and would not answer.
-            self._finish(alone=True)
+            # The other processes may go on, so this one cannot exchange messages with them.
+            self._finish(ask_others=False)
 
     def latest_step(self) -> int | None:
-        """Last step saved or being saved, None if there is none; after `last_good` one that is whole."""
+        """The last step that is saved or being saved; None if there is none."""
         return self._latest if self._writer is None else self._step_being_saved
 
     def has_failed(self) -> bool:
-        """Whether this process's part in the save in progress has failed; `wait` says how."""
+        """Whether this process has failed to write its part of the current save; `wait` says why."""
         return self._writer is not None and self._writer.failure is not None
 
-    def last_good(self) -> tuple[int | None, list[str]]:
-        """Find the last checkpoint that is still as it was saved, and put those after it aside.
+    def is_best(self, scores: Mapping[str, float]) -> bool:
+        """Whether the score of these is better than that of every checkpoint so far.
 
-        They are moved, never deleted, to `damaged_checkpoints` in the run's directory.
+        Args:
+            scores: by their names in the log; the same on every process.
+        """
+        if self.best is None or self.best.score not in scores:
+            return False
+        return self.best.is_better(scores[self.best.score], self._best_value)
+
+    def last_good(self) -> tuple[int | None, list[str]]:
+        """Find the last checkpoint that is not damaged, and move damaged ones away.
+
+        They are moved to `damaged_checkpoints` in the directory of the run, never deleted. Only the
+        checkpoints after the one to be used are checked, and the best one.
 
         Returns:
-            Its step, None if there are no checkpoints at all; and for each that was put aside what is wrong
-            with it, where it is and which one is used instead, in one line.
+            The step of the last good checkpoint, None if there are no checkpoints at all; and one line for
+            each damaged one: what is wrong with it, where it is now and which one is used instead.
 
         Raises:
-            ValueError: there are checkpoints, but none is good; nothing is moved.
+            ValueError: there are checkpoints, but all are damaged; nothing is moved.
             OSError: one cannot be moved.
         """
         self.wait()
-        self._latest, lines = _as_the_first_decides(self._put_damaged_aside)
+        self._latest, self._best_value, lines = _decided_by_first_process(self._move_damaged_away)
         return self._latest, lines
 
-    def save(self, step: int, state: Any, record: Record) -> None:
-        """Begin to save; returns when the state has been copied, so that it may then be donated.
+    def save(self, step: int, state: Any, record: Record, scores: Mapping[str, float] | None = None) -> None:
+        """Start to save; returns when the state has been copied, so the caller may donate it then.
 
-        Waits for the save before. Older checkpoints are removed only when this one is complete.
+        It waits for the previous save first. Older checkpoints are removed when this one is complete.
 
         Args:
-            step: number of updates made, above every saved step.
+            step: updates made, above every saved step.
             state: tree of arrays, whose parameters are its field or key `params`.
-            record: what the run is; JSON only.
+            record: what the run is; only what JSON can hold.
+            scores: of this state, by their names in the log. If the best checkpoint is kept, its score is
+                added to the record.
 
         Raises:
             ValueError: there is a checkpoint of that or a later step.
-            RuntimeError: this save cannot begin, or the save before has failed.
+            RuntimeError: this save cannot start, or the previous save has failed.
         """
         self.wait()
         if self._latest is not None and self._latest >= step:
@@ -118,6 +146,11 @@ class Checkpoints:
                 f"{self._root}: step {step} cannot be saved, because there is a checkpoint of step "
                 f"{self._latest}"
             )
+        if self.best is not None and scores and self.best.score in scores:
+            value = float(scores[self.best.score])
+            if self.is_best(scores):
+                self._best_value = value
+            record = with_score(record, self.best, value)
         partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
         self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
@@ -125,16 +158,16 @@ class Checkpoints:
         self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
 
     def restore(self, abstract_state: Any) -> Any:
-        """Read the state of the latest step, bit for bit, onto the devices and with the shardings asked for.
+        """Read the state of the latest step, bit for bit, with the shardings asked for.
 
         Args:
-            abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, of any mesh.
+            abstract_state: tree of `jax.ShapeDtypeStruct` with shardings, on any mesh.
 
         Returns:
             A tree of that structure, of `jax.Array`.
 
         Raises:
-            FileNotFoundError: no checkpoint.
+            FileNotFoundError: there is no checkpoint.
             ValueError: the checkpoint holds other arrays, or cannot be read.
         """
         self.wait()
@@ -145,36 +178,40 @@ class Checkpoints:
             return reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
 
     def read_record(self) -> dict[str, Any]:
-        """Read what the run was when it saved the latest step.
+        """Read the record of the latest checkpoint.
 
         Raises:
-            FileNotFoundError: no checkpoint.
-            ValueError: it cannot be read.
+            FileNotFoundError: there is no checkpoint.
+            ValueError: the record cannot be read.
         """
         self.wait()
         with agreement.all_or_none():
             return reader.read_record(reader.find(self._root, self._latest))
 
     def wait(self) -> None:
-        """Wait until the save in progress is complete, and old checkpoints are removed.
+        """Wait until the current save is complete and old checkpoints are removed.
 
         Raises:
-            RuntimeError: the save has failed, in this or another process.
+            RuntimeError: the save has failed in this or another process.
         """
-        self._finish(alone=False)
+        self._finish(ask_others=True)
 
     def close(self) -> None:
         """Wait for the last save.
 
         Raises:
-            RuntimeError: it has failed, in this or another process.
+            RuntimeError: it has failed in this or another process.
         """
         self.wait()
 
     # --- Saving ---
 
     def _failure_to_begin(self, partial: epath.Path) -> str:
-        """Make the directories to write to, in the first process; what went wrong, or nothing."""
+        """Make the directories to write to, in the first process.
+
+        Returns:
+            What went wrong, empty if nothing did.
+        """
         if jax.process_index() > 0:
             return ""
         try:
@@ -187,7 +224,7 @@ class Checkpoints:
         return ""
 
     def _complete(self, step: int, partial: epath.Path, arrays: int, record: str) -> None:
-        """Make a checkpoint of what all processes have written, and remove older ones; in a thread."""
+        """Complete the checkpoint that all processes have written, and remove older ones; in a thread."""
         (partial / RECORD).write_text(record)
         reader.check_written(partial, arrays)
         checksums.seal(partial)
@@ -197,31 +234,41 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         steps = sorted(reader.find_all(self._root))
+        scored = find_best(self._root, self.best) if self.best else None
         for step in steps[: -self._keep]:
-            if self._milestone is None or step % self._milestone:
-                # Interrupted in between, it would look like a checkpoint by half.
-                removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")
-                removed.rmtree()
+            is_milestone = self._milestone is not None and step % self._milestone == 0
+            if is_milestone or (scored is not None and step == scored.step):
+                continue
+            # Removed under another name: an interrupted removal must not look like a complete checkpoint.
+            removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")
+            removed.rmtree()
 
-    def _finish(self, alone: bool) -> None:
-        """Wait for the save in progress; unless alone, until it is known how it ended in all processes."""
+    def _finish(self, ask_others: bool) -> None:
+        """Wait for the current save.
+
+        Args:
+            ask_others: whether to learn how the save ended in the other processes, which must ask too.
+
+        Raises:
+            RuntimeError: the save has failed, in this process or another one that was asked.
+        """
         writer, step = self._writer, self._step_being_saved
         if writer is None:
             return
 
         def failures() -> list[str]:
             mine = self._not_saved(writer.failure) if writer.failure else ""
-            return [mine] if alone else agreement.exchange(mine)
+            return agreement.exchange(mine) if ask_others else [mine]
 
         writer.wait_written()
-        heard = failures()
-        if any(heard) or (alone and not writer.wait_complete(self._patience())):
+        reported = failures()
+        if any(reported) or (not ask_others and not writer.wait_complete(self._patience())):
             writer.give_up()
         else:
             writer.wait_complete()
-            heard = failures()
+            reported = failures()
         self._writer = None
-        self._raise_first(heard, writer.failure)
+        self._raise_first(reported, writer.failure)
         self._latest = step
 
     def _patience(self) -> float | None:
@@ -244,17 +291,21 @@ class Checkpoints:
                 where = f"host {host}: " if len(failures) > 1 else ""
                 raise RuntimeError(f"{where}{self._root}: {failure}") from cause
 
-    # --- Going on ---
+    # --- Resuming ---
 
-    def _open(self) -> int | None:
-        """Make the directory and clear it of leftovers; the last step in it."""
+    def _open(self) -> tuple[int | None, float | None]:
+        """Make the directory and remove leftovers; returns the last step and the best score in it."""
         self._root.mkdir(parents=True, exist_ok=True)
         for path in self._root.iterdir():
             if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
                 path.rmtree()
-        return max(reader.find_all(self._root), default=None)
+        return max(reader.find_all(self._root), default=None), self._read_best_value()
 
-    def _put_damaged_aside(self) -> tuple[int | None, list[str]]:
+    def _read_best_value(self) -> float | None:
+        scored = find_best(self._root, self.best) if self.best else None
+        return None if scored is None else scored.value
+
+    def _move_damaged_away(self) -> tuple[int | None, float | None, list[str]]:
         damaged: dict[int, str] = {}
         good = None
         for step in sorted(reader.find_all(self._root), reverse=True):
@@ -271,21 +322,35 @@ class Checkpoints:
             )
         lines = []
         for step, reason in damaged.items():
-            aside = _free_name(self._run / DAMAGED / str(step))
-            aside.parent.mkdir(exist_ok=True)
-            (self._root / str(step)).rename(aside)
+            aside = self._move_away(step)
             lines.append(
                 f"the checkpoint of step {step} is damaged ({reason}) and now in {aside}; going on from step "
                 f"{good}"
             )
-        return good, lines
+        lines += self._move_damaged_best_away(good)
+        return good, self._read_best_value(), lines
 
+    def _move_damaged_best_away(self, good: int | None) -> list[str]:
+        """Move the best checkpoint away while it is damaged, so that the next one becomes the best."""
+        lines = []
+        while self.best and (scored := find_best(self._root, self.best)) and scored.step != good:
+            reason = checksums.check(self._root / str(scored.step))
+            if reason is None:
+                break
+            aside = self._move_away(scored.step)
+            lines.append(
+                f"the best checkpoint, of step {scored.step}, is damaged ({reason}) and now in {aside}"
+            )
+        return lines
 
-# --- Directories --------------------------------------------------------------------------------------------
+    def _move_away(self, step: int) -> epath.Path:
+        aside = _free_name(self._run / DAMAGED / str(step))
+        aside.parent.mkdir(exist_ok=True)
+        return (self._root / str(step)).rename(aside)
 
 
 def _free_name(path: epath.Path) -> epath.Path:
-    """That path, or one with a number behind it that nothing has yet."""
+    """The path, with a number added to its name if something has that name already."""
     free, number = path, 1
     while free.exists():
         number += 1
@@ -293,11 +358,12 @@ def _free_name(path: epath.Path) -> epath.Path:
     return free
 
 
-# --- Several hosts ------------------------------------------------------------------------------------------
+def _decided_by_first_process(decide: Callable[[], Decision]) -> Decision:
+    """Let the first process decide, and tell all processes; they raise its error if it raises one.
 
-
-def _as_the_first_decides(decide: Callable[[], Any]) -> Any:
-    """What the first process decides, something that JSON can hold, or its refusal, in all of them."""
+    Args:
+        decide: returns what JSON can hold; a tuple comes back as a list.
+    """
     decision = None
     with agreement.all_or_none():
         if jax.process_index() == 0:

@@ -61,9 +61,9 @@ class HeldOut:
         """Score parameters.
 
         Returns:
-            Scores whose names begin with `held_out/`: `total`, `video`, `audio`, `contrastive`,
-            `contrastive_level_0`, … as in training; `recall@k/layer_i`, the mean of both directions, for k of
-            1, 5 and 10; `chance@k`; `clips`, the number of clips that could be read.
+            `total`, `video`, `audio`, `contrastive`, `contrastive_level_0`, … as in training;
+            `recall@k/layer_i`, the mean of both directions, for k of 1, 5 and 10; `chance@k`; `clips`, the
+            number of clips that could be read.
 
         Raises:
             OSError: no clip can be read.
@@ -90,7 +90,7 @@ class HeldOut:
                 scores[f"recall@{k}/layer_{layer}"] = recall.recall
                 scores[f"chance@{k}"] = recall.chance
         scores["clips"] = float(count)
-        return {f"held_out/{name}": value for name, value in scores.items()}
+        return scores
 
     def _batches(self) -> Iterator[HostBatch[np.ndarray]]:
         batches = iter(self._clips)

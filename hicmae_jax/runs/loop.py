@@ -1,14 +1,13 @@
-"""The training loop: any step function, any source of batches, any evaluation.
+"""The training loop, for any update function, any source of batches and any evaluations.
 
-It reads top to bottom: what a loop needs, the steps, what is done now and then, and the clock. Nothing in it
-waits for a result that is not two steps old, so that the devices always have work; what is logged is fetched
-when the next line is due.
+The host starts steps ahead of the devices, so that the devices always have work. It looks at the numbers of a
+step two steps later, and fetches the metrics of a line of the log when the next line is due.
 """
 
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,178 +20,287 @@ from hicmae_jax.supervision.signals import Stopped
 from hicmae_jax.supervision.supervisor import StepInFlight, Supervisor
 from hicmae_jax.training.accumulation import Batch
 from hicmae_jax.training.state import TrainState
-from hicmae_jax.training.step import TrainStep
-
-Evaluate = Callable[[Any], Mapping[str, float]]
+from hicmae_jax.training.step import Metrics, TrainStep
 
 STEPS_IN_FLIGHT = 2
 """Steps that the host may be ahead of the devices: enough to keep them busy, few enough to hold in memory."""
 
 
-# --- What a loop needs --------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of the parameters, computed while a run trains and after its last step.
+
+    Attributes:
+        name: of the evaluation; a score `s` is logged as `name/s`.
+        every: steps between two evaluations; None for only one, after the last step.
+        function: parameters → scores. Every process calls it and must get the same scores.
+    """
+
+    name: str
+    every: int | None
+    function: Callable[[Any], Mapping[str, float]]
+
+    def scores(self, params: Any) -> dict[str, float]:
+        """Scores of these parameters by the names that the log has."""
+        return {f"{self.name}/{score}": value for score, value in self.function(params).items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """When things are done besides training, in steps; all of them also after the last step.
+    """When the loop logs, saves and profiles; it also logs and saves after the last step.
 
     Attributes:
-        log: from one line of metrics to the next.
-        checkpoint: from one checkpoint to the next.
-        evaluate: from one evaluation to the next; None for one at the end.
-        profile: steps to profile; empty for none.
+        log: steps between two lines of metrics.
+        checkpoint: steps between two checkpoints.
+        profile: the steps to profile; empty for no profile.
     """
 
     log: int
     checkpoint: int
-    evaluate: int | None = None
     profile: range = range(0)
 
 
-# --- The steps ----------------------------------------------------------------------------------------------
-
-
-def train(
-    state: TrainState,
-    train_step: TrainStep,
-    batches: Iterator[Batch],
-    *,
-    first_step: int,
-    total_steps: int,
-    work: Work,
-    intervals: Intervals,
-    log: MetricsLog,
-    checkpoints: Checkpoints,
-    record: Record,
-    supervisor: Supervisor,
-    evaluate: Evaluate | None = None,
-    profile_directory: str = "",
-    show_progress: bool = True,
-) -> TrainState:
-    """Train from `first_step` to `total_steps`, and leave a checkpoint of the end.
+class Loop:
+    """Trains a state, and logs, evaluates and saves it at its intervals.
 
     Args:
-        state: after `first_step` updates; donated.
-        train_step: (state, batch) → (next state, metrics on the devices); see `Supervisor.step_started` for
-            what metrics and batches must have.
-        batches: on the devices, from the batch of `first_step` on.
-        first_step: updates made so far.
-        total_steps: updates to have made at the end.
-        work: what a step amounts to.
-        intervals: when to log, evaluate, save and profile.
-        log: where metrics go.
-        checkpoints: where states go.
-        record: what to save beside a state.
-        supervisor: what to save and end for besides.
-        evaluate: parameters → scores.
-        profile_directory: where a profile goes.
-        show_progress: whether to draw a progress bar, on one process only.
-
-    Returns:
-        The last state.
+        train_step: (state, batch) → (next state, metrics on the devices). The metrics have `loss/total` and
+            `skipped_in_row`, and the batch has `example` (see `Supervisor.step_started`).
+        work: the work of one step, for the rates in the log.
+        intervals: when to log, save and profile.
+        log: takes the metrics and the scores.
+        checkpoints: takes the states. If it keeps the best, a step with a better score is saved too.
+        record: saved beside each state.
+        supervisor: says when the run must stop.
+        evaluations: each with a name of its own.
+        profile_directory: where the profile is written.
+        show_progress: whether to draw a progress bar; only on one process.
 
     Raises:
-        Stopped: by a signal, with the state saved.
-        RuntimeError: a checkpoint was not saved; or no update can be made any more, with the state saved.
-        OSError: no clip can be read any more.
+        ValueError: two evaluations have one name, or no evaluation gives the score of the best checkpoint.
     """
-    clock = Clock(work)
-    unwritten: list[tuple[int, dict[str, Any]]] = []
-    in_flight: collections.deque[StepInFlight] = collections.deque()
-    ending: BaseException | None = None
-    unread: Exception | None = None
 
-    def finish(steps_left: int) -> None:
-        """Wait for the oldest steps until no more than so many are left."""
-        nonlocal ending
-        while len(in_flight) > steps_left:
-            with clock.waiting("device"), supervisor.stage("device"):
-                jax.block_until_ready(in_flight[0].numbers)
-            # Of several reasons the first.
-            reason = supervisor.step_finished(in_flight.popleft())
-            ending = ending or reason
+    def __init__(
+        self,
+        train_step: TrainStep,
+        *,
+        work: Work,
+        intervals: Intervals,
+        log: MetricsLog,
+        checkpoints: Checkpoints,
+        record: Record,
+        supervisor: Supervisor,
+        evaluations: Sequence[Evaluation] = (),
+        profile_directory: str = "",
+        show_progress: bool = True,
+    ) -> None:
+        _check_names(evaluations, checkpoints)
+        self._train_step = train_step
+        self._work = work
+        self._intervals = intervals
+        self._log = log
+        self._checkpoints = checkpoints
+        self._record = record
+        self._supervisor = supervisor
+        self._evaluations = evaluations
+        self._profile_directory = profile_directory
+        self._show_progress = show_progress
+        self._start(0, 0)
 
-    def save(made: int) -> None:
-        # Before the state they belong to: a run resumed from it does not make them again.
-        _write(log, unwritten, bar)
-        with clock.paused(), supervisor.stage("checkpoint"):
-            checkpoints.save(made, state, record)
+    def _start(self, first_step: int, total_steps: int) -> None:
+        """Set what changes while the loop runs."""
+        self._first_step, self._total_steps = first_step, total_steps
+        self._clock = Clock(self._work)
+        self._unwritten: list[tuple[int, dict[str, Any]]] = []
+        self._in_flight: collections.deque[StepInFlight] = collections.deque()
+        self._stop_reason: BaseException | None = None
+        self._profiling = contextlib.ExitStack()
 
-    bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=not show_progress, smoothing=0.05)
-    profiling = contextlib.ExitStack()
-    supervisor.start()
-    with bar, profiling:
-        for step in range(first_step, total_steps):
-            if intervals.profile and step == intervals.profile[0]:
-                profiling.enter_context(jax.profiler.trace(profile_directory))
+    def run(
+        self, state: TrainState, batches: Iterator[Batch], *, first_step: int, total_steps: int
+    ) -> TrainState:
+        """Train from `first_step` to `total_steps`, and save the last state.
 
-            # An array that crosses between host and device unasked would stall every step: an error here.
-            with jax.transfer_guard("disallow"):
-                try:
-                    with clock.waiting("input"), supervisor.stage("input"):
-                        batch = next(batches)
-                except (OSError, RuntimeError) as error:
-                    # Other processes wait for this one's part of the step, and cannot save.
-                    if jax.process_count() > 1 or isinstance(error, jax.errors.JaxRuntimeError):
-                        raise
-                    unread = error
-                    break
-                with supervisor.stage("compilation") if step == first_step else contextlib.nullcontext():
-                    state, metrics = train_step(state, batch)
-            made, last = step + 1, step + 1 == total_steps
-            in_flight.append(supervisor.step_started(made, metrics, batch, checkpoints.has_failed()))
-            finish(STEPS_IN_FLIGHT)
-            if step == first_step:
-                bar.unpause()  # what it took to compile says nothing of the time left
-            bar.update()
+        Args:
+            state: after `first_step` updates; donated.
+            batches: on the devices, from the batch of `first_step` on.
+            first_step: updates made so far.
+            total_steps: updates to have made at the end.
 
-            if intervals.profile and step == intervals.profile[-1]:
-                finish(0)
-                profiling.close()
-            if made % intervals.log == 0 or last:
-                with supervisor.stage("log"):
-                    _write(log, unwritten, bar)
-                unwritten = [(made, {**metrics, **clock.lap(made)})]
-            evaluated = evaluate and (last or (intervals.evaluate and made % intervals.evaluate == 0))
-            saved = last or made % intervals.checkpoint == 0
-            if evaluated or saved or ending:
-                finish(0)  # what the steps still take is no pause
-            if evaluated:
-                _write(log, unwritten, bar)
-                with clock.paused(), supervisor.stage("evaluation"):
-                    log.write(made, evaluate(state.params))
-            if saved or (ending and _is_new(state, made - first_step)):
-                save(made)
-            if ending:
-                break
+        Returns:
+            The last state.
+
+        Raises:
+            Stopped: a signal stopped the run; the state is saved.
+            RuntimeError: a checkpoint was not saved; or too many updates were skipped, with the state saved.
+            OSError: no more clips can be read; with one process the state is saved.
+        """
+        self._start(first_step, total_steps)
+        self._supervisor.start()
+        made, unread = first_step, None
+        with self._progress_bar() as self._bar, self._profiling:
+            while made < total_steps and not self._stop_reason:
+                self._start_profile(made)
+                # An unintended transfer between host and device would stall every step, so it is an error.
+                with jax.transfer_guard("disallow"):
+                    try:
+                        batch = self._read(batches)
+                    except (OSError, RuntimeError) as error:
+                        unread = self._error_to_save_before(error)
+                        break
+                    with self._compilation(made):
+                        state, metrics = self._train_step(state, batch)
+                made += 1
+                failed = self._checkpoints.has_failed()
+                self._in_flight.append(self._supervisor.step_started(made, metrics, batch, failed))
+                self._wait_for_steps(STEPS_IN_FLIGHT)
+                self._show_step(made)
+                self._stop_profile(made)
+                self._log_metrics(made, metrics)
+                self._evaluate_and_save(made, state)
+            if unread:
+                self._wait_for_steps(0)
+                if self._checkpoints.latest_step() != made and self._is_new(state, made):
+                    self._save(made, state)
+            with self._supervisor.stage("checkpoint"):
+                self._checkpoints.wait()
+        self._raise_reason(unread, made)
+        return state
+
+    # --- A step ---
+
+    def _read(self, batches: Iterator[Batch]) -> Batch:
+        with self._clock.waiting("input"), self._supervisor.stage("input"):
+            return next(batches)
+
+    @staticmethod
+    def _error_to_save_before(error: OSError | RuntimeError) -> OSError | RuntimeError:
+        """The error of the data, if this process can save the state first; raises it if not."""
+        # Several processes save together, and the others still wait for this one's part of the step.
+        if jax.process_count() > 1 or isinstance(error, jax.errors.JaxRuntimeError):
+            raise error
+        return error
+
+    def _compilation(self, made: int) -> contextlib.AbstractContextManager[None]:
+        first = made == self._first_step
+        return self._supervisor.stage("compilation") if first else contextlib.nullcontext()
+
+    def _wait_for_steps(self, steps_left: int) -> None:
+        """Wait until the devices have at most this many steps to finish, and look at the finished ones."""
+        while len(self._in_flight) > steps_left:
+            with self._clock.waiting("device"), self._supervisor.stage("device"):
+                jax.block_until_ready(self._in_flight[0].numbers)
+            reason = self._supervisor.step_finished(self._in_flight.popleft())
+            self._stop_reason = self._stop_reason or reason  # the first reason counts
+
+    def _raise_reason(self, unread: Exception | None, made: int) -> None:
+        """Raise what has ended the run before its last step, if anything has."""
         if unread:
-            finish(0)
-            if checkpoints.latest_step() != step and _is_new(state, step - first_step):
-                save(step)
-        with supervisor.stage("checkpoint"):
-            checkpoints.wait()
-    if unread:
-        raise unread
-    if isinstance(ending, Stopped):
-        if made < total_steps:
-            raise Stopped(ending.signal, made)
-    elif ending:
-        raise ending
-    return state
+            raise unread
+        if isinstance(self._stop_reason, Stopped):
+            if made < self._total_steps:
+                raise Stopped(self._stop_reason.signal, made)
+        elif self._stop_reason:
+            raise self._stop_reason
+
+    # --- Log, evaluations, checkpoints ---
+
+    def _is_due(self, made: int, every: int | None) -> bool:
+        return made == self._total_steps or bool(every and made % every == 0)
+
+    def _log_metrics(self, made: int, metrics: Metrics) -> None:
+        """Write the line that waits, and let the metrics of this step wait in its place."""
+        if self._is_due(made, self._intervals.log):
+            with self._supervisor.stage("log"):
+                self._write_lines()
+            self._unwritten = [(made, {**metrics, **self._clock.lap(made)})]
+
+    def _write_lines(self) -> None:
+        """Fetch and write the metrics that wait; this waits for their steps."""
+        for made, waiting in self._unwritten:
+            values = {name: float(value) for name, value in jax.device_get(waiting).items()}
+            self._log.write(made, values)
+            self._bar.set_postfix(loss=f"{values['loss/total']:.4f}", refresh=False)
+        self._unwritten.clear()
+
+    def _evaluate_and_save(self, made: int, state: TrainState) -> None:
+        evaluations = [one for one in self._evaluations if self._is_due(made, one.every)]
+        save_due = self._is_due(made, self._intervals.checkpoint)
+        if evaluations or save_due or self._stop_reason:
+            self._wait_for_steps(0)  # before the clock is paused, so that their time counts
+        scores = self._evaluate(made, state.params, evaluations)
+        stopping = self._stop_reason is not None and self._is_new(state, made)
+        if save_due or stopping or self._checkpoints.is_best(scores):
+            self._save(made, state, scores)
+
+    def _evaluate(self, made: int, params: Any, evaluations: Sequence[Evaluation]) -> dict[str, float]:
+        """Log the scores of each evaluation, in a line of its own."""
+        found: dict[str, float] = {}
+        if evaluations:
+            self._write_lines()
+        for evaluation in evaluations:
+            with self._clock.paused(), self._supervisor.stage("evaluation"):
+                scores = evaluation.scores(params)
+                _check_score(evaluation, scores, self._checkpoints)
+                self._log.write(made, scores)
+            found |= scores
+        return found
+
+    def _save(self, made: int, state: TrainState, scores: Mapping[str, float] | None = None) -> None:
+        # Lines go to the file before the state: a run that goes on from the state does not write them again.
+        self._write_lines()
+        with self._clock.paused(), self._supervisor.stage("checkpoint"):
+            self._checkpoints.save(made, state, self._record, scores)
+
+    def _is_new(self, state: TrainState, made: int) -> bool:
+        """Whether an update was made since the run went on; if not, the last checkpoint has this state."""
+        return int(jax.device_get(state.skipped_in_row)) < made - self._first_step
+
+    # --- Progress bar and profile ---
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self._total_steps,
+            initial=self._first_step,
+            unit="step",
+            disable=not self._show_progress,
+            smoothing=0.05,
+        )
+
+    def _show_step(self, made: int) -> None:
+        if made == self._first_step + 1:
+            self._bar.unpause()  # the time of the compilation says nothing of the time left
+        self._bar.update()
+
+    def _start_profile(self, made: int) -> None:
+        steps = self._intervals.profile
+        if steps and made == steps[0]:
+            self._profiling.enter_context(jax.profiler.trace(self._profile_directory))
+
+    def _stop_profile(self, made: int) -> None:
+        steps = self._intervals.profile
+        if steps and made == steps[-1] + 1:
+            self._wait_for_steps(0)
+            self._profiling.close()
 
 
-# --- Now and then -------------------------------------------------------------------------------------------
+def _check_names(evaluations: Sequence[Evaluation], checkpoints: Checkpoints) -> None:
+    names = [evaluation.name for evaluation in evaluations]
+    if len(set(names)) < len(names):
+        raise ValueError(f"evaluations {', '.join(names)}: each needs a name of its own")
+    best = checkpoints.best
+    if best is not None and not any(best.score.startswith(f"{name}/") for name in names):
+        raise ValueError(
+            f"the best checkpoint is chosen by {best.score}, but the evaluations are "
+            f"{', '.join(names) or 'none'}: give the score as EVALUATION/SCORE"
+        )
 
 
-def _is_new(state: TrainState, steps: int) -> bool:
-    """Whether one of the last steps has made an update; if not, the last checkpoint holds the state."""
-    return int(jax.device_get(state.skipped_in_row)) < steps
-
-
-def _write(log: MetricsLog, unwritten: list[tuple[int, dict[str, Any]]], bar: tqdm) -> None:
-    """Fetch and write what waits to be logged; waits for the steps that it is of."""
-    for made, values in unwritten:
-        values = {name: float(value) for name, value in jax.device_get(values).items()}
-        log.write(made, values)
-        bar.set_postfix(loss=f"{values['loss/total']:.4f}", refresh=False)
-    unwritten.clear()
+def _check_score(evaluation: Evaluation, scores: Mapping[str, float], checkpoints: Checkpoints) -> None:
+    """Refuse an evaluation that lacks the score by which the best checkpoint is chosen."""
+    best = checkpoints.best
+    if best is not None and best.score.startswith(f"{evaluation.name}/") and best.score not in scores:
+        raise ValueError(
+            f"the best checkpoint is chosen by {best.score}, but {evaluation.name} only scores "
+            f"{', '.join(scores)}"
+        )

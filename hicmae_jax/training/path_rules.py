@@ -5,7 +5,7 @@ decides for none: both are how a renamed layer would otherwise change an experim
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ def match(rules: Sequence[Rule], tree: Any) -> Any:
             found = re.search(pattern, path)
             if found:
                 used.add(number)
-                return chosen(found, leaf) if isinstance(chosen, Callable) else chosen
+                return chosen(found, leaf) if callable(chosen) else chosen
         uncovered.append(path)
         return None
 

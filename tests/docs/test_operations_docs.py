@@ -12,7 +12,7 @@ from hicmae_jax.checkpoints.reader import DIRECTORY as CHECKPOINTS
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
-from hicmae_jax.runs import broken_clips, pretrain, resuming
+from hicmae_jax.runs import broken_clips, resuming, session
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
@@ -99,8 +99,8 @@ def test_the_files_are_those_of_a_run():
         re.findall(r"`([^`]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
     )
     assert named == {
-        *(pretrain.CONFIG, pretrain.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN),
-        *(f"{pretrain.PROFILE}/", f"{metrics.TENSORBOARD}/", metrics._WANDB_ID, "wandb/"),
+        *(session.CONFIG, session.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN),
+        *(f"{session.PROFILE}/", f"{metrics.TENSORBOARD}/", metrics._WANDB_ID, "wandb/"),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),
         *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),
         f"{checkpoints.DAMAGED}/STEP/",

@@ -11,10 +11,12 @@ from etils import epath
 from jax.experimental.compilation_cache import compilation_cache
 
 from hicmae_jax.checkpoints.load import load_parameters
+from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
 from hicmae_jax.runs.broken_clips import note_faults
+from hicmae_jax.runs.loop import Loop
 from hicmae_jax.settings.pretrain import from_config_dict
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import torch_model, torch_names
@@ -156,10 +158,10 @@ def test_other_batches_are_for_those_who_ask_for_them(killed, data, capsys, monk
         run(other, killed)
     assert tree(killed) == before
 
-    def train(state, *_, first_step, **__):
+    def run_loop(self, state, batches, *, first_step, total_steps):
         return int(state.step), first_step
 
-    monkeypatch.setattr(pretrain, "train", train)
+    monkeypatch.setattr(Loop, "run", run_loop)
     assert run(other, killed, allow_changes=True) == (2, 2)
     assert "changed     data.shuffle_window is 0 in the checkpoint" in capsys.readouterr().out
 
@@ -175,8 +177,8 @@ def nothing_compiled(monkeypatch):
         raise AssertionError("a refused run has begun")
 
     monkeypatch.setattr(pretrain.train_state, "create", fails)
-    monkeypatch.setattr(pretrain.Checkpoints, "restore", fails)
-    monkeypatch.setattr(pretrain, "train", fails)
+    monkeypatch.setattr(Checkpoints, "restore", fails)
+    monkeypatch.setattr(Loop, "run", fails)
 
 
 @pytest.mark.parametrize(
