@@ -106,7 +106,7 @@ def state_rules(fsdp: int, scan_encoders: bool) -> tuple[path_rules.Rule, ...]:
         *(stacked if scan_encoders else ()),
         (r"/kernel$", lambda _, leaf: _split_largest(leaf.shape, fsdp)),
         # Vectors are a thousandth of the memory, and gathering each costs a message.
-        (r"/(bias|q_bias|v_bias|scale|mask_token(_audio)?)$", jax.P()),
+        (r"/(bias|q_bias|v_bias|scale|mask_token(_audio)?|\w+_layer_weights)$", jax.P()),
         (r"(^|/)(step|count|replaced|skipped(_in_row)?)$", jax.P()),
     )
 
