@@ -3,11 +3,14 @@
 import dataclasses
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from hicmae_jax.model.config import FLOWS, FinetuneConfig
 from hicmae_jax.settings import pretrain as run_config
 from launch import sizes
+from launch.__main__ import COMMANDS
 from tests.support import set_fixtures
 from tests.support.paths import ROOT
 
@@ -19,16 +22,18 @@ MODEL = (ROOT / "docs" / "model.md").read_text()
 def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    set_fixtures.write_set(tmp_path / "data" / "dev", [120] * 5, size=160)
+    set_fixtures.write_set(tmp_path / "data" / "dev", [120] * 9, size=160)
     blocks = re.findall(r"```python\n(.*?)```", MODEL, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names = {}
     for number, block in enumerate(blocks):
         exec(compile(block, f"docs/model.md, Python block {number + 1}", "exec"), names)
     printed = capsys.readouterr().out
     assert "(4, 16, 160, 160, 3) (4, 41600) [41600 41600 41600 41600]" in printed
     assert "'contrastive': " in printed
-    assert names["again"].keys() == names["params"].keys()
+    assert "{2: ((4, 64), (4, 64)), 3: ((4, 64), (4, 64)), 4: ((4, 64), (4, 64))}" in printed
+    jax.tree.map(np.testing.assert_array_equal, names["again"], dict(names["params"]))
+    assert names["trained"].keys() == names["params"].keys()
     assert "208 taken, 176 left, 6 fresh" in printed
     assert names["logits"].shape == (4, 6)
 
@@ -56,8 +61,10 @@ def test_every_section_of_the_configuration_is_in_its_table():
 
 
 def test_every_command_and_file_it_names_exists():
+    commands = re.findall(r"^hicmae (\w+)|`hicmae (\w+)", README + MODEL, re.MULTILINE)
+    assert len(commands) > 5
+    assert {name for pair in commands for name in pair if name} <= set(COMMANDS)
     modules = re.findall(r"python -m (launch\.\w+|tests\.\w+)", README + MODEL)
-    assert modules
     paths = [f"{module.replace('.', '/')}.py" for module in modules]
     paths += re.findall(r"\]\((docs/[^)#]+)", README) + re.findall(
         r"`((?:hicmae_jax|configs)/[\w/]+\.py)`", README
