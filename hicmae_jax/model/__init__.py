@@ -1,1 +1,1 @@
-"""The network: its sizes, layers, masks, parameters and arithmetic."""
+"""The network: configuration, layers, masks, initial parameters, shapes and FLOPs."""

@@ -1,1 +1,1 @@
-"""What is optimised: targets, reconstruction, contrast."""
+"""The pre-training objective: targets, reconstruction and contrastive losses, and their sum."""
