@@ -1,12 +1,11 @@
-"""The config in a checkpoint's record, perhaps of other devices, or from before there was some setting."""
+"""Reads the settings in a checkpoint's record, which an older version or other devices may have written."""
 
 import types
 from collections.abc import Mapping
 from typing import Any
 
-from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings import schema
-from hicmae_jax.settings.pretrain import PretrainSettings
+from hicmae_jax.settings.pretrain import PretrainSettings, from_config_dict
 
 SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
@@ -19,8 +18,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "optimizer.clip": None,
     }
 )
-"""Settings that came after the first checkpoints, with the value that says what was done before."""
-
+"""Settings that were added after the first checkpoints, with the value that describes what older code did."""
 
 RENAMED: Mapping[str, str] = types.MappingProxyType(
     {
@@ -28,30 +26,33 @@ RENAMED: Mapping[str, str] = types.MappingProxyType(
         for name in ("dtype", "attention", "scan_encoders", "remat_encoder", "remat_fusion", "remat_decoder")
     }
 )
-"""Settings that had another name when the first checkpoints were written, with today's name."""
+"""Old name → name of today, of settings that were renamed after the first checkpoints."""
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Value by dotted name of every setting of a record, also of those that it is too old to have.
+    """The settings of a record under the names of today, with those that were added since.
 
     Args:
-        config: the record's.
+        config: `config` of the record, nested or by dotted name.
+
+    Returns:
+        The value of every setting by dotted name.
     """
     recorded = {RENAMED.get(name, name): value for name, value in schema.flatten(config).items()}
-    return dict(SINCE) | recorded
+    return {**SINCE, **recorded}
 
 
 def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
-    """The run that a record describes, to be computed here.
+    """Make the settings of the run that a record describes, to compute with them here.
 
-    Its parameters, batches and rates are the recorded ones, and so is its dtype. Attention is this
-    platform's: the kernel of another would have to be interpreted.
+    Parameters, batches, rates and dtype are those of the record. Attention is the one of this platform,
+    because it would have to interpret the kernel of another.
 
     Args:
-        config: the record's.
+        config: `config` of the record, nested or by dotted name.
         platform: JAX's name of the devices here.
 
     Raises:
-        ValueError: a record of a later version, or a damaged one; a line that names the setting.
+        ValueError: one line with the name of the setting: the record is damaged, or of a later version.
     """
-    return run_config.from_config_dict(completed(config) | {"execution.attention": "auto"}, platform)
+    return from_config_dict(completed(config) | {"execution.attention": "auto"}, platform)

@@ -1,4 +1,4 @@
-"""The configuration files: each is a valid run, and the recipe is the published one."""
+"""The recipes: each is a valid run, and `pretrain` is the published one."""
 
 import dataclasses
 

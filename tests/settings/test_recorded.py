@@ -1,4 +1,4 @@
-"""A checkpoint's config is understood wherever it was made, and by versions that have more settings.
+"""Records of older versions and of other devices are read under the settings of today.
 
 `goldens/recorded_config.json` is the record of `configs/pretrain.py:B` on a GPU, from before there were the
 settings of `recorded.SINCE`.
@@ -10,53 +10,52 @@ import pytest
 
 from configs import pretrain as recipe
 from hicmae_jax.runs import resuming
-from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.settings import recorded as recorded_config
-from hicmae_jax.settings import schema
+from hicmae_jax.settings import pretrain, recorded
+from hicmae_jax.settings.schema import flatten
 from tests.support.paths import GOLDENS
 
 FIRST = json.loads((GOLDENS / "recorded_config.json").read_text())
 
 
 def of_today(platform="gpu"):
-    """The same run in a configuration file of today."""
-    settings = recipe.get_config("B")
-    settings.data.sets, settings.data.threads = ("data/dev",), 2
-    return run_config.from_config_dict(settings, platform)
+    """The same run as a recipe of today gives it."""
+    config = recipe.get_config("B")
+    config.data.sets, config.data.threads = ("data/dev",), 2
+    return pretrain.from_config_dict(config, platform)
 
 
-def test_a_setting_that_came_later_is_what_was_done_before():
-    """Whoever adds a setting says in `SINCE` what it was without."""
-    assert recorded_config.load(FIRST, "gpu") == of_today()
-    given = {recorded_config.RENAMED.get(name, name) for name in schema.flatten(FIRST)}
-    assert set(recorded_config.SINCE) == set(run_config.settings()) - given
+def test_an_older_record_has_the_settings_of_today():
+    assert recorded.load(FIRST, "gpu") == of_today()
 
 
-def test_such_a_run_goes_on_without_a_word():
+def test_every_setting_that_an_older_record_lacks_has_a_value_in_since():
+    """Whoever adds a setting adds to `SINCE` what the code did without it."""
+    given = {recorded.RENAMED.get(name, name) for name in flatten(FIRST)}
+    assert set(recorded.SINCE) == set(pretrain.SCHEMA.entries) - given
+
+
+def test_a_run_with_an_older_record_goes_on_without_a_change():
     record, config = {"config": FIRST, "data": {"data/dev": "0f0f"}}, of_today().to_dict()
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, {"data/dev": "0f0f"})
     assert resuming.changes(record, config) == []
 
 
-def test_settings_that_are_recorded_stay():
-    settings = schema.flatten(of_today().to_dict()) | {
-        "optimizer.kind": "lamb",
-        "optimizer.clip": 2.0,
-    }
-    run = recorded_config.load(settings, "gpu")
+def test_a_value_in_the_record_is_kept():
+    settings = flatten(of_today().to_dict()) | {"optimizer.kind": "lamb", "optimizer.clip": 2.0}
+    run = recorded.load(settings, "gpu")
     assert (run.optimizer.kind, run.optimizer.clip) == ("lamb", 2.0)
 
 
 @pytest.mark.parametrize(("platform", "attention"), [("cpu", "xla"), ("gpu", "xla"), ("tpu", "pallas")])
-def test_attention_is_that_of_the_platform_and_nothing_else(platform, attention):
+def test_attention_alone_follows_the_platform(platform, attention):
     record = of_today("tpu").to_dict()
     assert record["execution"]["attention"] == "pallas"
-    run = recorded_config.load(record, platform)
+    run = recorded.load(record, platform)
     assert run.execution.attention == attention
-    assert schema.flatten(run.to_dict()) | {"execution.attention": "pallas"} == schema.flatten(record)
+    assert flatten(run.to_dict()) | {"execution.attention": "pallas"} == flatten(record)
 
 
 def test_a_setting_of_a_later_version_is_named():
     with pytest.raises(ValueError, match=r"there is no setting model\.colour"):
-        recorded_config.load(FIRST | {"model": FIRST["model"] | {"colour": 1}}, "cpu")
+        recorded.load(FIRST | {"model": FIRST["model"] | {"colour": 1}}, "cpu")
