@@ -5,7 +5,7 @@ or several channels (resampled and mixed to mono), and sound that is only a trac
 
 A clip that cannot be used raises `UnusableClipError` with a `Reason`. One such reason is that sound and
 picture have different lengths, as they have if a file declares a wrong rate. An error of the machine (disk,
-network, permission) is not the clip's fault and raises `OSError`. The two are told apart because a file is
+network, permission) is not the clip's fault and raises `OSError`. They are distinguished because a file is
 read before it is decoded: only reading can meet an error of the machine.
 
 Memory: one decoded frame at a time, the clip's JPEGs and samples, and the file itself. Clips above

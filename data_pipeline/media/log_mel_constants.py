@@ -1,7 +1,7 @@
 """Constants of Kaldi's log-mel features: framing, window, mel filters, normalisation.
 
 The host's features (`data_pipeline.media.log_mel`) and the device's (`hicmae_jax.preprocessing.audio`) share
-them. This module imports NumPy alone.
+them. This module imports only NumPy.
 """
 
 import numpy as np

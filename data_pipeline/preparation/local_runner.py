@@ -47,6 +47,10 @@ def run_local(specs: list[ShardSpec], n_clips: int, n_done: int, workers: int) -
                 "a worker process died, perhaps because memory ran out: run the same command again with "
                 "fewer --workers; finished shards are kept"
             ) from None
+        except BaseException:
+            stop.set()
+            bar.set_description("stopping")  # shown while the workers finish their current clips
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The order of clips: a function of (seed, position) alone, with no state to save.
+"""The order of clips: a function of only (seed, position), with no state to save.
 
 Every epoch visits every clip once, each epoch in another order. By default an epoch is a shuffle of the whole
 set. Some storage reads slowly when reads are spread over all files. For it, clips can be shuffled within

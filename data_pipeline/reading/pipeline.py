@@ -1,6 +1,6 @@
 """The batches of training, from any step on, with any number of hosts, worker processes and threads.
 
-A batch is a function of (seed, step) alone, so only the step needs to be saved. A restarted run, also on
+A batch is a function of (seed, step), so only the step needs to be saved. A restarted run, also on
 another number of hosts, continues with the batches that it would have read without the restart. Each host
 reads the rows of the global batch that its devices hold (see `device_feed`).
 

@@ -1,7 +1,7 @@
 """Batches read by worker processes. Workers that die are started again, and no batch is lost.
 
 The kernel may kill a worker that takes too much memory, or a library may crash. Because a batch is a function
-of its step alone, all workers are then started again at the missing step, and no batch comes twice.
+of only its step, all workers are then started again at the missing step, and no batch comes twice.
 
 Grain starts, feeds and ends the workers. This module adds four things:
 

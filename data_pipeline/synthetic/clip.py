@@ -19,7 +19,7 @@ FPS = 25
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Identifies a clip: its picture and sound are a function of these values alone.
+    """Identifies a clip: its picture and sound are a function of only these values.
 
     Attributes:
         seed: of the corpus.

@@ -58,12 +58,6 @@ def command_line(pid):
         return ""
 
 
-def has_pending_signals(pid):
-    """Whether a process has been sent a signal that it has not begun to handle."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return any(int(fields[name], 16) for name in ("SigPnd", "ShdPnd"))
-
-
 def is_alive(pid):
     """Whether a process exists and is not a zombie."""
     try:

@@ -24,9 +24,9 @@ def corpus(tmp_path_factory):
 
 
 def test_processes_make_the_same_bytes_and_show_progress(corpus, tmp_path, capsys):
-    corpus_fixtures.prepare(corpus, tmp_path / "alone")
+    corpus_fixtures.prepare(corpus, tmp_path / "one")
     corpus_fixtures.prepare(corpus, tmp_path / "two", run=in_processes(2))
-    assert corpus_fixtures.tree(tmp_path / "two") == corpus_fixtures.tree(tmp_path / "alone")
+    assert corpus_fixtures.tree(tmp_path / "two") == corpus_fixtures.tree(tmp_path / "one")
     assert "9/9" in capsys.readouterr().err
 
 
