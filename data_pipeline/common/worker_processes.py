@@ -1,4 +1,4 @@
-"""Processes that work for this one: Ctrl-C is not for them, and they never outlive it."""
+"""Worker processes that ignore Ctrl-C and SIGTERM and never outlive the process that started them."""
 
 import contextlib
 import multiprocessing
@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.context import SpawnContext
 from typing import Any
 
-# Forked processes would inherit the locks of threads that libraries have started (JAX, Grain) and do not.
+# Forked processes would inherit locks that threads of libraries (JAX, Grain) hold, but not the threads.
 CONTEXT: SpawnContext = multiprocessing.get_context("spawn")
 
 
@@ -28,29 +28,29 @@ def worker_pool(
 
 
 def submit_all(pool: ProcessPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Future]:
-    """Hands every item to a new pool of no more workers than items, whose processes start here.
+    """Hand every item to a new pool that has no more workers than there are items; its processes start here.
 
-    A terminal sends Ctrl-C, a cluster SIGTERM, to all processes at once. Workers are born deaf to both, so
-    that none breaks off while it is still importing; what becomes of its work is for the caller to decide.
-    Nor does this process answer before all have started: one half started would leave a traceback, or be
-    waited for in vain.
+    A terminal sends Ctrl-C, and a cluster SIGTERM, to all processes at once. Workers start with both blocked,
+    so that none stops while it imports; the caller decides what becomes of its work. This process handles a
+    signal only after all workers have started, because one that has half started would print a traceback or
+    hang.
     """
     with _signals_deferred():
         futures = [pool.submit(work, item) for item in items]
-        # Each of these may start a process, after it has told the pool's thread to look at those that there
-        # are. The death of the last one would go unnoticed while the others have nothing to do.
+        # Each call above may start a process after it has told the pool's thread which processes to watch.
+        # This call makes the thread watch the last process too.
         pool.submit(int)
         return futures
 
 
 @contextlib.contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Keeps signals from this process until the end, and for ever from processes that start meanwhile."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets them
+    """Defer signals to this process to the end, and block them in processes that start meanwhile."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
         yield
         return
     came, kinds = [], {signal.SIGINT, signal.SIGTERM}
-    # The mask, which processes inherit, is this thread's; another thread may take the signal nevertheless.
+    # Processes inherit this thread's mask, but another thread may still take the signal.
     handlers = {kind: signal.signal(kind, lambda kind, _: came.append(kind)) for kind in kinds}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, kinds)
     try:
@@ -71,12 +71,14 @@ def _start(start: Callable[..., None] | None, arguments: tuple[object, ...]) -> 
 
 
 def _die_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not a worker process"
+    parent.join()
     os._exit(1)
 
 
 def _die_when_told() -> None:
-    """A pool that has lost a worker ends the others by SIGTERM: from this process's parent it counts."""
+    """End at a SIGTERM from the parent: so a pool that has lost a worker ends the others."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(1)

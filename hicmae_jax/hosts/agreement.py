@@ -1,7 +1,7 @@
-"""What the hosts of a run tell each other before it begins, so that they begin alike or not at all.
+"""Agreement between the hosts of a run before it begins: all begin with the same settings, or none begins.
 
-Every process must pass through the same calls in the same order, for each waits for all the others. A run of
-one process passes through at once.
+Every process must make the same calls in the same order, because each call waits for all processes. In a run
+of one process they return at once.
 """
 
 import contextlib
@@ -19,30 +19,33 @@ from jax.experimental import multihost_utils
 
 from data_pipeline.common.errors import one_line
 
-# Left open, it is as many as the host has cores, and decides no result.
-OWN_AFFAIRS = ("config.data.threads",)
+# By default as many as the host has cores; the results do not depend on it.
+MAY_DIFFER = ("config.data.threads",)
 SHOWN = 5
-"""Differences to name at most."""
+"""Most differences that a message names."""
 MARK = ".seen_by_all_hosts"
 SECONDS_TO_SEE = 10.0
-"""Network file systems show a new file to other hosts a little later."""
+"""How long a host waits for a new file: network file systems show it to other hosts later."""
 
 
 class RefusedError(ValueError):
-    """Why none of the hosts begins, raised on all of them."""
+    """The reason why no host begins; raised on all hosts."""
 
 
 def exchange(text: str) -> list[str]:
-    """Every process's text, in the order of their numbers, on every process.
+    """Give every process the texts of all.
 
     Args:
         text: of this process, of any length.
+
+    Returns:
+        The texts in the order of the processes' numbers.
     """
     if jax.process_count() == 1:
         return [text]
     mine = np.frombuffer(text.encode(), np.uint8)
     lengths = multihost_utils.process_allgather(np.int32(mine.size))
-    padded = np.zeros(max(1, *lengths), np.uint8)  # every process must give as much
+    padded = np.zeros(max(1, *lengths), np.uint8)  # all processes must give arrays of one length
     padded[: mine.size] = mine
     rows = multihost_utils.process_allgather(padded)
     return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
@@ -50,13 +53,14 @@ def exchange(text: str) -> list[str]:
 
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """What is inside succeeds on every host, or ends on every host.
+    """If the block fails on one host, fail on all.
 
-    Nothing inside may itself wait for other hosts: one that has failed does not come.
+    Nothing inside may wait for other hosts, because a host that has failed does not reach it.
 
     Raises:
-        RefusedError: a host has failed with a ValueError, OSError or RuntimeError; elsewhere its number comes
-            before its message. A process that is alone raises its own error.
+        RefusedError: a host has failed with a ValueError, OSError or RuntimeError. On the other hosts its
+        number
+            stands before its message. A run of one process raises the error itself.
     """
     failure = None
     try:
@@ -74,10 +78,10 @@ def all_or_none() -> Iterator[None]:
 
 
 def check_alike(**parts: Mapping[str, Any]) -> None:
-    """Refuse hosts that were told different things, naming what differs and on which.
+    """Refuse hosts with different settings, and name what differs on which host.
 
     Args:
-        **parts: by name, what must be the same on all hosts; nested dictionaries that JSON can hold.
+        **parts: what must be the same on all hosts, by name; nested dictionaries that JSON can hold.
 
     Raises:
         RefusedError: the same line on every host.
@@ -87,7 +91,7 @@ def check_alike(**parts: Mapping[str, Any]) -> None:
     differing = []
     for name in dict.fromkeys(name for settings in told for name in settings):
         values = [settings.get(name, absent) for settings in told]
-        if name not in OWN_AFFAIRS and any(value != values[0] for value in values):
+        if name not in MAY_DIFFER and any(value != values[0] for value in values):
             shown = ["absent" if value is absent else repr(value) for value in values]
             differing.append(f"{name} is {_by_host(shown)}")
     if differing:
@@ -99,15 +103,15 @@ def check_alike(**parts: Mapping[str, Any]) -> None:
 
 
 def check_shared(directory: epath.PathLike) -> None:
-    """Refuse a directory that is not the same one on all hosts, such as one on a disk of each.
+    """Refuse a directory that is not the same on all hosts, for example one on each host's own disk.
 
-    The first host puts a file there for a moment, and makes the directory if it is missing.
+    The first host creates a file there, which is deleted again, and the directory if it is missing.
 
     Args:
-        directory: where all will write.
+        directory: where all hosts will write.
 
     Raises:
-        RefusedError: naming the hosts that do not see what the first has written; or it cannot be written.
+        RefusedError: it names the hosts that do not see the file; or the directory cannot be written.
     """
     if jax.process_count() == 1:
         return
@@ -127,7 +131,7 @@ def check_shared(directory: epath.PathLike) -> None:
             )
     finally:
         if first:
-            with contextlib.suppress(OSError):  # as where it could not be written
+            with contextlib.suppress(OSError):  # also if it could not be written
                 mark.unlink(missing_ok=True)
                 if not begun and not any(directory.iterdir()):
                     directory.rmdir()
@@ -144,7 +148,7 @@ def _write(mark: epath.Path, token: str) -> None:
 
 
 def name_hosts(numbers: Sequence[int]) -> str:
-    """Names hosts by their numbers: `host 2`, `hosts 0, 2 and 3`."""
+    """Hosts in words, such as `host 2` or `hosts 0, 2 and 3`."""
     if len(numbers) == 1:
         return f"host {numbers[0]}"
     return f"hosts {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
@@ -162,7 +166,7 @@ def _shows(mark: epath.Path, token: str) -> bool:
 
 
 def _by_host(values: Sequence[str]) -> str:
-    """`8 on host 0, 16 on hosts 1 and 2`."""
+    """The value of each host in words, such as `8 on host 0, 16 on hosts 1 and 2`."""
     by_value: dict[str, list[int]] = {}
     for host, value in enumerate(values):
         by_value.setdefault(value, []).append(host)

@@ -1,11 +1,11 @@
-"""The hosts of a run watch over each other: none is gone unnoticed, and why one ends is said on all.
+"""Watches the connections between the hosts of a run: a host that ends or vanishes is noticed on all others.
 
-JAX's runtime notices too, but after minutes, and then aborts with pages that name nobody. So every process
-keeps a TCP connection to the first one (see `rendezvous`): a process that ends, however it ends, has its
-connections closed by its kernel, and a machine that vanishes no longer answers TCP's probes.
+JAX's runtime notices too, but after minutes, and then aborts without naming a host. So every process keeps a
+TCP connection to the first one (see `rendezvous`). When a process ends, its kernel closes the connection; a
+machine that vanishes no longer answers TCP's keep-alive probes.
 
-A message is a line of JSON: ``{"ends": true}`` before a process ends as it should, before it ends otherwise
-``{"failed": why, "code": exit code}``. The first process passes that on, with the number of the host.
+A message is a line of JSON: ``{"ends": true}`` before a process ends as all do, or ``{"failed": why, "code":
+exit code}`` before it ends otherwise. The first process passes failures on, with the number of the host.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 PROBE_AFTER, PROBE_EVERY, PROBES = 15, 5, 4
-"""Seconds of silence, seconds between probes, probes: a machine that vanishes is noticed in 35 s."""
+"""Seconds of silence before the first probe, seconds between probes, number of probes: 35 s in all."""
 SECONDS_TO_LEAVE = 5
-"""How long the first host stays for the others to hear why one has failed."""
+"""How long the first host waits for the others to read why one has failed."""
 SECONDS_TO_END = 60
-"""How long it stays for the others to end as all do."""
+"""How long the first host waits for the others to end as all do."""
 LONGEST_LINE = 65536
 GONE = 75
-"""Exit code of those that are left when a host is gone: the same command goes on."""
+"""Exit code of the other hosts when one is gone: the same command goes on."""
 
 
 class Connection:
-    """A socket of lines of JSON.
+    """A socket that carries lines of JSON.
 
     Attributes:
-        host: number of the process at the other end, None until it is known.
-        of: of how many.
+        host: number of the process at the other end; -1 until it is known.
+        count: of all processes, as that one was told; -1 until it is known.
         name: of its machine.
-        ends: whether it has said that it ends as it should.
+        ends: whether it has said that it ends as all do.
     """
 
     def __init__(self, connected: socket.socket) -> None:
-        self.host: int | None = None
-        self.of: int | None = None
+        self.host = -1
+        self.count = -1
         self.name = ""
         self.ends = False
         self.socket = connected
@@ -60,15 +60,18 @@ class Connection:
         return self.socket.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send a message; to one who is gone, nothing."""
+        """Send a message; do nothing if the other process is gone."""
         with contextlib.suppress(OSError):
             self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Wait for some of what was sent; the messages that are complete, None at the end of all.
+        """Wait for data.
+
+        Returns:
+            The messages that are complete; None if the connection has ended.
 
         Raises:
-            ValueError: something else than a message.
+            ValueError: the data are no messages.
         """
         try:
             new = self.socket.recv(LONGEST_LINE)
@@ -86,15 +89,15 @@ class Connection:
 
 
 class LivenessMonitor:
-    """The connections of this process to the others: of the first to all, of the others to the first.
+    """Watches connections in a thread: of the first process to all, of the others to the first.
 
-    Made by `rendezvous.gather` or `rendezvous.join`. From then on a thread watches over them.
+    `rendezvous.gather` and `rendezvous.join` make it.
 
     Args:
         connections: to the others.
-        first: whether this is the first process, which passes on what it hears.
-        ended: called in the thread when another host is gone or has failed, with a line that says so and an
-            exit code, after the others have been told.
+        first: whether this is the first process, which passes failures on.
+        ended: called in the thread when another host is gone or has failed, with a line that names it and an
+            exit code. The others have been told before.
     """
 
     def __init__(
@@ -106,18 +109,18 @@ class LivenessMonitor:
         self._ending = threading.Lock()
         self._last: tuple[str, int] | None = None
         self._leave_at = math.inf
-        self._thread = threading.Thread(target=self._watch, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="liveness", daemon=True)
         self._thread.start()
 
     def fail(self, why: str, code: int = 1, patience: float = 0.0) -> None:
-        """Tell the others why this process ends; waits until they have ended.
+        """Tell the others why this process ends, and wait until they have ended.
 
-        Where another host was the first to fail it does not come back: the thread has the last word.
+        If another host has failed before, this does not return: the thread ends the process.
 
         Args:
             why: one line.
-            code: to exit with.
-            patience: seconds to wait for news of a host that has failed before.
+            code: exit code of the others.
+            patience: seconds to wait for news of an earlier failure.
         """
         self._thread.join(patience)
         if not self._ending.acquire(blocking=False):
@@ -127,30 +130,30 @@ class LivenessMonitor:
         self.wait()
 
     def end(self) -> None:
-        """Tell the others that this process ends as all of them do."""
+        """Tell the others that this process ends as all do."""
         for connection in self._connections:
             connection.send(ends=True)
 
     def wait(self) -> None:
-        """The coordinator is the last to leave: when it does, JAX aborts whoever is left."""
+        """Let the first process end last: when it ends, JAX aborts the processes that are left."""
         if self._first:
             self._thread.join(SECONDS_TO_END)
 
     def _watch(self) -> None:
         with selectors.DefaultSelector() as selector:
             for connection in self._connections:
-                selector.register(connection, selectors.EVENT_READ)
+                selector.register(connection, selectors.EVENT_READ, connection)
             while selector.get_map() and time.monotonic() < self._leave_at:
                 for key, _ in selector.select(timeout=1):
-                    if not self._hear(key.fileobj):
+                    if not self._read(key.data):
                         selector.unregister(key.fileobj)
         if self._last:
-            self._ended(*self._last)  # before the connections close, for then the first process may leave
+            self._ended(*self._last)  # before closing, because then the first process may end
         for connection in self._connections:
             connection.socket.close()
 
-    def _hear(self, connection: Connection) -> bool:
-        """Read from a connection; false at its end."""
+    def _read(self, connection: Connection) -> bool:
+        """Read from a connection; return false at its end."""
         messages = connection.receive()
         for message in messages or ():
             connection.ends |= "ends" in message

@@ -1,9 +1,9 @@
-"""All hosts of a run come together before JAX connects them, or each says which are missing.
+"""The processes of a run meet before JAX connects them; if one is missing, each says which.
 
-JAX's own way to meet aborts the process, with pages that name nobody, when a host does not come. So the
-others first call the first one, at the address where JAX will listen later: a line of JSON with ``host``,
-``of`` (how many there are to be) and ``name``. It answers all of them at once, ``{"begin": true}`` or
-``{"refused": why}``. The connections stay open (see `liveness`).
+JAX's own way to meet aborts the process when a host does not come, and names nobody. So the other processes
+first call the first one, at the address where JAX will listen later, with a line of JSON: ``host``, ``of``
+(the number of processes) and ``name``. The first one answers all of them at once: ``{"begin": true}`` or
+``{"refused": why}``. The connections stay open for `liveness`.
 """
 
 import os
@@ -17,9 +17,9 @@ from hicmae_jax.hosts.agreement import name_hosts
 from hicmae_jax.hosts.liveness import Connection, LivenessMonitor
 
 SECONDS_TO_REPLY = 10
-"""How much longer than its own time a host waits for the first one's verdict."""
-SECONDS_FOR_LATE_COMERS = 5
-"""How long the first one still waits, when something is wrong, to say so to the others too."""
+"""How much longer than its own time a host waits for the answer of the first one."""
+SECONDS_FOR_OTHERS = 5
+"""How long the first process, when something is wrong, waits for more processes to tell them too."""
 
 
 def gather(port: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> LivenessMonitor:
@@ -43,15 +43,16 @@ def gather(port: int, count: int, seconds: float, ended: Callable[[str, int], No
         while len(present) < count - 1 and (left := end - time.monotonic()) > 0:
             for key, _ in selector.select(timeout=left):
                 if key.fileobj is listener:
-                    selector.register(Connection(listener.accept()[0]), selectors.EVENT_READ)
-                elif not _hear(key.fileobj, present):
+                    caller = Connection(listener.accept()[0])
+                    selector.register(caller, selectors.EVENT_READ, caller)
+                elif not _read(key.data, present):
                     selector.unregister(key.fileobj)
-                    key.fileobj.socket.close()
-            if not refusal and (refusal := _misfit(present, count)):
-                end = min(end, time.monotonic() + SECONDS_FOR_LATE_COMERS)
+                    key.data.socket.close()
+            if not refusal and (refusal := _conflict(present, count)):
+                end = min(end, time.monotonic() + SECONDS_FOR_OTHERS)
         for key in selector.get_map().values():
-            if key.fileobj not in (listener, *present):
-                key.fileobj.socket.close()
+            if key.data is not None and key.data not in present:
+                key.data.socket.close()
     if not refusal and len(present) < count - 1:
         refusal = _missing(present, count, seconds)
     for connection in present:
@@ -83,7 +84,7 @@ def join(
         try:
             connection, answer = _ask(address, host, count, seconds)
             break
-        # It may have yet to start, or to start again.
+        # It may not have started yet.
         except (OSError, ValueError) as error:
             if time.monotonic() > end:
                 raise ValueError(
@@ -98,11 +99,11 @@ def join(
 
 
 def _ask(address: str, host: int, count: int, seconds: float) -> tuple[Connection, dict[str, Any]]:
-    """The first process's answer and the connection to it.
+    """Call the first process; returns the connection and its answer.
 
     Raises:
-        OSError: it cannot be reached, or has gone.
-        ValueError: what is there is something else.
+        OSError: it cannot be reached, or is gone.
+        ValueError: another program has answered.
     """
     name, port = split_address(address)
     connection = Connection(socket.create_connection((name, port), timeout=5))
@@ -121,10 +122,10 @@ def _ask(address: str, host: int, count: int, seconds: float) -> tuple[Connectio
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`.
+    """Split `HOST:PORT`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text has another form.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -138,35 +139,35 @@ def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("", port), family=family, backlog=4096, dualstack_ipv6=dual)
     except OSError as error:
-        why = os.strerror(error.errno)
+        why = os.strerror(error.errno or 0)  # Python adds the address to `strerror`
         raise OSError(
             f"cannot listen at port {port} of this host ({why}): end what uses it, perhaps an earlier run, "
             "or give another --coordinator on all hosts"
         ) from error
 
 
-def _hear(caller: Connection, present: list[Connection]) -> bool:
-    """Take a caller's message; false if it is gone or no host of a run."""
+def _read(caller: Connection, present: list[Connection]) -> bool:
+    """Read a caller's message; return false if it is gone or not a host of a run."""
     try:
         messages = caller.receive()
         for message in messages or ():
-            caller.host, caller.of = int(message["host"]), int(message["of"])
+            caller.host, caller.count = int(message["host"]), int(message["of"])
             caller.name = str(message["name"])
             present.append(caller)
     except (ValueError, KeyError, TypeError):
-        messages = None  # something else that calls ports
+        messages = None  # another program that scans ports
     if messages is None and caller in present:
         present.remove(caller)
     return messages is not None
 
 
-def _misfit(present: Sequence[Connection], count: int) -> str:
-    """What the hosts do not agree on; empty if all is well."""
+def _conflict(present: Sequence[Connection], count: int) -> str:
+    """What the hosts disagree on; empty if nothing."""
     here = {0: socket.gethostname()}
     for caller in present:
         who = f"host {caller.host} ({caller.name})"
-        if caller.of != count:
-            return f"{who} was told of {caller.of} hosts, host 0 of {count}: give all the same number"
+        if caller.count != count:
+            return f"{who} was told of {caller.count} hosts, host 0 of {count}: give all the same number"
         if not 0 <= caller.host < count:
             return f"{who} is not one of {count}: number them from 0 to {count - 1}"
         if caller.host in here:

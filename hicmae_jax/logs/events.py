@@ -1,7 +1,7 @@
-"""What happened to a run besides training: skipped updates, loss spikes, slow steps, stops.
+"""The events of a run: starts, stops, skipped updates, loss spikes, slow steps.
 
-Each is a line for the reader, on stderr, and a line of JSON in `events.jsonl` in the run's directory. Unlike
-the metrics they are history: a run that goes on adds to them, and nothing is taken back.
+Each event is a line of JSON in `events.jsonl` in the run's directory, and most are a line on stderr too. A
+run that goes on appends to the file; nothing is removed.
 """
 
 import datetime
@@ -33,22 +33,22 @@ class Events:
         self._before = "\n" if active and _is_torn(self._file) else ""
 
     def note(self, event: str, line: str, **details: Any) -> None:
-        """Say and write down an event that all processes know of.
+        """Print an event and append it to the file; called by all processes, done by the first.
 
         Args:
-            event: what kind.
-            line: for the reader.
-            details: whatever JSON can hold.
+            event: the kind.
+            line: what to print.
+            details: values that JSON can hold.
         """
         if self._active:
             say(line)
             self.write(event, line=line, **details)
 
     def write(self, event: str, **details: Any) -> None:
-        """The same, without saying it.
+        """Append an event to the file without printing it.
 
         Raises:
-            OSError: it was not written, as where the disk is full.
+            OSError: it was not written, for example because the disk is full.
         """
         if self._active:
             time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

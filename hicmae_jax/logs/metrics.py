@@ -1,4 +1,4 @@
-"""The numbers of a run, a line of JSON for each logged step, optionally also in TensorBoard and W&B.
+"""The metrics of a run: a line of JSON for each logged step, optionally also TensorBoard and W&B.
 
 `metrics.jsonl` in the run's directory is the record; the others mirror it. JSON has no NaN and no infinity:
 they are written as the strings "NaN", "Infinity" and "-Infinity", and read back as numbers.
@@ -40,8 +40,8 @@ class MetricsLog:
     ) -> None:
         """Open the log, and remove what lies after the step that the run goes on from.
 
-        Such lines, and one that was torn, were left by a run that was killed after its last checkpoint; it
-        will write them again.
+        A run that was killed after its last checkpoint has left such lines, and perhaps half a line. It will
+        write them again.
 
         Args:
             directory: the run's, on a local or mounted disk.
@@ -86,7 +86,7 @@ class MetricsLog:
 
         Raises:
             ValueError: a value of more than one dimension, or one named `step`.
-            OSError: it was not written, as where the disk is full.
+            OSError: it was not written, for example because the disk is full.
         """
         if self._file is None:
             return
@@ -199,7 +199,7 @@ def _from_json(value: Any) -> Any:
 
 
 def _scalars(numbers: Mapping[str, float | list[float]]) -> dict[str, float]:
-    scalars = {}
+    scalars: dict[str, float] = {}
     for name, value in numbers.items():
         parts = (
             {f"{name}/{i}": one for i, one in enumerate(value)} if isinstance(value, list) else {name: value}

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit and devices, to be kept beside its results."""
+"""The versions, commit and devices that a run used, which are kept with its results."""
 
 import hashlib
 import importlib.metadata
@@ -14,9 +14,9 @@ CODE = ("hicmae_jax", "data_pipeline", "launch")
 
 
 def versions() -> dict[str, Any]:
-    """Versions of this project and what it stands on, its commit, and the devices, fit for JSON.
+    """Versions of this project and its dependencies, its commit, and the devices, as JSON can hold them.
 
-    Starts JAX's backends, so in a run of several processes call it after they have met.
+    It starts JAX's backends, so in a run of several processes call it after they are connected.
 
     Returns:
         `python` and each of `PACKAGES` → version; `source`, a hash of the code itself, since two hosts may

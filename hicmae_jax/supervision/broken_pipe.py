@@ -1,6 +1,7 @@
-"""Output that nobody may read any more: a run must not end because its terminal or its log's reader has.
+"""Lets a run go on when stdout or stderr is closed.
 
-Ctrl-C, for one, also ends the `tee` of ``launch.pretrain … 2>&1 | tee log``; the state is saved after that.
+Ctrl-C, for example, also ends the `tee` of ``launch.pretrain … 2>&1 | tee log``, and the state is saved after
+that.
 """
 
 import contextlib
@@ -9,13 +10,13 @@ from typing import Any, TextIO
 
 
 class PipeTolerantStream:
-    """A stream whose `write` and `flush` never fail; all else is the stream's own."""
+    """A stream whose `write` and `flush` never fail; everything else is passed to the stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, or lose the text where that is not possible."""
+        """Write, or drop the text if the stream is closed."""
         with contextlib.suppress(OSError):
             self._stream.write(text)
         return len(text)
@@ -30,5 +31,5 @@ class PipeTolerantStream:
 
 
 def ignore_broken_pipes() -> None:
-    """Make `sys.stdout` and `sys.stderr` last."""
+    """Replace `sys.stdout` and `sys.stderr` by streams that never fail."""
     sys.stdout, sys.stderr = PipeTolerantStream(sys.stdout), PipeTolerantStream(sys.stderr)

@@ -1,9 +1,9 @@
-"""The end of a process that hangs: the stacks of all its threads, one line, exit code 70.
+"""Ends a process that hangs: writes the stacks of all threads and one line, and exits with code 70.
 
-It has a thread that does nothing else: reports and heartbeats go to a disk, which may be just what hangs. The
-last words are written by threads that are not waited for long, for the same reason. Should the interpreter
-itself be stuck, in a library that holds its lock, no thread of Python's can act: then faulthandler's timer,
-written in C, ends the process, some minutes later and with exit code 1, which cannot be chosen.
+Its thread does nothing else, because reports and heartbeats go to a disk, which may be what hangs. For the
+same reason it writes the stacks in threads that it waits for only a limited time. If a library blocks the
+interpreter, no thread of Python can act; then faulthandler's timer, which is written in C, ends the process
+some minutes later with exit code 1.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from pathlib import Path
 
 EXIT_CODE = 70
 STACKS = "stacks-{process}.txt"
-LAST_WORDS = 30.0
+STACKS_SECONDS = 30.0
 """Seconds that writing the stacks may take, to the file and to stderr each."""
 
 _STDERR = 2  # not sys.stderr, which may have been replaced by something without a file
 
 
 class Deadline:
-    """Ends the process when nothing has been heard of its main thread for too long.
+    """Ends the process when its main thread has given no sign of life for too long.
 
-    Time in which this object's own thread did not run does not count: a suspended process has not hung.
+    Time in which this object's own thread did not run does not count, so a suspended process is not ended.
 
     Args:
-        seconds: to wait for.
-        heard: a number that changes with every sign of life.
-        describe: what the main thread does, and for whom it may wait; must not block.
-        stacks: file to add the stacks of all threads to.
+        seconds: without a sign of life, after which the process ends.
+        heard: returns a number that changes with every sign of life.
+        describe: returns what the main thread does; must not block.
+        stacks: file to append the stacks of all threads to.
         clock: seconds, never going back.
         interval: seconds from one look to the next.
     """
@@ -53,23 +53,23 @@ class Deadline:
         self._stacks = stacks
         self._clock = clock
         self._interval = interval
-        self._last_words = min(LAST_WORDS, seconds)
+        self._stacks_seconds = min(STACKS_SECONDS, seconds)
         self._last_heard, self._looked = heard(), clock()
         self._idle = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="deadline", daemon=True)
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start to watch."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more; returns at once."""
+        """Stop watching."""
         self._stopping.set()
         self._thread.join()
 
     def is_over(self) -> bool:
-        """Whether the time is up; to be asked once in each interval."""
+        """Whether the time is up; called once in each interval."""
         now, heard = self._clock(), self._heard()
         if heard != self._last_heard:
             self._idle = 0.0
@@ -82,7 +82,7 @@ class Deadline:
         armed_for = armed_at = None
         try:
             while True:
-                # Each arming starts a thread: not at every sign of life.
+                # Each arming starts a thread, so not at every sign of life.
                 due = armed_at is None or self._looked - armed_at >= self._seconds / 4
                 if due and armed_for != self._last_heard:
                     self._arm()
@@ -95,18 +95,18 @@ class Deadline:
             faulthandler.cancel_dump_traceback_later()
 
     def _arm(self) -> None:
-        """Start the timer in C afresh, late enough for `_end` to come first."""
-        later = 1.25 * self._seconds + 2 * self._last_words + 2 * self._interval
-        with contextlib.suppress(OSError, RuntimeError):  # nowhere to write to, or no thread to be had
+        """Restart the timer in C; it ends later than `_end` would act."""
+        later = 1.25 * self._seconds + 2 * self._stacks_seconds + 2 * self._interval
+        with contextlib.suppress(OSError, RuntimeError):  # stderr is closed, or no thread can start
             faulthandler.dump_traceback_later(later, exit=True, file=_STDERR)
 
     def _end(self) -> None:
         try:
             what = self._describe()
-            wrote = _within(self._last_words, lambda: self._write_stacks(what))
+            wrote = _within(self._stacks_seconds, lambda: self._write_stacks(what))
             where = f"in {self._stacks}" if wrote else f"above, as {self._stacks} cannot be written"
             line = f"{what}: ended; run the same command to go on. The stacks of all threads are {where}"
-            _within(self._last_words, lambda: _tell(line))
+            _within(self._stacks_seconds, lambda: _tell(line))
         finally:
             os._exit(EXIT_CODE)
 
@@ -121,11 +121,11 @@ class Deadline:
 def _tell(line: str) -> None:
     faulthandler.dump_traceback(_STDERR)
     os.write(_STDERR, f"{line}\n".encode())
-    sys.stdout.flush()  # which `os._exit` would not
+    sys.stdout.flush()  # `os._exit` does not flush
 
 
 def _within(seconds: float, do: Callable[[], None]) -> bool:
-    """Do it in another thread, and say whether that was done in time and without an error."""
+    """Call a function in another thread; return whether it returned in time and without an OSError."""
     done = []
 
     def attempt() -> None:

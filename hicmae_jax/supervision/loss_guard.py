@@ -1,7 +1,7 @@
-"""Watches the numbers of each step: updates that were skipped, and losses that jump.
+"""Watches the loss of each step: reports skipped updates and losses that jump.
 
-The step itself skips an update whose loss or gradient is not finite (see `training.step`). Here it is written
-down with the clips it was made of, and a run that skips one update after the other is ended.
+The training step itself skips an update whose loss or gradient is not finite (see `training.step`). Here the
+update is recorded with the clips of its batch, and a run that skips many in a row is ended.
 """
 
 import collections
@@ -11,19 +11,18 @@ from collections.abc import Sequence
 from hicmae_jax.logs.events import Events
 
 WINDOW = 100
-"""Losses that a loss is compared with."""
+"""Number of last losses that a loss is compared with."""
 ENOUGH = 20
-"""Losses to know before one can stand out."""
+"""Losses that must be known before one can count as a spike."""
 
 
 class LossGuard:
-    """Looks at every step's numbers, which are the same in all processes.
+    """Checks the loss of every step, which is the same in all processes.
 
     Args:
-        events: where to write.
-        skips: updates in a row that may be skipped before the run has to end.
-        spike: a loss stands out if it is above the median of the last ones by so many of their mean distances
-            to it.
+        events: where to report.
+        skips: skipped updates in a row after which the run must end.
+        spike: report a loss more than `spike` mean absolute deviations above the median of the last 100.
     """
 
     def __init__(self, events: Events, skips: int, spike: float) -> None:
@@ -31,19 +30,19 @@ class LossGuard:
         self._skips = skips
         self._spike = spike
         self._losses: collections.deque[float] = collections.deque(maxlen=WINDOW)
-        self._stands_out = False
+        self._is_spike = False
 
     def check(self, made: int, loss: float, skipped_in_row: int, examples: Sequence[int]) -> str | None:
-        """Look at one step.
+        """Check one step.
 
         Args:
-            made: updates made with it.
-            loss: its total.
-            skipped_in_row: updates skipped in a row up to it, 0 if it was not.
-            examples: ids of its clips.
+            made: steps made, with this one.
+            loss: total loss of the step.
+            skipped_in_row: updates skipped in a row up to this step; 0 if this one was made.
+            examples: ids of the clips in its batch.
 
         Returns:
-            Why the run has to end, None if it need not.
+            Why the run must end; None if it goes on.
         """
         if not skipped_in_row:
             self._look_for_spike(made, loss, examples)
@@ -69,9 +68,9 @@ class LossGuard:
         if len(self._losses) >= ENOUGH:
             median = statistics.median(self._losses)
             distance = statistics.fmean(abs(other - median) for other in self._losses)
-            stood_out, self._stands_out = self._stands_out, loss > median + self._spike * distance
-            # Once, however long it stays up there.
-            if self._stands_out and not stood_out:
+            was_spike, self._is_spike = self._is_spike, loss > median + self._spike * distance
+            # One report, however long the loss stays up.
+            if self._is_spike and not was_spike:
                 self._events.note(
                     "loss spike",
                     f"step {made:,}: loss {loss:.4f}, where the last {len(self._losses)} had a median of "

@@ -1,12 +1,12 @@
-"""SIGTERM and Ctrl-C: a cluster or a person wants the run to end.
+"""Handles SIGTERM and Ctrl-C, with which a cluster or a person stops a run.
 
-While the run is being put together there is nothing to save, and the first signal ends it. While it trains,
-the first signal is only noted: the loop saves at a step that all processes agree on and ends by itself. A
-second signal ends the process at once, whatever it is doing.
+While the run starts there is nothing to save, and the first signal ends it. While it trains, the first signal
+is only recorded: the loop saves at a step that all processes agree on, and ends. A second signal ends the
+process at once.
 
-Python handles signals between two instructions of the main thread, which may be minutes away in a compiler.
-And what a handler raises is lost if it lands in a callback of the garbage collector. So signals are also
-written to a pipe that a thread reads, and noted for the loop in any case.
+Python handles a signal between two instructions of the main thread, which may come minutes later if that
+thread is in a compiler; and an exception of a handler is lost inside a callback of the garbage collector. So
+signals are also written to a pipe that a thread reads, and every signal is recorded for the loop.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
-"""By the signal that a run was stopped with; 75 is what sysexits.h calls a failure to try again after."""
+"""Exit code by signal; 75 is EX_TEMPFAIL of sysexits.h, a failure after which to try again."""
 GRACE_SECONDS = 10.0
-"""Until a run that has nothing to save is ended by force."""
+"""Seconds after which a run that has nothing to save is ended by force."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A run that a signal has ended in good order; no `except Exception` catches it.
+    """Ends a run after a signal, with its state saved; `except Exception` does not catch it.
 
     Attributes:
-        signal: that it was stopped with.
-        step: at which the state was saved; None if nothing was.
+        signal: the signal.
+        step: the step whose state was saved; None if none was.
     """
 
     def __init__(self, number: int, step: int | None = None) -> None:
@@ -43,10 +43,10 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Takes the signals over while it is entered, in the main thread.
+    """Handles the signals while it is entered, in the main thread.
 
     Attributes:
-        requested: the first signal's number, 0 before there was one.
+        requested: number of the first signal; 0 before one has come.
     """
 
     def __init__(self) -> None:
@@ -70,12 +70,10 @@ class StopSignals:
         os.close(self._writer)
 
     def defer(self) -> None:
-        """Only note the first signal from now on: who trains looks at `requested`, and ends by itself.
-
-        For good, because also what follows the training is to be done in order.
+        """From now on only record the first signal in `requested`, at which the loop looks.
 
         Raises:
-            Stopped: a signal came before.
+            Stopped: a signal has come before.
         """
         self._deferred = True
         if self.requested:
@@ -87,7 +85,7 @@ class StopSignals:
             raise Stopped(self.requested)
 
     def _watch(self) -> None:
-        """Read the pipe: see to it that the first signal has an effect, and the second at once."""
+        """Read the pipe: act on the first signal if the main thread does not, and on the second at once."""
         came = 0
         while data := os.read(self._reader, 64):
             for number in filter(SIGNALS.__contains__, data):
@@ -109,7 +107,7 @@ class StopSignals:
 
 
 def _say(line: str) -> None:
-    # Past Python's streams, which the main thread may hold locked; Ctrl-C also ends who reads them, as `tee`.
+    # Not through Python's streams, which the main thread may have locked. The reader may be gone.
     with contextlib.suppress(OSError):
         os.write(2, f"\n{line}\n".encode())
 

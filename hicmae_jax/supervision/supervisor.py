@@ -1,8 +1,8 @@
-"""What watches over the loop: signals, failed saves, numbers that are not finite, steps that do not end.
+"""Decides after each step whether the run must stop: signals, failed saves, losses that are not finite.
 
-Each step tells all processes the ids of its clips and whether one of them has a reason to stop. What comes
-of it is decided two steps later, from numbers that every process then has alike, so that all of them save and
-end at the same step without waiting for one another.
+Each step gives all processes the ids of its clips and whether a process has a reason to stop. The decision is
+made two steps later from numbers that are the same in every process, so that all of them save and end at the
+same step without waiting for one another.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training.sharding import batch_sharding, replicated
 
 SAVE_FAILED = 1
-"""A reason to stop, beside the numbers of the signals; the highest of all processes' counts."""
+"""A reason to stop, as the numbers of signals are; of several the highest number counts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StepInFlight:
-    """A step whose numbers may not be there yet.
+    """A step that the devices may not have finished.
 
     Attributes:
-        made: updates made with it.
-        numbers: on the devices, what is looked at when it is done.
+        made: steps made, with this one.
+        numbers: arrays on the devices, which `step_finished` reads.
     """
 
     made: int
@@ -37,13 +37,13 @@ class StepInFlight:
 
 
 class Supervisor:
-    """One for a run; every process makes one and calls it alike.
+    """Combines what watches a run; every process must make the same calls.
 
     Args:
-        mesh: of the run.
-        stop_signals: entered.
-        guard: of the numbers.
-        watchdog: entered.
+        mesh: devices of the run.
+        stop_signals: entered by the caller.
+        guard: checks the losses.
+        watchdog: entered by the caller.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Supervisor:
         self._watchdog = watchdog
         self._by_device = batch_sharding(mesh)
         self._local_devices = len(self._by_device.addressable_devices)
-        # Collective, so only where there is somebody to tell.
+        # A collective, so only with several processes.
         self._tell_all = None
         if jax.process_count() > 1:
             everywhere = replicated(mesh)
             self._tell_all = jax.jit(lambda ids, stop: (ids, jnp.max(stop)), out_shardings=everywhere)
 
     def start(self) -> None:
-        """From now on a signal is only noted; see `StopSignals.defer`."""
+        """From now on a signal is only recorded; see `StopSignals.defer`."""
         self._interruption.defer()
 
     def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Say what the main thread is doing while inside; see `Watchdog.stage`."""
+        """Say what the main thread does inside the block; see `Watchdog.stage`."""
         return self._watchdog.stage(name)
 
     def step_started(
@@ -75,10 +75,10 @@ class Supervisor:
         batch: Mapping[str, jax.Array],
         save_failed: bool = False,
     ) -> StepInFlight:
-        """Take note of a step that the devices have been given.
+        """Record a step that was handed to the devices.
 
         Args:
-            made: updates made with it.
+            made: steps made, with this one.
             metrics: of the step, with `loss/total` and `skipped_in_row`.
             batch: of the step, with `example`, the ids of its clips.
             save_failed: whether this process could not write its part of a checkpoint.
@@ -91,10 +91,10 @@ class Supervisor:
         return StepInFlight(made, {**numbers, "examples": examples, "stop": stop})
 
     def step_finished(self, step: StepInFlight) -> BaseException | None:
-        """Look at a step that the devices have finished.
+        """Check a step that the devices have finished.
 
         Returns:
-            What to end the run with, once its state is saved: `Stopped`, or a RuntimeError; mostly None.
+            What to raise once the state is saved: `Stopped` or a RuntimeError; None if the run goes on.
         """
         self._watchdog.step(step.made)
         numbers = jax.device_get(step.numbers)

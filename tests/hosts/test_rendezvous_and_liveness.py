@@ -115,7 +115,7 @@ def test_hosts_that_do_not_fit_are_named_on_all(hosts, numbers, message):
 
 
 def test_who_comes_late_hears_what_is_wrong_too(hosts, monkeypatch):
-    monkeypatch.setattr(rendezvous, "SECONDS_FOR_LATE_COMERS", HANG)
+    monkeypatch.setattr(rendezvous, "SECONDS_FOR_OTHERS", HANG)
     early = [hosts.come(0, 3), hosts.come(1, 4)]
     time.sleep(1)
     assert len(set(refused(*early, hosts.come(2, 3)))) == 1
