@@ -4,6 +4,7 @@ After an interruption, the same command writes the missing clips. A directory wi
 """
 
 import time
+from typing import Any
 
 from absl import flags
 
@@ -55,8 +56,8 @@ def main(argv: list[str]) -> int:
 
 
 def _write() -> list[PlannedClip]:
-    common = dict(seed=FLAGS.seed, workers=FLAGS.workers, progress=True)
-    of_voxceleb2 = {}
+    common: dict[str, Any] = dict(seed=FLAGS.seed, workers=FLAGS.workers, progress=True)
+    of_voxceleb2: dict[str, Any] = {}
     if FLAGS.seconds is not None:
         of_voxceleb2["seconds"] = _seconds(FLAGS.seconds)
     if FLAGS.test_speakers is not None:
