@@ -1,1 +1,1 @@
-"""States on disk, whole or not at all."""
+"""Checkpoints on disk: written whole or not at all, and checked when they are read."""

@@ -1,7 +1,7 @@
-"""A seal on a finished checkpoint: size and SHA-256 of every file, in `checksums.json` inside it.
+"""The seal of a checkpoint: size and SHA-256 of every file, in `checksums.json` inside it.
 
-A directory that a crash has cut off, that was copied by half, or in which bits have flipped can look whole
-and be read without an error. Its seal tells.
+After a crash, a partial copy or a flipped bit, a checkpoint can look whole and be read without an error. The
+seal shows the damage.
 """
 
 import hashlib

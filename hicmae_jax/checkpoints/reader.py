@@ -1,4 +1,4 @@
-"""One checkpoint on the disk: finding it, and reading what is in it."""
+"""Finds one checkpoint on disk and reads what is in it."""
 
 import collections
 import contextlib

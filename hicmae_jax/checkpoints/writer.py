@@ -1,8 +1,8 @@
-"""A state on its way to the disk, in a thread, while training goes on.
+"""Writes a state to disk in a thread while training goes on.
 
-Every process writes its part of the arrays and leaves a mark when it has. The first process waits for the
-marks of all and completes the checkpoint. No process waits for another in a collective operation, which
-would stall training and, where one has failed or gone, never return.
+Every process writes its part of the arrays and then a mark. The first process waits for the marks of all and
+completes the checkpoint. No collective operation is used: it would stall training, and it would never return
+if a process has failed or ended.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""A run put together, and its loop."""
+"""Runs: `pretrain` is one kind, `session` and `loop` are what every kind shares."""

@@ -1,8 +1,8 @@
-"""A new run that goes on from another's checkpoint: one long stable schedule, decays of many lengths.
+"""A new run that starts from a checkpoint of another run, such as a decay of a long run with a stable rate.
 
-A branch is the run that it would have been with its own length from the start, bit for bit. That needs the
-same batches and the same rates so far, which are compared; a stable schedule (`optimizer.schedule = "wsd"`)
-has them until its decay begins, a cosine of another length never.
+A branch ends bit for bit as a run that had its length from the start. For that, the batches and the rates up
+to the checkpoint must be the same, so both are compared. A stable schedule (`optimizer.schedule = "wsd"`) has
+the same rates until its decay starts; cosines of different lengths never do.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Branch:
 
     Attributes:
         source: directory of the other run.
-        step: of its checkpoint; None for the last.
+        step: of the checkpoint; None for the last.
     """
 
     source: str
@@ -44,22 +44,22 @@ def begin(
     steps_per_epoch: int,
     allow: bool = False,
 ) -> str | None:
-    """Copy the checkpoint to a run that has none yet, for it to go on from; by one process.
+    """Copy the checkpoint to a run that has none yet; only the first process calls this.
 
     Args:
-        branch: where from.
+        branch: the checkpoint to copy.
         directory: of the new run, on a local or mounted disk.
         config: the new run's, as `PretrainSettings.to_dict` gives it.
         data: directory → fingerprint of its prepared sets.
         schedule: its rates.
         steps_per_epoch: whole batches in its data.
-        allow: take the checkpoint although batches or rates so far would have been others.
+        allow: take the checkpoint even if the batches or rates so far were others.
 
     Returns:
-        What was done, in a line; None if the run has begun before.
+        What was done, in one line; None if the run has a checkpoint already.
 
     Raises:
-        ValueError: the checkpoint is damaged, or was not made as the new run's would have been.
+        ValueError: the checkpoint is damaged, or the new run would have made another one.
         FileNotFoundError: there is no such run or checkpoint.
         OSError: it cannot be copied.
     """

@@ -1,1 +1,1 @@
-"""The update: optimiser, schedule, sharding, accumulation. It knows no model and no data."""
+"""The update of a model: optimiser, schedule, sharding and accumulation, for any model and any data."""

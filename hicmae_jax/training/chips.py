@@ -1,4 +1,4 @@
-"""What accelerators can do at most, as their makers state it: what utilisation and rooflines divide by."""
+"""Peak rates and memory of accelerators, as their makers state them; utilisation and rooflines use them."""
 
 import dataclasses
 
@@ -12,11 +12,11 @@ class Chip:
     """One accelerator, as JAX sees one device.
 
     Attributes:
-        name: found in the device's kind.
+        name: a part of the kind of the device, as JAX gives it.
         flops: dense bfloat16 operations a second.
-        bandwidth: of main memory, bytes a second; None where nothing here needs it.
-        memory: bytes of main memory that the compiler lets a program have; likewise.
-        links: of all its links to neighbours together, bytes a second in both directions; likewise.
+        bandwidth: of main memory, bytes a second; None if nothing in this project needs it.
+        memory: bytes of main memory that a program may use; None likewise.
+        links: bytes a second over all links to neighbours, both directions added; None likewise.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Chip:
     links: float | None = None
 
 
-# First match in the device's kind decides.
+# The first name that is a part of the kind of the device counts.
 CHIPS: tuple[Chip, ...] = (
     Chip("H200", 989e12, 4800e9),
     Chip("H100 PCIe", 756e12, 2000e9),
@@ -44,11 +44,11 @@ CHIPS: tuple[Chip, ...] = (
 
 
 def chip(device: jax.Device) -> Chip | None:
-    """What a device can do, None where it is not known, as of a CPU."""
+    """The accelerator of this kind; None if it is not in the table, such as a CPU."""
     return next((chip for chip in CHIPS if chip.name in device.device_kind), None)
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Peak bfloat16 operations a second of a device, None where it is not known."""
+    """Peak bfloat16 operations a second of a device; None if it is not in the table."""
     known = chip(device)
     return known.flops if known else None

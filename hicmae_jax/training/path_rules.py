@@ -1,7 +1,7 @@
-"""Regex rules over parameter paths: which parameter decays, how fast it learns, how it is split.
+"""Regex rules over parameter paths: which parameter decays, how fast it learns, how it is sharded.
 
-The first rule that matches a path decides. A parameter no rule covers is an error, and so is a rule that
-decides for none: both are how a renamed layer would otherwise change an experiment in silence.
+The first rule that matches a path counts. It is an error if no rule covers a parameter, or if a rule covers
+no parameter. Otherwise a renamed layer would change an experiment without notice.
 """
 
 import re
@@ -14,7 +14,7 @@ Rule = tuple[str, Any]
 
 
 def path_of(key_path: tuple[Any, ...]) -> str:
-    """A parameter's path as `encoder/blocks_0/attn/qkv/kernel`."""
+    """The path of a parameter, such as `encoder/blocks_0/attn/qkv/kernel`."""
     return jax.tree_util.keystr(key_path, simple=True, separator="/")
 
 
@@ -30,7 +30,7 @@ def match(rules: Sequence[Rule], tree: Any) -> Any:
         A tree of the same structure, holding values.
 
     Raises:
-        ValueError: listing the leaves no rule covers, or the rules that decide for no leaf.
+        ValueError: lists the leaves that no rule covers, or the rules that cover no leaf.
     """
     uncovered, used = [], set()
 

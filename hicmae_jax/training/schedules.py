@@ -1,6 +1,6 @@
-"""Learning rates by step: the published warm-up and cosine, and one whose stable part knows no end.
+"""Learning rates by step: the published cosine, and a stable rate with a decay at the end.
 
-Both begin with a linear warm-up from 0 to the peak, `linspace(0, peak, warmup_steps)`, and end at a minimum.
+Both start with a linear warm-up from 0 to the peak, `linspace(0, peak, warmup_steps)`, and end at a minimum.
 """
 
 import jax
@@ -11,9 +11,9 @@ import optax
 def warmup_cosine(peak: float, minimum: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     """Linear warm-up, then half a cosine.
 
-    Step 0 has rate 0, and the peak comes twice: at the last warm-up step and the first cosine one, since
-    warm-up is `linspace(0, peak, warmup_steps)` and the cosine starts at phase 0. Steps past the end
-    repeat the last rate.
+    Step 0 has rate 0. Two steps have the peak: the last one of the warm-up, which is
+    `linspace(0, peak, warmup_steps)`, and the first one of the cosine, which starts at phase 0. Steps after
+    the end repeat the last rate.
 
     Args:
         peak: highest rate.
@@ -46,8 +46,8 @@ def warmup_stable_decay(
 ) -> optax.Schedule:
     """Linear warm-up, a constant rate, and a decay at the end (Hu et al. 2024, arXiv 2404.06395).
 
-    Until the decay begins a rate depends on the step alone, so that one run's checkpoints can be branched
-    into the decays of many lengths. The decay is `1 - sqrt(phase)`, the best of those that Hägele et al.
+    Before the decay the rate depends only on the step, so checkpoints of one run can be branched into runs of
+    many lengths. The decay is `1 - sqrt(phase)`, the best of those that Hägele et al.
     (2024, arXiv 2405.18392) compare. Its first step still has the peak, phases are those of the cosine.
     Steps past the end repeat the last rate.
 
@@ -75,7 +75,7 @@ def warmup_stable_decay(
         rising = peak * step / max(warmup_steps - 1, 1)
         phase = jnp.clip(step - first, 0, decay_steps - 1) / decay_steps
         falling = minimum + (peak - minimum) * (1 - jnp.sqrt(phase))
-        # The peak itself, not its sum with what has rounded away: no bit may tell where the decay will be.
+        # The peak itself and not `falling` at phase 0, whose rounding would depend on the length of the run.
         stable = jnp.where(step < first, peak, falling)
         return jnp.where(step < warmup_steps, rising, stable).astype(jnp.float32)
 

@@ -1,4 +1,4 @@
-"""Where every array lives: one mesh, rules for the parameters, one sharding for the batch.
+"""Shardings of all arrays: one mesh, rules for the parameters, one sharding for the batch.
 
 The mesh has two axes. Both split the batch; `fsdp` also splits parameters and optimiser state, which XLA
 gathers where they are used. With `fsdp=1` every device holds all of them (data parallel).
@@ -20,17 +20,18 @@ DATA, FSDP = "data", "fsdp"
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
     """Arrange devices as (data, fsdp).
 
-    Neighbours on the mesh are neighbours on the devices' network. Of several slices (the hosts of GPUs are
-    slices too), which a slower network joins, each holds whole copies of the parameters where they fit:
-    gathering them crosses no slower network, and what crosses it is the gradients' sum.
+    Neighbours on the mesh are neighbours on the network of the devices. A slower network may join several
+    slices (a host of GPUs is a slice too). If the parameters fit, each slice then holds whole copies of them:
+    gathering parameters stays inside a slice, and only the sum of the gradients crosses the slower network.
 
     Args:
         fsdp: devices that share one copy of the parameters; the other axis takes the rest.
-        devices: to use; None takes all. CPUs stay in their order. They may be those of a topology that is
-            not there, to compile for.
+        devices: to use; None takes all. CPUs stay in their order. Devices of a topology without hardware,
+            to compile for, are possible too.
 
     Raises:
-        ValueError: `fsdp` does not divide the number of devices, or neither fits into a slice nor fills some.
+        ValueError: `fsdp` does not divide the number of devices, or it neither fits into a slice nor fills
+            whole slices.
     """
     devices = jax.devices() if devices is None else list(devices)
     slices: dict[int, list[jax.Device]] = {}
@@ -61,19 +62,19 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> jax
 
 
 def batch_sharding(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-    """Sharding of the leading dimension of every array of a batch: over all devices."""
+    """Sharding of every array of a batch: the leading dimension over all devices."""
     return jax.sharding.NamedSharding(mesh, jax.P((DATA, FSDP)))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-    """Sharding of what every device holds whole."""
+    """Sharding of arrays that every device holds whole."""
     return jax.sharding.NamedSharding(mesh, jax.P())
 
 
 def traced_on(mesh: jax.sharding.Mesh, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, to be jitted, with the mesh in context while it is traced.
+    """Put the mesh in the context while a function, to be jitted, is traced.
 
-    XLA splits what it knows by itself. Kernels it cannot split: they ask the context how the batch lies.
+    XLA cannot split custom kernels, so they ask the context how the batch is sharded.
     """
 
     @functools.wraps(function)
@@ -85,7 +86,7 @@ def traced_on(mesh: jax.sharding.Mesh, function: Callable[..., Any]) -> Callable
 
 
 def _split_largest(shape: Sequence[int], fsdp: int, skip: int = 0) -> jax.P:
-    """Split the largest dimension that `fsdp` divides, from number `skip` on; none: replicate."""
+    """Split the largest dimension that `fsdp` divides, not one of the first `skip`; replicate if none is."""
     able = [axis for axis in range(skip, len(shape)) if shape[axis] % fsdp == 0]
     if not able or fsdp == 1:
         return jax.P()
@@ -94,18 +95,18 @@ def _split_largest(shape: Sequence[int], fsdp: int, skip: int = 0) -> jax.P:
 
 
 def state_rules(fsdp: int, scan_encoders: bool) -> tuple[path_rules.Rule, ...]:
-    """How a train state is split; the same rules cover parameters and both Adam moments.
+    """Rules for a train state; the same rules cover the parameters and both Adam moments.
 
     Args:
         fsdp: size of the axis.
-        scan_encoders: whether the encoders' layers are stacked: their first dimension is the loop's and
-            stays whole.
+        scan_encoders: whether the layers of the encoders are stacked. Their first dimension, over which the
+            scan loops, then stays whole.
     """
     stacked = ((r"/blocks/.+/kernel$", lambda _, leaf: _split_largest(leaf.shape, fsdp, skip=1)),)
     return (
         *(stacked if scan_encoders else ()),
         (r"/kernel$", lambda _, leaf: _split_largest(leaf.shape, fsdp)),
-        # Vectors are a thousandth of the memory, and gathering each costs a message.
+        # Vectors take a thousandth of the memory, and gathering each one would cost a message.
         (r"/(bias|q_bias|v_bias|scale|mask_token(_audio)?|\w+_layer_weights)$", jax.P()),
         (r"(^|/)(step|count|replaced|skipped(_in_row)?)$", jax.P()),
     )
@@ -123,7 +124,7 @@ def state_shardings(state: Any, mesh: jax.sharding.Mesh, scan_encoders: bool) ->
         A tree of `NamedSharding`.
 
     Raises:
-        ValueError: a leaf that no rule covers, or a rule that covers none.
+        ValueError: no rule covers a leaf, or a rule covers no leaf.
     """
     specs = path_rules.match(state_rules(mesh.shape[FSDP], scan_encoders), state)
     return jax.tree.map(lambda spec: jax.sharding.NamedSharding(mesh, spec), specs)

@@ -1,4 +1,4 @@
-"""What a step changes and a checkpoint holds."""
+"""The train state: what a step changes and a checkpoint holds."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,12 +15,12 @@ class TrainState(flax.struct.PyTreeNode):
     """State of a run between two steps.
 
     Attributes:
-        step: int32[], updates made or skipped; the number of the next step.
+        step: int32[], updates made or skipped, which is the number of the next step.
         params: parameters, float32.
         opt_state: the optimiser's state, float32.
-        replaced: int32[], clips so far that stood in for an unreadable one.
-        skipped: int32[], updates so far that were skipped, for a loss or gradient that was not finite.
-        skipped_in_row: int32[], those since the last one that was made.
+        replaced: int32[], clips so far that replaced an unreadable one.
+        skipped: int32[], updates skipped so far because the loss or the gradient was not finite.
+        skipped_in_row: int32[], updates skipped since the last one that was made.
     """
 
     step: jax.Array
@@ -37,7 +37,7 @@ Initialise = Callable[[jax.Array], Mapping[str, Any]]
 def abstract_state(
     initialise: Initialise, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh, scanned: bool
 ) -> TrainState:
-    """Shapes and shardings of a state, without making it.
+    """Shapes and shardings of a state; nothing is computed.
 
     Args:
         initialise: key → parameters.
@@ -58,7 +58,7 @@ def abstract_state(
 def create(
     initialise: Initialise, optimizer: optax.GradientTransformation, abstract: TrainState, key: jax.Array
 ) -> TrainState:
-    """Make the state of step 0, each device its own part: no host or device ever holds all of it.
+    """Make the state of step 0. Each device makes its own part, so none ever holds the whole state.
 
     Args:
         initialise: key → parameters.

@@ -1,4 +1,4 @@
-"""LAMB's trust ratio: a layer moves in proportion to its own size (You et al. 2020, arXiv 1904.00962)."""
+"""Trust ratio of LAMB: updates in proportion to the norm of a layer (You et al. 2020, arXiv 1904.00962)."""
 
 import re
 from typing import Any
@@ -15,8 +15,8 @@ STACKED = re.compile(r"/blocks/")
 def scale_by_trust_ratio(mask: Any) -> optax.GradientTransformation:
     """Scale each update to the norm of its parameter.
 
-    A stack of layers has one ratio for each of them, so that scanned encoders learn as unrolled ones do. A
-    ratio is 1 where the parameter or its update is all zeros.
+    A stack of layers has one ratio for each layer, so that scanned encoders learn as unrolled ones do. A
+    ratio is 1 if the parameter or its update is all zeros.
 
     Args:
         mask: tree of booleans like the parameters', what to scale; the rest keeps its update.
