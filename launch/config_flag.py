@@ -25,7 +25,7 @@ _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 class _WholeNumberOrNone(flags.IntegerParser):
     """Accepts `none` too, which unsets a setting: epochs, for example, where steps are given."""
 
-    def parse(self, argument: str | int) -> int | None:
+    def parse(self, argument: str | int) -> int | None:  # type: ignore[override]  # none is its purpose
         if argument in ("none", "None"):
             return None
         try:
@@ -63,13 +63,13 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
 
 def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
     """The value of `--config`, None if it is not given, and the words without it."""
-    places = [place for place, word in enumerate(argv) if _FILE.fullmatch(word)]
-    if not places:
+    found = [(place, match) for place, word in enumerate(argv) if (match := _FILE.fullmatch(word))]
+    if not found:
         return None, argv
-    if len(places) > 1:
+    if len(found) > 1:
         raise ValueError("--config is given more than once")
-    place = places[0]
-    given, after = _FILE.fullmatch(argv[place])["value"], place + 1
+    ((place, match),) = found
+    given, after = match["value"], place + 1
     if given is None:
         given, after = "".join(argv[after : after + 1]), after + 1
     if not given or given.startswith("-"):
