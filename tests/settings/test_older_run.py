@@ -40,8 +40,8 @@ def test_an_older_run_goes_on_with_no_change_of_settings(continued):
 def test_an_older_run_ends_as_the_older_version_ended_it(continued):
     """Bit for bit on the same kind of CPU with the same jaxlib.
 
-    XLA compiles different code for different CPUs, which rounds differently. Code for SSE4.2 on the CPU of the
-    golden gave metrics within 4e-7 and norms of parameters and moments within 2e-6 of it.
+    XLA compiles different code for different CPUs, which rounds differently. Code for SSE4.2, on the golden's
+    CPU, gave metrics within 4e-7 and norms of parameters and moments within 2e-6.
     """
     expected, found = older_run.recorded(), older_run.ending(continued[1])
     if found["machine"] == expected["machine"]:
