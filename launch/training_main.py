@@ -85,7 +85,8 @@ def find_platform() -> str:
         return jax.default_backend()
     # JAX asserts where no plugin for the platform is installed.
     except (RuntimeError, AssertionError) as error:
-        asked = FLAGS.platform or jax.config.read("jax_platforms")
+        # JAX adds the options of its configuration at run time.
+        asked = FLAGS.platform or jax.config.jax_platforms  # type: ignore[attr-defined]
         why = f": {str(error).splitlines()[0]}" if str(error) else ""
         raise ValueError(f"JAX finds no {asked} devices here{why}; choose another --platform") from error
 
