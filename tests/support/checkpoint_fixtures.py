@@ -29,3 +29,17 @@ def assert_same_bits(actual, expected):
 def steps_in(run):
     """The steps of the checkpoints of a run, sorted."""
     return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def damage(run, step, kind, how):
+    """Damages one file and returns its name within the checkpoint."""
+    directory = run / f"checkpoints/{step}"
+    path = sorted(directory.glob(kind))[0]
+    how(path)
+    return path.relative_to(directory).as_posix()

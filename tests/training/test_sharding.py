@@ -21,14 +21,17 @@ from configs import pretrain as recipe
 from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Walk
-from hicmae_jax.model import sizes
-from hicmae_jax.model.config import ExecutionConfig
+from hicmae_jax.model import shapes, sizes
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import Encoder
 from hicmae_jax.runs import build
 from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import path_rules, sharding
 from hicmae_jax.training.sharding import DATA, FSDP
-from tests.support import tpu_compiler
+from hicmae_jax.training.state import abstract_state
+from tests.support import tiny_model, tpu_compiler
 from tests.support.paths import GOLDENS
 
 GOLDEN = GOLDENS / "sharding_B.txt"
@@ -99,6 +102,28 @@ def test_the_layers_of_scanned_encoders_stay_on_every_device(fsdp):
     for name, leaf in stacked.items():
         assert leaf.shape[0] == 10
         assert [*leaf.sharding.spec, None][0] is None, name
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize("modality", ["audio-visual", "audio", "video"])
+def test_every_parameter_of_the_fine_tuning_model_is_covered(modality, scanned):
+    """By the rules of sharding, of weight decay and of layer-wise rates."""
+    config = tiny_model.model_config()
+    model = HiCMAEFinetune(
+        config, FinetuneConfig(outputs=6, modality=modality), ExecutionConfig(scan_encoders=scanned)
+    )
+    clips = [jnp.zeros(clip.shape, clip.dtype) for clip in shapes.abstract_clips(config, 1)]
+
+    def initialise(key):
+        return model.init(key, *clips)["params"]
+
+    choices = optim.OptimizerConfig(steps_per_epoch=10, warmup_epochs=5, **optim.FINETUNE)
+    optimizer = optim.make_optimizer(choices, jax.eval_shape(initialise, jax.random.key(0)))
+    params = leaves(abstract_state(initialise, optimizer, abstract_mesh(2), scanned).params)
+    weights = {name for name in params if name.endswith("_layer_weights")}
+    assert len(weights) == (2 if modality == "audio-visual" else 1)
+    assert {params[name].sharding.spec for name in weights} == {jax.P()}
+    assert FSDP in params["head/kernel"].sharding.spec
 
 
 def test_another_optimiser_and_clipping_keep_nothing_more():
