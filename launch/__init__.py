@@ -1,1 +1,1 @@
-"""Thin command lines over the library."""
+"""The command lines of the library."""

@@ -1,6 +1,6 @@
-"""The command `hicmae`: `hicmae pretrain …` is `python -m launch.pretrain …`.
+"""The command `hicmae`: `hicmae pretrain …` runs `python -m launch.pretrain …`.
 
-`hicmae` lists the commands, and `hicmae COMMAND --help` the flags of one.
+`hicmae` lists the commands, and `hicmae COMMAND --help` lists the flags of a command.
 """
 
 import importlib.metadata
@@ -22,11 +22,11 @@ COMMANDS = {
     "aot": ("launch.aot", "compile the training step for TPUs that this machine does not have"),
     "demo": ("launch.demo", "run all of the above once, in ten minutes on two CPU cores"),
 }
-"""Name of each command → its module and what it does, in the order in which they are used."""
+"""Name of each command → its module and its purpose, in the order in which a user needs them."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; its exit code is that of the process.
+    """Run a command. The process ends with the exit code of the command.
 
     Args:
         argv: the program's name, the command's name and its flags; by default those of this process.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    # The module runs as `__main__`, so that flags, messages and worker processes are those of `python -m`.
+    # Run the module as `__main__`, so flags, messages and worker processes are the same as with `python -m`.
     sys.argv = words
     runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
 

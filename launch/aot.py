@@ -3,7 +3,7 @@
     python -m launch.aot --config=pretrain:B --config.batch=256 --config.loss.negatives=global \
         --topology=v5p:2x2x1 [--json=b.json] [--text=b.hlo]
 
-The TPU compiler, which `pip install 'hicmae_jax[tpu]'` installs, needs no TPU. Compiling takes minutes of one
+`pip install 'hicmae_jax[tpu]'` installs the TPU compiler, which needs no TPU. Compiling takes minutes on one
 core. `docs/scale.md` explains the figures.
 """
 
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string("topology", None, "Chip and network, such as v5e:16x16.", required=True)
     flags.DEFINE_string("json", None, "File to write all figures to.")
     flags.DEFINE_string("text", None, "File to write the compiled program to.")
@@ -41,7 +41,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Compiles the step and prints its figures.
+    """Compile the step and print its figures.
 
     Returns:
         The exit code: 1 if the step does not fit or a setting is wrong.
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
 def _find_change(
     config: "PretrainSettings", devices: "Sequence[jax.Device]", error: "DoesNotFitError"
 ) -> str:
-    """A change of settings with which a step fits, in words."""
+    """A change of settings that makes the step fit, in words."""
     from hicmae_jax.aot import fit_memory
 
     if not FLAGS.search:

@@ -5,8 +5,8 @@ A module that is a command has `define_flags()` and `main(argv)` and ends in::
     if __name__ == "__main__":
         command.run("evaluate", define_flags, main)
 
-Messages go to stderr and begin with the name of the command. The exit code is what `main` returns, 1 after an
-error or a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
+Messages go to stderr and begin with the name of the command. The exit code is the value that `main` returns,
+or 1 after an error or a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import re
@@ -24,20 +24,20 @@ Main = Callable[[list[str]], int]
 Parse = Callable[[list[str]], list[str]]
 
 ERRORS = (ValueError, OSError, RuntimeError, ImportError)
-"""What a command raises for its user; any other error is a bug and is shown with its traceback."""
+"""Errors that a command raises for its user. Any other error is a bug and is shown with its traceback."""
 
 _UNSET = re.compile(r"(?P<flag>--\w+)=None: Flag (?P=flag) must have a value other than None\.")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, with which a cluster ends a command."""
+    """Raised at SIGTERM, the signal with which a cluster ends a command."""
 
 
 def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    """Parse a command line that consists of flags.
+    """Parse a command line that may contain only flags.
 
     Args:
-        argv: with the program's name first.
+        argv: the program's name, then the flags.
         flag_values: where the flags are declared.
 
     Returns:
@@ -56,7 +56,7 @@ def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
 
 
 def describe(error: flags.Error, flag_values: flags.FlagValues = flags.FLAGS) -> str:
-    """What is wrong with a command line, in one line."""
+    """One line that says what is wrong with a command line."""
     message = one_line(error).removeprefix("flag ")
     if unset := _UNSET.fullmatch(message):
         return f"{unset['flag']} is missing: {flag_values[unset['flag'][2:]].help}"
@@ -76,13 +76,14 @@ def run(
     Args:
         program: name of the command, which its messages begin with.
         define_flags: declares its flags.
-        main: gets the program's name alone, and returns the exit code.
+        main: called with a list of only the program's name; returns the exit code.
         parse: parses the command line.
-        resumable: whether the same command goes on after an interruption.
+        resumable: whether the same command resumes its work after an interruption.
     """
     others = set(flags.FLAGS)
     define_flags()
-    for name in set(flags.FLAGS) - others:  # wherever they are declared: --help lists those of this module
+    # `--help` lists only flags of the main module, so register those that other modules declare for it.
+    for name in set(flags.FLAGS) - others:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.WARNING)
 
@@ -102,9 +103,9 @@ def call(program: str, main: Main, argv: list[str], resumable: bool = False) -> 
 
     Args:
         program: name of the command, which its messages begin with.
-        main: of the command.
-        argv: the program's name.
-        resumable: whether the same command goes on after an interruption.
+        main: function of the command.
+        argv: a list of only the program's name.
+        resumable: whether the same command resumes its work after an interruption.
 
     Returns:
         The exit code.

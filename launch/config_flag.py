@@ -1,12 +1,12 @@
 """The flag `--config` of commands that take a recipe: `--config=pretrain:B --config.batch=64`.
 
 A command passes `config_flag.parse` to `command.run`. In its `main`, `FLAGS.config` is the recipe's
-configuration with the changes of the command line. A mistake in the command line or in the recipe ends the
+configuration with the changes from the command line. A mistake in the command line or in the recipe ends the
 command before `main` begins, with one line on stderr and exit code 1.
 
-`settings.recipes` loads the recipe, and `ml_collections` declares a flag for each setting that is changed.
-Its own flag for configuration files is not used: Python has deprecated how it loads a file, and its messages
-do not say what is wrong.
+`settings.recipes` loads the recipe, and `ml_collections` declares a flag for each setting that the command
+line changes. The flag of `ml_collections` for configuration files is not used: Python has deprecated the way
+in which it loads a file, and its messages do not say what is wrong.
 """
 
 import re
@@ -23,7 +23,7 @@ _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 
 
 class _WholeNumberOrNone(flags.IntegerParser):
-    """Accepts `none` too, which unsets a setting: epochs, for example, where steps are given."""
+    """Parses a whole number, or `none`, which unsets a setting: for example epochs, if steps are given."""
 
     def parse(self, argument: str | int) -> int | None:  # type: ignore[override]  # none is its purpose
         if argument in ("none", "None"):
@@ -38,7 +38,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
     """Parse a command line with `--config`; the configuration becomes `flag_values.config`.
 
     Args:
-        argv: with the program's name first.
+        argv: the program's name, then the flags.
         flag_values: where the command's other flags are declared.
 
     Returns:
@@ -62,7 +62,7 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
 
 
 def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
-    """The value of `--config`, None if it is not given, and the words without it."""
+    """The value of `--config`, None if it is not given, and the rest of the command line."""
     found = [(place, match) for place, word in enumerate(argv) if (match := _FILE.fullmatch(word))]
     if not found:
         return None, argv

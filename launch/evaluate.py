@@ -8,11 +8,11 @@ Writes into ``--output``:
 ``scores.json``         masked reconstruction errors of the trained model, the untrained model of the same
                         seed and a prediction of zero; audio ↔ video retrieval of both models
 ``reconstructions.png``  some clips with their masked tokens reconstructed
-``retrieval.png``       recall by layer beside chance
+``retrieval.png``       recall by layer, compared with chance
 ``curves.png``          losses and scores of the run by step
 ======================  ====================================================================================
 
-Everything is computed in float32. Clips, their start times and masks are the same each time.
+Everything is computed in float32. Every call uses the same clips, start times and masks.
 """
 
 from absl import flags
@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declare the command line; not on import, because other commands have flags of the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string("run", None, "Directory of the run.", required=True)
     flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
     flags.DEFINE_string("output", None, "Directory to write to.", required=True)

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declare the command line; not on import, because other commands have flags of the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string("run", None, "Directory of the run.", required=True)
     flags.DEFINE_integer("step", None, "Step of the checkpoint; by default the last.", lower_bound=0)
     flags.DEFINE_string("output", None, "File to write: .safetensors, .pth or .pt.", required=True)
@@ -27,7 +27,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command and return its exit code, 2 if PyTorch disagrees."""
+    """Run the command and return its exit code: 2 if PyTorch's results differ."""
     return export(FLAGS.run, FLAGS.step, epath.Path(FLAGS.output), FLAGS.check)
 
 

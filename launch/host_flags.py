@@ -24,14 +24,14 @@ def define_flags() -> None:
 
 
 def connect(program: str) -> None:
-    """Meet the other processes, if the flags say that there are any.
+    """Connect to the other processes, if the flags say that there are any.
 
     Args:
         program: name of the command, which its messages begin with.
 
     Raises:
-        ValueError: flags that contradict each other, no cluster and no coordinator, or a process that is
-            missing or was told something else.
+        ValueError: the flags contradict each other; or there is neither a cluster nor a coordinator; or a
+            process is missing or has other flags.
         OSError: the coordinator's port is in use.
     """
     place = find()
@@ -47,7 +47,7 @@ def find() -> tuple[str, int, int] | None:
         a run of one process.
 
     Raises:
-        ValueError: flags that contradict each other, or no cluster and no coordinator.
+        ValueError: the flags contradict each other, or there is neither a cluster nor a coordinator.
     """
     address, count, number = FLAGS.coordinator, FLAGS.processes, FLAGS.process
     if (address, count, number) == (None, None, None):

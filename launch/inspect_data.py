@@ -1,4 +1,4 @@
-"""Describes and checks prepared sets.
+"""Describe and check prepared sets.
 
     python -m launch.inspect_data --data=prepared/dev                    describes the set
     python -m launch.inspect_data --data=prepared/dev --verify           reads and decodes all of it
@@ -23,7 +23,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_list("data", None, "Directories of prepared sets, separated by commas.", required=True)
     flags.DEFINE_bool("verify", False, "Read every record and decode every frame.")
     flags.DEFINE_string("sheet", None, "PNG file to write, with random samples as the model sees them.")
@@ -33,7 +33,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command and returns its exit code: 1 after an error, 2 if a set has a fault."""
+    """Run the command and return its exit code: 2 if a set has a fault."""
     if not FLAGS.data:
         raise ValueError("--data names no prepared set")
     if FLAGS.sheet:
@@ -75,7 +75,7 @@ def table(root: str, surveyed: Survey) -> str:
 
 
 def shared_speakers(surveys: dict[str, Survey]) -> str:
-    """Counts for each pair of sets the speakers that are in both; two splits should share none."""
+    """Counts the speakers that each pair of sets shares; two splits should share none."""
     roots = list(surveys)
     return "\n".join(
         f"speakers in both {first} and {second}: {len(surveys[first].speakers & surveys[second].speakers):,}"

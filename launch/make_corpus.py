@@ -1,4 +1,4 @@
-"""Writes a synthetic talking-face corpus: `python -m launch.make_corpus --root DIR --clips 200`.
+"""Write a synthetic corpus of talking faces: `python -m launch.make_corpus --root DIR --clips 200`.
 
 After an interruption, the same command writes the missing clips. A directory with other files is refused.
 """
@@ -15,7 +15,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string(
         "root", None, "Directory to write: new, empty, or begun by this command.", required=True
     )
@@ -48,7 +48,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Writes the corpus, prints the duration and returns the exit code."""
+    """Write the corpus, print the duration and return the exit code."""
     start = time.monotonic()
     planned = _write()
     print(f"{len(planned)} clips of {FLAGS.layout} in {FLAGS.root}, {time.monotonic() - start:.0f} s")

@@ -1,11 +1,11 @@
-"""Prepares a corpus of clips for training.
+"""Prepare a corpus of clips for training.
 
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
 ``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`). ``--output`` becomes a
 prepared set (see `data_pipeline.format.prepared_set`). After an interruption, run the same command again: it
-makes the missing shards. To make a finished shard again, for example after a clip was repaired, first remove
-the shard's file in ``manifests/``.
+makes the missing shards. To make a finished shard again, for example after you have repaired a clip, first
+remove the shard's file in ``manifests/``.
 
 On a cluster:
 
@@ -32,7 +32,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string(
         "input", None, "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4.", required=True
     )
@@ -63,7 +63,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command and returns its exit code: 1 after an error, 2 if too many clips were rejected."""
+    """Run the command; the exit code is 2 if too many clips were rejected."""
     begun = time.monotonic()
     n_made = 0
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
 
 
 def summary(described: PreparedSet, clips_per_second: float) -> str:
-    """Describes a prepared set, and the speed of the run that made it, in a few lines."""
+    """A few lines that describe a prepared set and the speed of the run that made it."""
     lines = [
         f"kept      {described.n_clips} clips, {described.n_frames / described.fps / 3600:.2f} hours, "
         f"{described.n_bytes / 1e9:.2f} GB in {len(described.shards)} pairs of shards",

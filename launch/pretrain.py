@@ -1,10 +1,10 @@
-"""Pre-train HiCMAE, or go on with a run.
+"""Pre-train HiCMAE, or resume a run.
 
     python -m launch.pretrain --config=pretrain:B --config.data.sets=prepared/dev --run=runs/b
 
-The same command goes on where the run has stopped. `configs/pretrain.py` lists every setting; each can be
-changed here, as `--config.batch=1024`. On several hosts give it to each. `docs/operations.md` has more of
-that, and what each message and exit code means.
+The same command resumes a stopped run. `configs/pretrain.py` lists every setting; flags such as
+`--config.batch=1024` change them. On several hosts, start the same command on each host. `docs/operations.md`
+explains runs on several hosts, and every message and exit code.
 """
 
 from typing import NoReturn
@@ -20,7 +20,7 @@ PROGRAM = "pretrain"
 
 
 def define_flags() -> None:
-    """Declare the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string("run", None, "Directory of the run; new, or one to go on with.", required=True)
     flags.DEFINE_bool(
         "allow_changes", False, "Go on although the data, seed or batch are not those of the run so far."

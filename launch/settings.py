@@ -14,16 +14,16 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declare the command line."""
+    """Declare the flags."""
     flags.DEFINE_string("config", None, "Recipe whose values are listed, such as pretrain:B.")
     flags.DEFINE_bool("markdown", False, "Print a Markdown table.")
 
 
 def listing(recipe: str | None) -> str:
-    """Every setting in two lines: name, value, type and limits; then the meaning.
+    """Two lines for each setting: first name, value, type and limits; then the meaning.
 
     Args:
-        recipe: whose values to show; None for the defaults.
+        recipe: recipe whose values are listed; None for the defaults.
 
     Raises:
         ValueError: there is no such recipe, or it leaves a setting out.

@@ -17,7 +17,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    """Declare the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_enum(
         "size", None, list(sizes.SIZES), "Print this size and its components; by default all sizes."
     )
@@ -31,9 +31,9 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
     """Lines of a table with one line for each size: widths, taps, parameters, arithmetic, activation memory.
 
     Args:
-        names: of the sizes.
+        names: names of the sizes.
         remat: what the backward pass recomputes, in every stack.
-        dtype: of the activations.
+        dtype: precision of the activations.
     """
     yield (
         f"{'size':>4} {'encoder':>13} {'decoder':>8} {'taps':>12} {'pre-training':>12} {'fine-tuning':>11} "
@@ -65,7 +65,7 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
 
 
 def components(name: str) -> str:
-    """Table of the arithmetic of one size, by component."""
+    """A table of the arithmetic of each component of one size."""
     count = flops(sizes.model_config(name), config.MaskConfig())
     total = sum(count.training.values())
     lines = [f"{'component':>20} {'forward GFLOP':>13} {'training GFLOP':>14} {'share':>6}"]

@@ -1,4 +1,4 @@
-"""What every training command does around its run: logging, compilation cache, signals, hosts, exit codes."""
+"""Runs a training command: logging, compilation cache, signals, hosts and exit codes."""
 
 import logging as stdlib_logging
 import os
@@ -30,21 +30,21 @@ def define_flags() -> None:
 
 
 def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
-    """Train, and end the process; `docs/operations.md` lists the exit codes.
+    """Train, then end the process; `docs/operations.md` lists the exit codes.
 
     Args:
         program: name of the command, which its messages begin with.
-        train: gets JAX's name of the platform, and the signals that ask the run to stop.
+        train: called with JAX's name of the platform and with the signals that ask the run to stop.
     """
     configure_logging()
     configure_jax()
     ignore_broken_pipes()
     try:
-        stop_signals = StopSignals().__enter__()  # never left, because `leave` ends the process
+        stop_signals = StopSignals().__enter__()  # never exited, because `leave` ends the process
         host_flags.connect(program)
         train(find_platform(), stop_signals)
     except jax.errors.JaxRuntimeError as error:
-        # The message of a compiler or a device is long, so it is printed before the line.
+        # The message of a compiler or a device is long, so it is printed before the program's own line.
         connect.leave(program, 1, "the devices or JAX have failed, see above", error)
     except agreement.RefusedError as error:
         connect.leave(program, 1, one_line(error), known=True)
@@ -58,7 +58,7 @@ def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
 
 
 def configure_logging() -> None:
-    """Leave to the program's own line what libraries would say at length when a write fails."""
+    """Silence the long messages of libraries about a failed write; the program reports it in one line."""
     logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     stdlib_logging.getLogger("asyncio").setLevel("CRITICAL")
     sys.unraisablehook = _show_unraisable
@@ -66,12 +66,12 @@ def configure_logging() -> None:
 
 
 def configure_jax() -> None:
-    """Choose the platform and the compilation cache, and leave signals to this program."""
+    """Choose the platform and the compilation cache, and keep JAX from handling signals."""
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
-    # XLA's service would handle SIGTERM itself, and not handle Ctrl-C.
+    # XLA's preemption service would take SIGTERM from this program, and ignore Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
 
 
@@ -83,15 +83,15 @@ def find_platform() -> str:
     """
     try:
         return jax.default_backend()
-    # JAX asserts where no plugin for the platform is installed.
+    # JAX raises AssertionError if no plugin for the platform is installed.
     except (RuntimeError, AssertionError) as error:
-        # JAX adds the options of its configuration at run time.
+        # JAX adds this option to its configuration at run time, so mypy does not know it.
         asked = FLAGS.platform or jax.config.jax_platforms  # type: ignore[attr-defined]
         why = f": {str(error).splitlines()[0]}" if str(error) else ""
         raise ValueError(f"JAX finds no {asked} devices here{why}; choose another --platform") from error
 
 
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """As Python does, without the errors of TensorStore's writes into a loop that Orbax has closed."""
+    """Show an error as Python does, unless TensorStore has used an event loop that Orbax has closed."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)

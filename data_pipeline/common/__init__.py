@@ -1,1 +1,1 @@
-"""Files and processes."""
+"""Atomic files, errors, settings and worker processes, for every package."""

@@ -1,9 +1,9 @@
 """Files that appear complete or not at all, on a local disk or in a bucket.
 
-`replace_text` and `replacing` write a file beside its target and rename it, so that no reader sees a part.
-`staging` and `publish` serve shards: a file is written in a temporary directory and then renamed, or uploaded
-to an object store, where an object exists only once it is complete. What a killed process leaves there is in
-one directory, which `clear` deletes.
+`replace_text` and `replacing` write a file beside its target and then rename it, so no reader sees an
+incomplete file. `staging` and `publish` are for shards: they write a file in a temporary directory and then
+rename it, or upload it to an object store, where an object exists only once it is complete. On a disk, a
+killed process leaves its files in one directory, which `clear` deletes.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from etils import epath
 PARTIAL = ".partial"
 """Ending of a file that `replacing` has not finished."""
 UNFINISHED = ".unfinished_shards"
-"""Directory of files that are not published yet. `clear` deletes it without asking, so it has a name that
-nobody else uses."""
+"""Directory of files that are not published yet. `clear` deletes it without asking, so nobody else may use
+this name."""
 
 
 @contextmanager
 def replacing(path: epath.PathLike, partial_name: str | None = None) -> Iterator[epath.Path]:
-    """Replace a file by one that is written inside the block; an error inside leaves the old file.
+    """Replace a file by the one that the block writes; after an error in the block, the old file stays.
 
     Args:
-        path: the file, which need not exist; its directory must.
-        partial_name: of the file while it is written, for writers that go by its ending; by default the name
-            with `.partial` behind it.
+        path: the file. It need not exist, but its directory must.
+        partial_name: name of the file while it is written, for writers that choose the format by the name's
+            ending; by default the final name followed by `.partial`.
 
     Yields:
-        Where to write, in the same directory.
+        The path to write to, in the same directory.
     """
     path = epath.Path(path)
     partial = path.parent / (partial_name or f"{path.name}{PARTIAL}")
@@ -53,7 +53,7 @@ def replace_text(path: epath.PathLike, text: str) -> None:
 
 
 def is_local(path: epath.Path) -> bool:
-    """Whether a path is one of the operating system, not of a bucket."""
+    """Whether a path is on a local or mounted disk, not in a bucket."""
     return "://" not in os.fspath(path)
 
 
@@ -95,6 +95,6 @@ def publish_text(text: str, root: epath.Path, name: str) -> None:
 
 
 def clear(root: epath.Path) -> None:
-    """Delete what killed processes have left; no other process may be writing under `root`."""
+    """Delete the files that killed processes have left. No other process may be writing under `root`."""
     if is_local(root):
         shutil.rmtree(Path(root) / UNFINISHED, ignore_errors=True)

@@ -1,15 +1,15 @@
-"""Errors in one line, for messages and lists; the error that ends a command with an exit code of its own."""
+"""Errors as single lines, for messages and lists, and the error that chooses a command's exit code."""
 
 
 class CommandError(Exception):
-    """Ends a command.
+    """Ends a command with a message and an exit code.
 
     Attributes:
-        code: exit code.
+        code: exit code of the command.
 
     Args:
         message: one line for the user.
-        code: exit code.
+        code: exit code of the command.
     """
 
     def __init__(self, message: str, code: int = 1) -> None:

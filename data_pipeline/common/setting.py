@@ -1,4 +1,4 @@
-"""A setting as a field of a dataclass: its type, default, limits and meaning in one place.
+"""Declares a setting as a field of a dataclass: its type, default, limits and meaning in one place.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class LogConfig:
@@ -7,7 +7,7 @@
         def __post_init__(self) -> None:
             check_limits(self)
 
-The recipe, the command line and the list of all settings follow from such fields (`hicmae_jax.settings`).
+`hicmae_jax.settings` makes the recipe, the command line and the list of all settings from such fields.
 """
 
 import dataclasses
@@ -19,16 +19,16 @@ _KEY = "setting"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a field says of its setting besides type and default.
+    """The meaning and the limits of a setting; the field itself has the type and the default.
 
     Attributes:
-        meaning: one line.
-        name: of the setting, where it differs from the field's.
+        meaning: one line that explains the setting.
+        name: name of the setting, if it differs from the name of the field.
         choices: the only values that are allowed; empty for any.
-        at_least: smallest value.
-        above: a value that is already too small.
-        at_most: largest value.
-        below: a value that is already too large.
+        at_least: smallest value that is allowed.
+        above: bound that every value must exceed.
+        at_most: largest value that is allowed.
+        below: bound that no value may reach.
     """
 
     meaning: str = ""
@@ -56,10 +56,10 @@ class Setting:
         return " and ".join(f"{word} {bound}" for word, bound in bounds.items() if bound is not None)
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value outside the limits; None passes, and of a tuple every element is looked at.
+        """Refuse a value outside the limits. None passes; every element of a tuple is checked.
 
         Raises:
-            ValueError: with the name, the value and the limits.
+            ValueError: names the setting, its value and the limits.
         """
         if self.choices and value is not None and value not in self.choices:
             raise ValueError(f"{name} = {value!r}: choose one of {', '.join(self.choices)}")
@@ -91,14 +91,14 @@ def setting(
     """Declare a field of a dataclass that is a setting; see `Setting` for the arguments.
 
     Args:
-        default: none makes the field required.
-        meaning: one line.
-        name: of the setting, where it differs from the field's.
-        choices: the only values that are allowed.
-        at_least: smallest value.
-        above: a value that is already too small.
-        at_most: largest value.
-        below: a value that is already too large.
+        default: default value; without one, the field is required.
+        meaning: one line that explains the setting.
+        name: name of the setting, if it differs from the name of the field.
+        choices: the only values that are allowed; empty for any.
+        at_least: smallest value that is allowed.
+        above: bound that every value must exceed.
+        at_most: largest value that is allowed.
+        below: bound that no value may reach.
     """
     described = Setting(
         meaning=meaning,
@@ -113,7 +113,7 @@ def setting(
 
 
 def settings_of(config: Any) -> Mapping[str, tuple[dataclasses.Field[Any], Setting]]:
-    """Name of each setting of a dataclass, with its field and what the field says of it."""
+    """Name of each setting of a dataclass → its field, and its meaning and limits."""
     described = [(field, field.metadata.get(_KEY, Setting())) for field in dataclasses.fields(config)]
     return {about.name or field.name: (field, about) for field, about in described}
 
@@ -122,7 +122,7 @@ def check_limits(config: Any) -> None:
     """Refuse a dataclass with a setting outside its limits.
 
     Raises:
-        ValueError: one line with the setting's name, its value and the limits.
+        ValueError: one line that names the setting, its value and the limits.
     """
     for name, (field, about) in settings_of(config).items():
         about.check(name, getattr(config, field.name))
@@ -132,7 +132,7 @@ def check_multiple(name: str, value: int, of_name: str, of: int) -> None:
     """Refuse a value that is not a positive multiple of another.
 
     Raises:
-        ValueError: with both names and values.
+        ValueError: gives both names and both values.
     """
     if of < 1 or value < 1 or value % of:
         raise ValueError(f"{name} {value} is not a positive multiple of {of_name} {of}")

@@ -1,7 +1,7 @@
-"""The seal of a checkpoint: size and SHA-256 of every file, in `checksums.json` inside it.
+"""The seal of a checkpoint: the file `checksums.json` in it, with the size and SHA-256 of every other file.
 
-After a crash, a partial copy or a flipped bit, a checkpoint can look whole and be read without an error. The
-seal shows the damage.
+After a crash, a partial copy or a flipped bit, a checkpoint can look whole, and reading it may raise no
+error. The seal reveals the damage.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from data_pipeline.common import atomic_files
 
 SEAL = "checksums.json"
 PARTIAL = f"{SEAL}{atomic_files.PARTIAL}"
-# Hashing releases the interpreter's lock; a checkpoint of one host has few large files.
+# Threads can hash at the same time, because hashing releases the GIL. A checkpoint has few large files.
 THREADS = 4
 
 
 def seal(directory: epath.PathLike) -> None:
-    """Hash every file of a directory whose writers have finished, and see it on the disk.
+    """Flush every file of a finished directory to the disk, hash it, and write the seal.
 
-    The seal appears whole or not at all, and only when everything it speaks of would survive a power cut.
+    The seal appears whole or not at all, and only after every file that it lists would survive a power cut.
 
     Args:
-        directory: on a local or mounted disk.
+        directory: directory on a local or mounted disk, to which nobody writes any more.
 
     Raises:
-        OSError: a file cannot be read or the seal not written, for example because the disk is full.
+        OSError: a file cannot be read, or the seal cannot be written, for example because the disk is full.
     """
     directory = epath.Path(directory)
     names = _files(directory)
@@ -47,13 +47,13 @@ def seal(directory: epath.PathLike) -> None:
 
 
 def check(directory: epath.PathLike) -> str | None:
-    """Compare a directory with its seal; files that were added since do not matter.
+    """Compare a directory with its seal; files added after the seal are ignored.
 
     Args:
-        directory: where a checkpoint is, on any file system.
+        directory: directory of a checkpoint, on any file system.
 
     Returns:
-        What is wrong, in one line that names the file; None if nothing is.
+        One line that names the damaged file and says what is wrong with it; None if the directory is whole.
     """
     directory = epath.Path(directory)
     if not directory.exists():
@@ -65,10 +65,10 @@ def check(directory: epath.PathLike) -> str | None:
         return f"{SEAL} is missing: it was never finished, or copied by half"
     except OSError as error:
         return f"{SEAL} cannot be read: {error.strerror}"
-    # Flipped bits make anything of it: no text, no JSON, other names in it.
+    # After a flipped bit the seal may not be text, may not be JSON, or may lack a key.
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{SEAL} is damaged"
-    # Sizes first: what was cut off is found without reading the rest.
+    # Compare sizes first: that finds a truncated file without reading any.
     for name, size, _ in sealed:
         path = directory / name
         if not path.exists():
@@ -86,7 +86,7 @@ def sync(path: epath.PathLike) -> None:
     """Wait until a file's content, or a directory's list of names, is on the disk.
 
     Raises:
-        OSError: it cannot be.
+        OSError: the path cannot be opened, or the disk reports an error.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Finds one checkpoint on disk and reads what is in it."""
+"""Finds one checkpoint on disk and reads its contents."""
 
 import collections
 import contextlib
@@ -15,29 +15,30 @@ from etils import epath
 from data_pipeline.common.errors import first_line
 
 DIRECTORY = "checkpoints"
-"""In the directory of a run."""
+"""Name of the directory of checkpoints in the directory of a run."""
 STATE, RECORD = "state", "record.json"
-# Endings of names in Orbax's database that describe an array; others are parts of one.
+# In Orbax's database, a name with one of these endings holds the description of an array; any other name
+# holds a part of an array.
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
 
 
 def absolute(directory: epath.PathLike) -> epath.Path:
-    """The directory as Orbax wants it, which refuses relative paths."""
+    """The absolute path of a directory; Orbax refuses relative paths."""
     path = epath.Path(directory)
-    # The path of a bucket, gs://…, is absolute, and resolving would spoil it.
+    # The path of a bucket, gs://…, is already absolute, and `resolve` would damage it.
     return path if path.is_absolute() else path.resolve()
 
 
 def find_all(root: epath.Path) -> dict[int, epath.Path]:
-    """Step → directory of every checkpoint that was completed, whole or not by now."""
+    """Step → directory of every completed checkpoint, including those damaged since."""
     return {int(path.name): path for path in root.iterdir() if path.name.isdecimal()}
 
 
 def find(root: epath.Path, step: int | None) -> epath.Path:
-    """Directory of a checkpoint that was completed, of the last one if `step` is None.
+    """Directory of the completed checkpoint of a step, or of the last one if `step` is None.
 
     Raises:
-        FileNotFoundError: there is none; what there is instead.
+        FileNotFoundError: there is no such checkpoint; the message lists what there is.
     """
     if not root.exists():
         raise FileNotFoundError(f"{root}: no such directory")
@@ -54,47 +55,47 @@ def find(root: epath.Path, step: int | None) -> epath.Path:
 
 
 def read_state(path: epath.Path, handler: ocp.CheckpointHandler, arguments: ocp.args.CheckpointArgs) -> Any:
-    """Read what the arguments ask for of the state, and close the handler.
+    """Read the arrays of the state that the arguments ask for, and close the handler.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the state cannot be read.
     """
     with _damage_named(path), contextlib.closing(handler):
         return handler.restore(path / STATE, args=arguments)
 
 
 def read_record(path: epath.Path) -> dict[str, Any]:
-    """Read what the run was.
+    """Read the record of the run that wrote the checkpoint.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the record cannot be read.
     """
     with _damage_named(path):
         return json.loads((path / RECORD).read_text())
 
 
 def read_shapes(path: epath.Path) -> Mapping[str, Any]:
-    """The saved state's tree, nested dictionaries and lists, of what has a shape and a dtype.
+    """The tree of the saved state: nested dictionaries and lists whose leaves have a shape and a dtype.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the state cannot be read.
     """
     with _damage_named(path), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
         return handler.metadata(path / STATE).tree
 
 
 def check_written(directory: epath.Path, arrays: int) -> None:
-    """Refuse a state that was written in part, as when what another host wrote is not seen yet.
+    """Refuse an incomplete state, for example if this host does not see another host's files yet.
 
-    Otherwise it would be noticed when the run has to go on from it. Orbax's own description is not asked
-    for: it knows nothing of parts, and TensorStore keeps some 6 kB of memory for each array described.
+    Otherwise nobody would notice before a run resumes from it. Orbax's own metadata is not used: it does not
+    list the parts of an array, and TensorStore keeps some 6 kB of memory for each array described.
 
     Args:
-        directory: with `state`.
-        arrays: how many there must be.
+        directory: the directory that contains `state`.
+        arrays: number of arrays in the state.
 
     Raises:
-        ValueError: others, or one that lacks a part.
+        ValueError: the number of arrays differs, or an array lacks a part.
     """
     database = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{directory / STATE}/"}).result()
     names = database.list().result()
@@ -109,7 +110,7 @@ def check_written(directory: epath.Path, arrays: int) -> None:
 
 
 def describe_arrays(tree: Any) -> dict[str, str]:
-    """Name → dtype and shape, of all arrays in a tree."""
+    """Name → dtype and shape of each array in a tree."""
     flat = ocp.tree.to_flat_dict(tree, sep="/")
     return {
         name: f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for name, leaf in flat.items() if leaf is not None
@@ -117,10 +118,12 @@ def describe_arrays(tree: Any) -> dict[str, str]:
 
 
 def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -> None:
-    """Refuse a state of other arrays, which Orbax would describe in pages, or fill up.
+    """Refuse a state whose arrays differ from those wanted.
+
+    Without this check, Orbax would raise a message of several pages, or pad arrays.
 
     Raises:
-        ValueError: naming the first arrays that differ.
+        ValueError: names the first arrays that differ.
     """
     inside, asked = describe_arrays(saved), describe_arrays(wanted)
     problems = [
@@ -138,7 +141,7 @@ def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -
 
 
 def _parts(description: Mapping[str, Any]) -> int:
-    """How many parts Zarr stores an array in, by its description of version 2 or 3."""
+    """The number of parts in which Zarr stores an array, from its description (version 2 or 3)."""
     if "chunks" in description:
         part = description["chunks"]
     else:
@@ -150,7 +153,7 @@ def _parts(description: Mapping[str, Any]) -> int:
 def _damage_named(path: epath.Path) -> Iterator[None]:
     try:
         yield
-    # Damaged files make Orbax and TensorStore raise nearly anything.
+    # On damaged files, Orbax and TensorStore may raise almost any exception.
     except Exception as error:
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} cannot be read: {first_line(error)}"

@@ -1,8 +1,8 @@
-"""Writes a state to disk in a thread while training goes on.
+"""Writes a state to disk in a thread while training continues.
 
-Every process writes its part of the arrays and then a mark. The first process waits for the marks of all and
-completes the checkpoint. No collective operation is used: it would stall training, and it would never return
-if a process has failed or ended.
+Every process writes its part of the arrays, then a mark. The first process waits for the marks of all
+processes and completes the checkpoint. No collective operation is used: it would stall training, and it would
+never return if a process has failed or ended.
 """
 
 import asyncio
@@ -17,30 +17,30 @@ from etils import epath
 from hicmae_jax.checkpoints.reader import STATE
 
 MARKS = "written_by"
-# How often the first process looks for the marks of the others.
+# Interval at which the first process looks for the marks of the others.
 SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Writer:
-    """Writes one state; every process makes one.
+    """Writes one state. Every process makes its own writer.
 
     Attributes:
-        failure: what went wrong in this process, None so far.
+        failure: the error of this process; None if there is none so far.
     """
 
     def __init__(self, directory: epath.Path, state: Any, complete: Callable[[], None]) -> None:
-        """Begin; returns when the state has been copied, so that it may then be donated.
+        """Begin to write. Returns once the state has been copied; the caller may then donate it.
 
         Args:
-            directory: with the empty directories `state` and `written_by`, the same for all processes.
+            directory: directory with the empty directories `state` and `written_by`, shared by all processes.
             state: tree of arrays.
-            complete: what the first process does when all parts are written.
+            complete: called in the first process when all parts are written.
         """
         self.failure: Exception | None = None
         self._directory = directory
         self._complete = complete
         self._copied, self._written, self._given_up = (threading.Event() for _ in range(3))
-        # A process that ends for another reason does not stay for a mark that may never come.
+        # A daemon thread, so that a process that ends for another reason does not wait for missing marks.
         self._thread = threading.Thread(target=self._run, args=(state,), name="checkpoint", daemon=True)
         self._thread.start()
         self._copied.wait()
@@ -50,19 +50,19 @@ class Writer:
         self._written.wait()
 
     def wait_complete(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is left to do for this process.
+        """Wait until this process has nothing left to do for the checkpoint.
 
         Args:
-            timeout: in seconds; None for none.
+            timeout: seconds to wait at most; None for no limit.
 
         Returns:
-            Whether nothing is left.
+            Whether this process has nothing left to do.
         """
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def give_up(self) -> None:
-        """Wait for other processes' parts no longer: one of them will not come."""
+        """Stop waiting for the parts of other processes, because one of them will not come."""
         self._given_up.set()
         self._thread.join()
 
@@ -72,13 +72,13 @@ class Writer:
             try:
                 self._write(handler, state)
                 if jax.process_index() == 0 and self._all_written():
-                    # Makes one checkpoint of the processes' parts.
+                    # Merge the parts of all processes into one checkpoint.
                     handler.finalize(self._directory / STATE)
                     (self._directory / MARKS).rmtree()
                     self._complete()
             finally:
                 handler.close()
-        # Said by the main thread, whatever it is.
+        # Keep any error; the main thread reports it.
         except Exception as error:
             self.failure = error
         finally:
@@ -95,7 +95,7 @@ class Writer:
         self._written.set()
 
     def _all_written(self) -> bool:
-        """Wait for the marks; false if it was given up."""
+        """Wait for the marks of all processes; false if `give_up` was called."""
         while len(list((self._directory / MARKS).iterdir())) < jax.process_count():
             if self._given_up.wait(SECONDS_BETWEEN_LOOKS):
                 return False

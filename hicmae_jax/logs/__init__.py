@@ -1,1 +1,1 @@
-"""What a run writes down: metrics, events, versions."""
+"""The logs of a run: metrics, events, versions."""

@@ -1,7 +1,7 @@
 """The events of a run: starts, stops, skipped updates, loss spikes, slow steps.
 
-Each event is a line of JSON in `events.jsonl` in the run's directory, and most are a line on stderr too. A
-run that goes on appends to the file; nothing is removed.
+Each event is a line of JSON in `events.jsonl` in the run's directory. Most events are also printed on stderr.
+A resumed run appends to the file; nothing is removed.
 """
 
 import datetime
@@ -22,23 +22,23 @@ class Events:
     """Writes a run's events.
 
     Args:
-        directory: the run's, on a local or mounted disk.
-        active: false in all processes of a run but the first: `note` does nothing.
+        directory: directory of the run, on a local or mounted disk.
+        active: true in the first process of a run; in the others, nothing is printed or written.
     """
 
     def __init__(self, directory: epath.PathLike, active: bool = True) -> None:
         self._file = epath.Path(directory) / FILE
         self._active = active
-        # A run that was killed may have left half a line.
+        # A killed run may have left half a line; the next event then begins on a new line.
         self._before = "\n" if active and _is_torn(self._file) else ""
 
     def note(self, event: str, line: str, **details: Any) -> None:
-        """Print an event and append it to the file; called by all processes, done by the first.
+        """Print an event and append it to the file. All processes call this; only the first one acts.
 
         Args:
-            event: the kind.
-            line: what to print.
-            details: values that JSON can hold.
+            event: kind of the event.
+            line: text to print.
+            details: further values, in types of JSON.
         """
         if self._active:
             say(line)
@@ -48,7 +48,7 @@ class Events:
         """Append an event to the file without printing it.
 
         Raises:
-            OSError: it was not written, for example because the disk is full.
+            OSError: the event was not written, for example because the disk is full.
         """
         if self._active:
             time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,7 +1,8 @@
-"""The metrics of a run: a line of JSON for each logged step, optionally also TensorBoard and W&B.
+"""The metrics of a run: a line of JSON for each logged step; optionally also TensorBoard and W&B.
 
-`metrics.jsonl` in the run's directory is the record; the others mirror it. JSON has no NaN and no infinity:
-they are written as the strings "NaN", "Infinity" and "-Infinity", and read back as numbers.
+The file `metrics.jsonl` in the run's directory is the record; TensorBoard and W&B get copies. JSON has no NaN
+and no infinity, so these are written as the strings "NaN", "Infinity" and "-Infinity", and read back as
+numbers.
 """
 
 import contextlib
@@ -38,21 +39,21 @@ class MetricsLog:
         config: Mapping[str, Any] | None = None,
         active: bool = True,
     ) -> None:
-        """Open the log, and remove what lies after the step that the run goes on from.
+        """Open the log, and remove the lines after the step from which the run resumes.
 
-        A run that was killed after its last checkpoint has left such lines, and perhaps half a line. It will
-        write them again.
+        A killed run leaves lines from after its last checkpoint, and perhaps half a line. The resumed run
+        writes these lines again.
 
         Args:
-            directory: the run's, on a local or mounted disk.
-            resume_step: updates made by the run so far; None for a run that begins, which removes all lines.
+            directory: directory of the run, on a local or mounted disk.
+            resume_step: number of updates made so far; None for a new run, which removes all lines.
             tensorboard: also write TensorBoard's event files, under `tensorboard`.
             wandb_project: also write to this project of Weights & Biases; empty for none.
             config: the run's settings, for Weights & Biases.
-            active: false in all processes of a run but the first: nothing is opened or written.
+            active: true in the first process of a run; in the others, nothing is opened or written.
 
         Raises:
-            RuntimeError: TensorBoard or Weights & Biases is asked for and not installed.
+            RuntimeError: TensorBoard or Weights & Biases is requested but not installed.
             ValueError: the file is damaged, or the directory is not on a disk.
         """
         self._file = self._tensorboard = self._wandb = None
@@ -62,7 +63,7 @@ class MetricsLog:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         last_step = -1 if resume_step is None else resume_step
-        # First those that may be missing: a run refused for their sake has changed nothing.
+        # Open optional packages first: if one is missing, the run ends before any line is removed.
         if tensorboard:
             self._tensorboard = _open_tensorboard(directory, last_step)
         if wandb_project:
@@ -77,16 +78,16 @@ class MetricsLog:
         self.close()
 
     def write(self, step: int, values: Values) -> None:
-        """Add a line; it has reached the file when this returns.
+        """Append a line and flush it to the file.
 
         Args:
-            step: updates made.
-            values: name → number, or a sequence of numbers, which TensorBoard and Weights & Biases get one
-                by one as `name/0`, `name/1`, …
+            step: number of updates made.
+            values: name → number or sequence of numbers. TensorBoard and Weights & Biases get a sequence as
+                single values `name/0`, `name/1`, …
 
         Raises:
-            ValueError: a value of more than one dimension, or one named `step`.
-            OSError: it was not written, for example because the disk is full.
+            ValueError: a value has more than one dimension, or is named `step`.
+            OSError: the line was not written, for example because the disk is full.
         """
         if self._file is None:
             return
@@ -99,7 +100,7 @@ class MetricsLog:
             self._file.flush()
         except OSError as error:
             file, self._file = self._file, None
-            with contextlib.suppress(OSError):  # it would try again to write the rest
+            with contextlib.suppress(OSError):  # `close` tries to write the rest of the line again
                 file.close()
             raise OSError(f"{file.name}: step {step:,} was not logged: {error.strerror}; {REMEDY}") from error
         scalars = _scalars(numbers)
@@ -120,7 +121,7 @@ class MetricsLog:
 
 
 def check_on_disk(directory: str | os.PathLike[str]) -> None:
-    """Refuse a bucket for the log.
+    """Refuse a bucket as the directory of the log.
 
     Raises:
         ValueError: the directory is not on a disk.
@@ -133,13 +134,13 @@ def check_on_disk(directory: str | os.PathLike[str]) -> None:
 
 
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read the lines of a run's log, in their order; a last line that is still being written is left out.
+    """Read the lines of a run's log in order, without a last line that is still being written.
 
     Args:
-        directory: the run's.
+        directory: directory of the run.
 
     Returns:
-        For each line a dictionary with `step` and the values, numbers or lists of numbers.
+        For each line, a dictionary with `step` and the values: numbers or lists of numbers.
 
     Raises:
         FileNotFoundError: the run has no log.
@@ -152,7 +153,7 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each line's text and content, without a last one that was torn."""
+    """Text and content of each line, without an incomplete last line."""
     found = []
     texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, text in enumerate(texts, start=1):
@@ -168,7 +169,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _remove_after(path: Path, last_step: int) -> None:
-    """Keep the lines up to a step; the file is replaced whole or not at all."""
+    """Remove the lines after a step; the file is replaced whole or not at all."""
     if not path.exists():
         return
     kept = "".join(f"{text}\n" for text, line in _lines(path) if line["step"] <= last_step)
@@ -215,7 +216,7 @@ def _open_tensorboard(directory: Path, last_step: int) -> Any:
         raise RuntimeError(
             f"TensorBoard's log needs {error.name}: pip install 'hicmae_jax[tensorboard]'"
         ) from error
-    # Readers drop what an interrupted run has written after the step.
+    # `purge_step` tells readers to drop what an interrupted run wrote after `last_step`.
     return SummaryWriter(str(directory / TENSORBOARD), purge_step=last_step + 1)
 
 
@@ -224,7 +225,7 @@ def _open_wandb(directory: Path, project: str, config: Mapping[str, Any] | None)
         import wandb
     except ModuleNotFoundError as error:
         raise RuntimeError(f"Weights & Biases needs {error.name}: pip install 'hicmae_jax[wandb]'") from error
-    # A run that goes on is the same run there.
+    # A resumed run keeps its id, so Weights & Biases shows one run.
     identity = directory / _WANDB_ID
     if not identity.exists():
         identity.write_text(uuid.uuid4().hex)
@@ -235,7 +236,7 @@ def _open_wandb(directory: Path, project: str, config: Mapping[str, Any] | None)
         id=identity.read_text(),
         resume="allow",
     )
-    # Steps of our own, because its counter refuses to go back to where a killed run is resumed.
+    # Log `step` as a metric: the step counter of Weights & Biases refuses to go back to a resumed step.
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     return run

@@ -1,8 +1,9 @@
-"""A new run that starts from a checkpoint of another run, such as a decay of a long run with a stable rate.
+"""Starts a new run from a checkpoint of another run, for example to decay the rate of a long stable run.
 
-A branch ends bit for bit as a run that had its length from the start. For that, the batches and the rates up
-to the checkpoint must be the same, so both are compared. A stable schedule (`optimizer.schedule = "wsd"`) has
-the same rates until its decay starts; cosines of different lengths never do.
+A branch ends with the same bits as a run that had the branch's length from the start. This requires that both
+see the same batches and rates up to the checkpoint, so both are compared. With a stable schedule
+(`optimizer.schedule = "wsd"`), runs of all lengths have the same rates until their decay starts. Cosines of
+different lengths never have the same rates.
 """
 
 import dataclasses
@@ -24,11 +25,11 @@ from hicmae_jax.settings import recorded as recorded_config
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """Where a new run comes from.
+    """The checkpoint from which a new run starts.
 
     Attributes:
         source: directory of the other run.
-        step: of the checkpoint; None for the last.
+        step: step of the checkpoint; None for the last checkpoint.
     """
 
     source: str
@@ -44,24 +45,24 @@ def begin(
     steps_per_epoch: int,
     allow: bool = False,
 ) -> str | None:
-    """Copy the checkpoint to a run that has none yet; only the first process calls this.
+    """Copy a checkpoint into a new run that has no checkpoint yet. Only the first process calls this.
 
     Args:
         branch: the checkpoint to copy.
-        directory: of the new run, on a local or mounted disk.
-        config: the new run's, as `PretrainSettings.to_dict` gives it.
-        data: directory → fingerprint of its prepared sets.
-        schedule: its rates.
-        steps_per_epoch: whole batches in its data.
-        allow: take the checkpoint even if the batches or rates so far were others.
+        directory: directory of the new run, on a local or mounted disk.
+        config: settings of the new run, from `PretrainSettings.to_dict`.
+        data: directory → fingerprint of each prepared set of the new run.
+        schedule: learning rates of the new run.
+        steps_per_epoch: number of whole batches in the new run's data.
+        allow: accept a checkpoint that was made with other batches or rates.
 
     Returns:
-        What was done, in one line; None if the run has a checkpoint already.
+        One line that says what was copied; None if the run already has a checkpoint.
 
     Raises:
-        ValueError: the checkpoint is damaged, or the new run would have made another one.
+        ValueError: the checkpoint is damaged, or does not fit the settings of the new run.
         FileNotFoundError: there is no such run or checkpoint.
-        OSError: it cannot be copied.
+        OSError: the checkpoint cannot be copied.
     """
     source, root = epath.Path(branch.source), epath.Path(directory) / DIRECTORY
     if os.path.realpath(source) == os.path.realpath(directory):
@@ -77,7 +78,7 @@ def begin(
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, data, allow)
     if not allow:
-        # Rates are the same on every platform.
+        # The rates do not depend on the platform, so any name will do.
         before = recorded_config.load(record["config"], "cpu").optimizer_config(steps_per_epoch)
         _check_same_rates(path, before.schedule(), schedule)
     partial = root / f"{path.name}{PARTIAL}"

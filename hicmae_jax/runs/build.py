@@ -1,4 +1,4 @@
-"""What a pre-training run computes: its optimiser, the shapes of its state, its gradient and its update."""
+"""Builds the computations of a pre-training run: optimiser, shapes of the state, gradient and update."""
 
 import jax
 import optax
@@ -18,11 +18,11 @@ from hicmae_jax.training.step import TrainStep, make_train_step
 def abstract_run(
     config: PretrainSettings, optimizer_config: optim.OptimizerConfig, mesh: jax.sharding.Mesh
 ) -> tuple[optax.GradientTransformation, TrainState]:
-    """The optimiser of a run, and the shapes and shardings of its state; nothing is computed.
+    """The optimiser of a run, and the shapes and shardings of its state; computes no array.
 
     Args:
         config: settings of the run.
-        optimizer_config: with the length of the schedule.
+        optimizer_config: choices of the optimiser, with the length of the schedule.
         mesh: from `sharding.make_mesh`.
     """
     initialise = initialiser(config.model, config.masks, config.execution)
@@ -32,7 +32,7 @@ def abstract_run(
 
 
 def make_gradient(config: PretrainSettings, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
-    """The terms and the gradient of the loss of a run, in as many micro-batches as its settings say.
+    """A function that computes the loss terms and the gradient, in `accumulate` micro-batches.
 
     Args:
         config: settings of the run.
@@ -74,7 +74,7 @@ def check_batch_divides(config: PretrainSettings, mesh: jax.sharding.Mesh) -> No
         mesh: the devices of the run.
 
     Raises:
-        ValueError: names the batch and what it must be a multiple of.
+        ValueError: names the batch and the number that must divide it.
     """
     batch, accumulate = config.batch, config.accumulate
     if batch // accumulate % mesh.size:

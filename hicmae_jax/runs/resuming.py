@@ -1,7 +1,8 @@
-"""Whether a run may go on from a checkpoint: its record compared with the config of today.
+"""Checks whether a run may resume from a checkpoint: compares the checkpoint's record with the config.
 
-Model and kind of optimiser must be the same, and the batches too unless their change is asked for. Every
-other setting may change, such as a longer schedule, and is listed so that it can be shown.
+The model and the kind of optimiser must be the same. The batches must be the same too, unless the user allows
+the change. Every other setting may change, for example to a longer schedule; `changes` lists all changes for
+the user.
 """
 
 import json
@@ -12,26 +13,26 @@ from flax.traverse_util import flatten_dict
 
 from hicmae_jax.settings import recorded
 
-# Scanned encoders have stacked parameters and Adam moments, which are other arrays in the checkpoint. The
-# other settings of `execution` may change while a run goes on.
+# Scanned encoders stack their parameters and Adam moments, so their checkpoints hold different arrays. The
+# other settings of `execution` may change when a run resumes.
 STACKED = "execution.scan_encoders"
-# Whose updates the moments in the checkpoint are.
+# The optimiser whose moments the checkpoint holds.
 KIND = "optimizer.kind"
-# What decides which clips a step sees.
+# The settings that decide which clips each step sees.
 BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
 
 Config = Mapping[str, Any]
 
 
 def check_fits(record: Mapping[str, Any], config: Config) -> None:
-    """Refuse a checkpoint of another model, or of another optimiser.
+    """Refuse a checkpoint of another model or of another optimiser.
 
     Args:
-        record: of the checkpoint, with `config`.
-        config: nested dictionary of the settings that the run would go on with.
+        record: the checkpoint's record, with the key `config`.
+        config: settings of the run that would resume, as a nested dictionary.
 
     Raises:
-        ValueError: naming every such setting that differs.
+        ValueError: names every such setting that differs.
     """
     differing = [
         line
@@ -48,17 +49,17 @@ def check_fits(record: Mapping[str, Any], config: Config) -> None:
 def check_same_batches(
     record: Mapping[str, Any], config: Config, data: Mapping[str, str], allow: bool = False
 ) -> None:
-    """Refuse to go on with other batches than the run would have seen.
+    """Refuse a checkpoint if the resumed run would see other batches.
 
     Args:
-        record: of the checkpoint, with `config` and `data`.
+        record: the checkpoint's record, with the keys `config` and `data`.
         config: as for `check_fits`.
-        data: directory → fingerprint of the prepared sets, in the order of the config. A set that has only
-            moved to another directory is the same.
-        allow: go on all the same.
+        data: directory → fingerprint of each prepared set, in the order of the config. Only fingerprints are
+            compared, so a set may move to another directory.
+        allow: accept other batches.
 
     Raises:
-        ValueError: naming every setting that differs.
+        ValueError: names every setting that differs.
     """
     differences = _differences(record, config)
     differing = [differences[name] for name in BATCHES if name in differences]
@@ -73,18 +74,18 @@ def check_same_batches(
 
 
 def changes(record: Mapping[str, Any], config: Config) -> list[str]:
-    """Every setting that differs, a line each, to show when a run goes on.
+    """Every setting that differs, one line each, to show to the user when a run resumes.
 
     Args:
-        record: of the checkpoint, with `config`.
+        record: the checkpoint's record, with the key `config`.
         config: as for `check_fits`.
     """
     return list(_differences(record, config).values())
 
 
 def _differences(record: Mapping[str, Any], config: Config) -> dict[str, str]:
-    """Dotted name → what it was and is, of every setting that differs."""
-    # As JSON keeps them: tuples become lists.
+    """Dotted name of each setting that differs → one line with its value then and now."""
+    # Through JSON and back, like the record: tuples become lists.
     now = flatten_dict(json.loads(json.dumps(config)), sep=".")
     before = recorded.completed(record["config"])
     before = {name: value for name, value in before.items() if name in now or name not in recorded.SINCE}

@@ -21,15 +21,16 @@ def pretrain_terms(
         model: the pre-training model.
         preprocess: augmentation and masks.
         loss: choices of the objective.
-        seed: for augmentation and masks; the same in all steps of a run.
-        mesh: the devices of the batches.
+        seed: seed of augmentation and masks; the same in all steps of a run.
+        mesh: the devices that hold the batches.
 
     Returns:
-        A function that gives the total and all terms, scalars.
+        A function that returns the total loss and all terms, as scalars.
     """
 
     def terms(params: Any, batch: Batch, step: jax.Array) -> tuple[jax.Array, Values]:
-        # The key is made here: an outer key would be an array on a device, which compiling would fetch.
+        # Make the key inside the traced function. A key from outside would be an array on a device, which
+        # compilation would copy to the host.
         inputs = preprocess_batch(batch, jax.random.key(seed), step, preprocess)
         total, values = pretrain_loss(model, params, inputs, loss, mesh)
         return total, _scalars(values)
@@ -40,9 +41,9 @@ def pretrain_terms(
 def pretrain_split_loss(
     model: HiCMAE, preprocess: PreprocessConfig, loss: LossConfig, seed: int, mesh: jax.sharding.Mesh
 ) -> SplitLoss:
-    """The same loss in two parts, for micro-batches that are contrasted with the whole batch.
+    """The same loss in two parts, for micro-batches whose negatives come from the whole batch.
 
-    Arguments as for `pretrain_terms`.
+    The arguments are those of `pretrain_terms`.
     """
 
     def features(params: Any, batch: Batch, step: jax.Array) -> Levels:
@@ -61,6 +62,6 @@ def pretrain_split_loss(
 
 
 def _scalars(terms: Values) -> Values:
-    """The terms with `contrastive_levels`, float32[levels], as scalars `contrastive_level_0`, …."""
+    """The terms, with `contrastive_levels`, float32[levels], split into scalars `contrastive_level_0`, …."""
     scalars = {name: term for name, term in terms.items() if name != "contrastive_levels"}
     return scalars | {f"contrastive_level_{i}": level for i, level in enumerate(terms["contrastive_levels"])}

@@ -1,4 +1,4 @@
-"""Peak rates and memory of accelerators, as their makers state them; utilisation and rooflines use them."""
+"""Peak rates and memory of accelerators, as their makers state them, for utilisation and rooflines."""
 
 import dataclasses
 
@@ -9,14 +9,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One accelerator, as JAX sees one device.
+    """One accelerator, which JAX shows as one device.
 
     Attributes:
-        name: a part of the kind of the device, as JAX gives it.
+        name: text that the device's `device_kind` in JAX contains.
         flops: dense bfloat16 operations a second.
-        bandwidth: of main memory, bytes a second; None if nothing in this project needs it.
+        bandwidth: bytes a second from and to main memory; None if this project does not need it.
         memory: bytes of main memory that a program may use; None likewise.
-        links: bytes a second over all links to neighbours, both directions added; None likewise.
+        links: bytes a second over all links to neighbours, sum of both directions; None likewise.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Chip:
     links: float | None = None
 
 
-# The first name that is a part of the kind of the device counts.
+# The first entry whose name is in `device_kind` applies, so a longer name comes before its beginning.
 CHIPS: tuple[Chip, ...] = (
     Chip("H200", 989e12, 4800e9),
     Chip("H100 PCIe", 756e12, 2000e9),
@@ -44,7 +44,7 @@ CHIPS: tuple[Chip, ...] = (
 
 
 def chip(device: jax.Device) -> Chip | None:
-    """The accelerator of this kind; None if it is not in the table, such as a CPU."""
+    """The entry of the table for a device; None if there is none, for example for a CPU."""
     return next((chip for chip in CHIPS if chip.name in device.device_kind), None)
 
 

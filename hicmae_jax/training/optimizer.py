@@ -1,7 +1,7 @@
-"""AdamW as the published runs use it (paper section 4.1), and what large batches may want instead.
+"""The optimiser: AdamW as in the published runs (paper section 4.1), or alternatives for large batches.
 
-Schedule, decay mask and layer-wise rates are the published ones by default; see `docs/large_batch.md` for
-the others.
+By default, the schedule, the decay mask and the layer-wise rates are the published ones.
+`docs/large_batch.md` describes the alternatives.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ KINDS = ("adamw", "lamb")
 RATE_RULES = ("linear", "sqrt", "fixed")
 SHAPES = ("cosine", "wsd")
 
-# No decay on 1-D parameters, biases and the video mask token; the published code does decay the audio
-# one, because it exempts by the exact name. By name and not by rank: stacked biases are matrices.
+# 1-D parameters, biases and the video mask token do not decay. The audio mask token does: the published code
+# exempts a mask token only by the exact name `mask_token`. The rules match names and not ranks, because
+# stacked biases are matrices.
 DECAY_RULES: tuple[path_rules.Rule, ...] = (
     (r"(^|/)(bias|q_bias|v_bias|scale|\w+_layer_weights|mask_token)$", False),
     (r"(^|/)(kernel|mask_token_audio)$", True),
@@ -29,7 +30,7 @@ DECAY_RULES: tuple[path_rules.Rule, ...] = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Choices of the optimiser; the defaults are the pre-training recipe, `FINETUNE` the other one.
+    """Choices of the optimiser. The defaults are the pre-training recipe; `FINETUNE` is for fine-tuning.
 
     Raises:
         ValueError: one line with the setting, its value and what is allowed.
@@ -100,10 +101,10 @@ class OptimizerConfig:
         return max(round(self.decay_share * self.epochs * self.steps_per_epoch), 1)
 
     def schedule(self) -> optax.Schedule:
-        """Learning rate by step, scaled as the rule says.
+        """The learning rate by step, scaled to the batch by `rate_rule`.
 
         Raises:
-            ValueError: warm-up and decay are longer than all, naming their settings.
+            ValueError: warm-up and decay take more steps than the run has; names their settings.
         """
         factor = rate_factor(self.rate_rule, self.batch)
         rates = self.base_rate * factor, self.base_minimum * factor
@@ -123,7 +124,7 @@ class OptimizerConfig:
         return schedules.warmup_stable_decay(*rates, warmup, total, self.decay_steps)
 
 
-# Fine-tuning (a data set may change epochs and batch).
+# The fine-tuning recipe. A data set may need other epochs and another batch.
 FINETUNE: dict[str, Any] = {
     "base_rate": 1e-3,
     "base_minimum": 1e-6,
@@ -135,31 +136,32 @@ FINETUNE: dict[str, Any] = {
 
 
 def rate_factor(rule: str, batch: int) -> float:
-    """What the rates at batch 256 are multiplied with, by one of `RATE_RULES`."""
+    """The factor by which one of `RATE_RULES` scales the learning rates given for batch 256."""
     return {"linear": batch / 256, "sqrt": math.sqrt(batch / 256), "fixed": 1.0}[rule]
 
 
 def decay_mask(params: Any) -> Any:
-    """Which parameters decay: a tree of booleans.
+    """A tree of booleans: whether each parameter decays.
 
     Raises:
-        ValueError: if a parameter is covered by no rule.
+        ValueError: no rule covers a parameter, or a rule covers none.
     """
     return path_rules.match(DECAY_RULES, params)
 
 
 def layer_scales(params: Any, decay: float) -> Any:
-    """Layer-wise rate factors of a fine-tuning tree.
+    """Learning-rate factors of a fine-tuning model's parameters, by layer.
 
-    Factor decay^(L + 1 − id) with L = N_s + N_f; id 0 for the patch embeddings, 1 + i for encoder block
-    i, 1 + N_s + i for fusion block i, L + 1 for everything else (norms, layer weights, head).
+    A layer's factor is decay^(L + 1 − id), where L = N_s + N_f is the number of encoder and fusion blocks.
+    The id is 0 for the patch embeddings, 1 + i for encoder block i, 1 + N_s + i for fusion block i, and
+    L + 1 for everything else (norms, layer weights, head).
 
     Args:
-        params: fine-tuning parameters or their shapes, with stacked or per-layer encoders.
-        decay: factor a layer.
+        params: fine-tuning parameters or their shapes; encoder blocks may be stacked or separate.
+        decay: factor from one layer to the layer below.
 
     Returns:
-        A tree of floats; of float32[N_s, 1, …] for stacked encoder parameters.
+        A tree with a float for each parameter; for stacked encoder parameters float32[N_s, 1, …].
     """
     paths = [path_rules.path_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     stacks = [name for name in ("encoder", "encoder_audio") if name in params]
@@ -196,7 +198,7 @@ def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransf
 
     Args:
         config: the choices.
-        params: parameters or their shapes, for the rules.
+        params: parameters or their shapes, to which the rules for decay and rates are applied.
 
     Returns:
         An optax transformation; its updates are added to the parameters.
@@ -204,11 +206,13 @@ def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransf
     decays = decay_mask(params)
     layers = []
     if config.kind == "lamb":
-        # What is exempt from decay has no size to keep: vectors are few numbers, and biases begin at zero.
+        # Only decayed parameters are scaled. The norm of the others says little: they are vectors of few
+        # numbers, and biases start at zero.
         layers.append(trust_ratio.scale_by_trust_ratio(decays))
     if config.layer_decay != 1:
         scales = layer_scales(params, config.layer_decay)
-        # On the whole curve: the factor multiplies the decay too, as a parameter group's own rate does.
+        # After the weight decay in the chain: the factor also scales the decay, like the learning rate of a
+        # PyTorch parameter group.
         layers.append(
             optax.stateless(lambda updates, _: jax.tree.map(lambda u, scale: u * scale, updates, scales))
         )
@@ -224,7 +228,7 @@ def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransf
 
 
 def _clipped(inner: optax.GradientTransformation, norm: float) -> optax.GradientTransformation:
-    """With gradients clipped, and the same state, so that a run may begin to clip when it goes on."""
+    """Clip the gradients before `inner`; the state is unchanged, so a resumed run may begin to clip."""
     clip = optax.clip_by_global_norm(norm)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:

@@ -22,12 +22,12 @@ def match(rules: Sequence[Rule], tree: Any) -> Any:
     """Give every leaf the value of its rule.
 
     Args:
-        rules: (regex searched in the path, value) pairs. A callable value is called with the match and
-            the leaf.
+        rules: pairs of a regex, which is searched in the path, and a value. A callable value is called with
+            the match and the leaf.
         tree: parameters or their shapes.
 
     Returns:
-        A tree of the same structure, holding values.
+        A tree of values with the same structure.
 
     Raises:
         ValueError: lists the leaves that no rule covers, or the rules that cover no leaf.

@@ -11,21 +11,21 @@ import optax
 def warmup_cosine(peak: float, minimum: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
     """Linear warm-up, then half a cosine.
 
-    Step 0 has rate 0. Two steps have the peak: the last one of the warm-up, which is
-    `linspace(0, peak, warmup_steps)`, and the first one of the cosine, which starts at phase 0. Steps after
-    the end repeat the last rate.
+    The warm-up is `linspace(0, peak, warmup_steps)`, so the rate of step 0 is 0. Two steps have the peak
+    rate: the last step of the warm-up, and the first step of the cosine, whose phase is 0. Steps after the
+    end repeat the last rate.
 
     Args:
         peak: highest rate.
-        minimum: rate the cosine tends to.
-        warmup_steps: steps of warm-up, 0 for none.
-        total_steps: steps in all, more than `warmup_steps`.
+        minimum: rate that the cosine approaches.
+        warmup_steps: number of warm-up steps, 0 for none.
+        total_steps: number of all steps, more than `warmup_steps`.
 
     Returns:
         Function from an integer step (number or array) to a float32 rate.
 
     Raises:
-        ValueError: if no step is left for the cosine.
+        ValueError: no step is left for the cosine.
     """
     cosine_steps = total_steps - warmup_steps
     if cosine_steps < 1:
@@ -46,23 +46,23 @@ def warmup_stable_decay(
 ) -> optax.Schedule:
     """Linear warm-up, a constant rate, and a decay at the end (Hu et al. 2024, arXiv 2404.06395).
 
-    Before the decay the rate depends only on the step, so checkpoints of one run can be branched into runs of
-    many lengths. The decay is `1 - sqrt(phase)`, the best of those that Hägele et al.
-    (2024, arXiv 2405.18392) compare. Its first step still has the peak, phases are those of the cosine.
-    Steps past the end repeat the last rate.
+    Before the decay, the rate depends only on the step, so runs of many lengths can branch from one run. The
+    decay is `1 - sqrt(phase)`, the best of the shapes that Hägele et al. (2024, arXiv 2405.18392) compare.
+    Phases are counted as in the cosine, so the first step of the decay still has the peak rate. Steps after
+    the end repeat the last rate.
 
     Args:
-        peak: the stable rate.
-        minimum: rate the decay tends to.
-        warmup_steps: steps of warm-up, 0 for none.
-        total_steps: steps in all.
-        decay_steps: the last so many of them, at least 1.
+        peak: the constant rate.
+        minimum: rate that the decay approaches.
+        warmup_steps: number of warm-up steps, 0 for none.
+        total_steps: number of all steps.
+        decay_steps: number of decay steps at the end, at least 1.
 
     Returns:
         Function from an integer step (number or array) to a float32 rate.
 
     Raises:
-        ValueError: if warm-up and decay are more than all steps, or there is no decay.
+        ValueError: warm-up and decay take more than all steps, or the decay has no step.
     """
     first = total_steps - decay_steps
     if decay_steps < 1 or first < warmup_steps:
@@ -75,7 +75,7 @@ def warmup_stable_decay(
         rising = peak * step / max(warmup_steps - 1, 1)
         phase = jnp.clip(step - first, 0, decay_steps - 1) / decay_steps
         falling = minimum + (peak - minimum) * (1 - jnp.sqrt(phase))
-        # The peak itself and not `falling` at phase 0, whose rounding would depend on the length of the run.
+        # Use `peak`, not `falling` at phase 0: the rounding of `falling` may depend on the run's length.
         stable = jnp.where(step < first, peak, falling)
         return jnp.where(step < warmup_steps, rising, stable).astype(jnp.float32)
 

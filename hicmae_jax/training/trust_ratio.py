@@ -1,4 +1,4 @@
-"""Trust ratio of LAMB: updates in proportion to the norm of a layer (You et al. 2020, arXiv 1904.00962)."""
+"""LAMB's trust ratio: scales each update to the norm of its layer (You et al. 2020, arXiv 1904.00962)."""
 
 import re
 from typing import Any
@@ -9,20 +9,20 @@ import optax
 from hicmae_jax.training import path_rules
 
 STACKED = re.compile(r"/blocks/")
-"""In the path of a parameter whose first dimension is the layers of a scanned encoder."""
+"""Found in the path of a parameter that stacks the layers of a scanned encoder in its first dimension."""
 
 
 def scale_by_trust_ratio(mask: Any) -> optax.GradientTransformation:
     """Scale each update to the norm of its parameter.
 
-    A stack of layers has one ratio for each layer, so that scanned encoders learn as unrolled ones do. A
+    In a stack of layers, each layer has its own ratio, so scanned and unrolled encoders train alike. The
     ratio is 1 if the parameter or its update is all zeros.
 
     Args:
-        mask: tree of booleans like the parameters', what to scale; the rest keeps its update.
+        mask: tree of booleans with the structure of the parameters: which updates to scale.
 
     Returns:
-        A transformation without state, which needs the parameters.
+        A transformation without state; its `update` needs the parameters.
     """
     ratio = optax.scale_by_trust_ratio()
 
