@@ -1,4 +1,4 @@
-"""What a larger batch does to training at equal epochs, and which setting helps, on made-up talking faces.
+"""Measures how a larger batch affects training at equal epochs, and which setting helps, on synthetic clips.
 
     python -m benchmarks.large_batch --root=runs/large_batch [--epochs=32] [--only='512, sqrt']
 
@@ -152,7 +152,7 @@ def stages(root: Path, clips: int, epochs: int, names: Iterable[str]) -> list[St
 
     Args:
         root: directory in which they work.
-        clips: in both splits together.
+        clips: number of clips of both splits.
         epochs: passes over the data, in each run.
         names: of the variants.
     """
@@ -192,9 +192,9 @@ def measure(root: Path, clips: int, name: str, variant: Variant, epochs: int) ->
 
     Args:
         root: directory with the data; the run's directory is made in it too.
-        clips: in both splits together.
-        name: of the variant.
-        variant: its settings.
+        clips: number of clips of both splits.
+        name: name of the variant.
+        variant: settings of the variant.
         epochs: passes over the data.
 
     Returns:

@@ -41,7 +41,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSet:
-    """What a prepared set holds.
+    """The description of a prepared set.
 
     Attributes:
         split: name of the split it was made from, also the TFDS split.

@@ -198,7 +198,7 @@ def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
     """Reads a video record without copying the JPEGs.
 
     Args:
-        stored: a record from `encode_video`, or its payload alone, as ``tfds.data_source`` returns it.
+        stored: a record from `encode_video`, or only its payload, as ``tfds.data_source`` returns it.
         checksum: whether to verify the checksum, which reads every byte. ArrayRecord also verifies a hash of
             its own.
 

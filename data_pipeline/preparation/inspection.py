@@ -1,4 +1,4 @@
-"""What a prepared set holds, and whether every record of it can be read.
+"""Surveys the contents of a prepared set, and verifies that every record can be read.
 
 `survey` reads descriptions and a sample of records, so it takes seconds for a set of any size. `verify` reads
 everything: it checks the checksum of each record, decodes each JPEG, and compares each clip's picture, sound
@@ -56,7 +56,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a prepared set holds.
+    """The contents of a prepared set.
 
     Attributes:
         about: its description.

@@ -26,7 +26,7 @@ _FEWEST_SHARDS = 8  # so that several processes can prepare even a small set
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the user asks for.
+    """The user's choices.
 
     Attributes:
         split: directory of the input to prepare, such as ``dev``.
@@ -47,7 +47,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What decides the contents of the shards, besides the clips themselves.
+    """All that decides the contents of the shards, except the clips themselves.
 
     Attributes:
         options: what the user asked for.

@@ -33,7 +33,7 @@ from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_mem
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
-    """What to read and how.
+    """The prepared sets, and how clips are read from them.
 
     Raises:
         ValueError: a number is too small, or there is not one positive weight for each set.

@@ -1,4 +1,4 @@
-"""What to read: a clip and where its sample starts, decided before anything is read."""
+"""Requests for samples: a clip and where its sample starts, decided before anything is read."""
 
 import hashlib
 import struct

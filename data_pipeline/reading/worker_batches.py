@@ -144,7 +144,7 @@ def _first_batch(running: grain.DatasetIterator, first: Future[ReadBatch]) -> No
 
 
 class _WorkerStart:
-    """What a worker does first: watch for the end of the stream, and name its shared memory."""
+    """Each worker calls this first: watches for the end of the stream, and names the shared memory."""
 
     def __init__(self, names: str, lifeline: str) -> None:
         self._names = names

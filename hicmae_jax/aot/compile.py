@@ -1,4 +1,4 @@
-"""Compile a run's train step for devices that this machine does not have, from shapes alone."""
+"""Compiles a run's train step for devices that this machine does not have; needs only shapes."""
 
 import dataclasses
 import re

@@ -26,7 +26,7 @@ class HeldOut:
     """Parameters → scores; it compiles at the first call only.
 
     Clips, their start times and masks are the same at every call, and nothing is augmented, so scores depend
-    on the parameters alone. Every process must call it, and gets the same scores.
+    only on the parameters. Every process must call it, and gets the same scores.
 
     Args:
         clips: the held-out clips.

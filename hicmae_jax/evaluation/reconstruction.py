@@ -1,6 +1,6 @@
 """Errors of reconstructed tokens, and pictures of the reconstruction.
 
-All contenders get the same clips under the same masks, which depend on the clip alone. One contender always
+All contenders get the same clips under the same masks, which depend only on the clip. One contender always
 predicts zero. In the target's units, zero is the mean of each patch, so its picture shows the clip in squares
 of one colour.
 """

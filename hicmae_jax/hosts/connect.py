@@ -18,7 +18,7 @@ JAX_HEARTBEAT_SECONDS = 7 * 24 * 3600
 """JAX would abort all hosts, without naming one, when a host has been silent for 100 s. The liveness monitor
 notices a process that is gone, and the watchdog ends one that hangs, so JAX's own limit is set to a week."""
 PATIENCE_SECONDS = 2.0
-"""How long a process that fails waits for news of an earlier failure on another host."""
+"""Seconds for which a failing process waits for news of an earlier failure on another host."""
 PATIENCE_SECONDS_COLLECTIVE = 45.0
 """The same when a collective failed: longer than it takes to notice that a machine has vanished."""
 GLOO = "Gloo"

@@ -21,9 +21,9 @@ from typing import Any
 PROBE_AFTER, PROBE_EVERY, PROBES = 15, 5, 4
 """Seconds of silence before the first probe, seconds between probes, number of probes: 35 s in all."""
 SECONDS_TO_LEAVE = 5
-"""How long the first host waits for the others to read why one has failed."""
+"""Seconds for which the first host waits for the others to read why a host has failed."""
 SECONDS_TO_END = 60
-"""How long the first host waits for the others to end as all do."""
+"""Seconds for which the first host, at the normal end of a run, waits for the others to end too."""
 LONGEST_LINE = 65536
 GONE = 75
 """Exit code of the other hosts when one is gone: the same command goes on."""

@@ -17,9 +17,9 @@ from hicmae_jax.hosts.agreement import name_hosts
 from hicmae_jax.hosts.liveness import Connection, LivenessMonitor
 
 SECONDS_TO_REPLY = 10
-"""How much longer than its own time a host waits for the answer of the first one."""
+"""Extra seconds, after its own time is over, for which a host waits for the first host's answer."""
 SECONDS_FOR_OTHERS = 5
-"""How long the first process, when something is wrong, waits for more processes to tell them too."""
+"""Seconds for which the first process, after a mistake, waits for more processes, to tell them too."""
 
 
 def gather(port: int, count: int, seconds: float, ended: Callable[[str, int], None]) -> LivenessMonitor:
@@ -162,7 +162,7 @@ def _read(caller: Connection, present: list[Connection]) -> bool:
 
 
 def _conflict(present: Sequence[Connection], count: int) -> str:
-    """What the hosts disagree on; empty if nothing."""
+    """One line about the values on which the hosts disagree; empty if they agree."""
     here = {0: socket.gethostname()}
     for caller in present:
         who = f"host {caller.host} ({caller.name})"

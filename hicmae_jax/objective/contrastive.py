@@ -1,11 +1,11 @@
 """The contrastive loss of a batch that is spread over a mesh, at every level (paper equations 9 and 10).
 
-`losses.info_nce_reference` is the definition. With the whole batch as negatives it makes a B × B matrix for
-each level, too large for a device at a batch of tens of thousands. Here each device computes its own rows of
-that matrix, in chunks of columns one after the other. The features of all devices are gathered once; nothing
-else grows with the batch. All levels are gathered at once if they are small, otherwise one level at a time.
+`losses.info_nce_reference` is the definition. With the whole batch as negatives, it makes a B × B matrix for
+each level, which is too large for a device at a batch of tens of thousands. Here each device computes its own
+rows of that matrix, one chunk of columns after the other. The features of all devices are gathered once;
+nothing else grows with the batch. All levels are gathered at once if they are small, otherwise one at a time.
 
-The gradient is written by hand. From the other devices it needs one number for each row, the logarithm of the
+The gradient is written by hand. It needs one number for each row from the other devices, the logarithm of the
 row's sum. Automatic differentiation would send gradients of all gathered features back.
 """
 
@@ -26,7 +26,7 @@ GATHER_ALL_LEVELS = 2**26
 
 
 Sums = tuple[jax.Array, jax.Array]
-"""Of each row: its largest logit so far, and the sum of the exponentials of its logits less that one."""
+"""For each row: the largest logit so far, and the sum of exp(logit − largest logit)."""
 
 
 def info_nce(

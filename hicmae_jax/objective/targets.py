@@ -64,7 +64,7 @@ def video_targets(tubelet_pixels: jax.Array, tubelet: int, frame_difference: boo
         tubelet_pixels: float[B, N, tubelet · patch · patch · 3], un-normalised pixels in [0, 1], in
             (frame, row, column, channel) order.
         tubelet: frames in a tubelet.
-        frame_difference: True targets appearance and motion (the paper), False appearance alone.
+        frame_difference: True targets appearance and motion (the paper), False only appearance.
 
     Returns:
         float32 of the same shape and order.

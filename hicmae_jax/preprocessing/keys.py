@@ -6,7 +6,7 @@ import jax
 
 
 def clip_keys(seed_key: jax.Array, purpose: str, step: jax.Array | int, example: jax.Array) -> jax.Array:
-    """Make one key a clip for a named purpose, a function of (seed, purpose, step, example) alone.
+    """Make one key for each clip and a named purpose; a key depends only on seed, purpose, step and example.
 
     Args:
         seed_key: a typed PRNG key, the same throughout a run.

@@ -29,7 +29,7 @@ from hicmae_jax.preprocessing.keys import clip_keys
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """What `preprocess_batch` makes of a batch; the defaults are the published training augmentation.
+    """Choices of `preprocess_batch`; the defaults are the published training augmentation.
 
     Attributes:
         model: geometry of the clips to make. The stored frames may be larger or smaller than

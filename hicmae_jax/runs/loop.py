@@ -176,7 +176,7 @@ class Loop:
     @staticmethod
     def _error_to_save_before(error: OSError | RuntimeError) -> OSError | RuntimeError:
         """The error of the data, if this process can save the state first; raises it if not."""
-        # Several processes save together, and the others still wait for this one's part of the step.
+        # All processes must take part in a save, and the others still wait for this one's part of the step.
         if jax.process_count() > 1 or isinstance(error, jax.errors.JaxRuntimeError):
             raise error
         return error

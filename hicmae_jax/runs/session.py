@@ -1,4 +1,4 @@
-"""What every kind of run shares: hosts, directory, log, events, watchdog, checkpoints and resuming.
+"""The parts that every kind of run shares: hosts, directory, log, events, watchdog, checkpoints, resuming.
 
 The directory of a run::
 
@@ -57,7 +57,7 @@ class RunSettings(Protocol):
 
     @property
     def log(self) -> LogConfig:
-        """What is logged and profiled."""
+        """Logs and profile."""
         ...
 
     @property

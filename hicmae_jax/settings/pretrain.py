@@ -1,6 +1,6 @@
 """The settings of a pre-training run: checked, and with every open choice made.
 
-A recipe is data alone (see `configs/pretrain.py`). `SCHEMA` says which dataclass each of its sections fills.
+A recipe contains only data (see `configs/pretrain.py`). `SCHEMA` says which dataclass each section fills.
 """
 
 import dataclasses
@@ -145,7 +145,7 @@ class PretrainSettings:
 
     @functools.cached_property
     def data(self) -> PipelineConfig:
-        """What to read and how."""
+        """The prepared sets, and how clips are read from them."""
         return SCHEMA.make(
             "data",
             PipelineConfig,
@@ -162,17 +162,17 @@ class PretrainSettings:
 
     @functools.cached_property
     def log(self) -> LogConfig:
-        """What is written down."""
+        """Logs and profile."""
         return SCHEMA.make("log", LogConfig, self.values)
 
     @functools.cached_property
     def evaluation(self) -> EvaluationConfig:
-        """What the model is scored on."""
+        """The evaluation during training."""
         return SCHEMA.make("evaluation", EvaluationConfig, self.values)
 
     @functools.cached_property
     def faults(self) -> FaultsConfig:
-        """What is reported, and when the run gives up."""
+        """Which faults are reported, and when the run gives up."""
         return SCHEMA.make("faults", FaultsConfig, self.values)
 
     @property

@@ -32,8 +32,8 @@ def find(recipe: str) -> Path:
     """Find the file of a recipe.
 
     Args:
-        recipe: the name of one of this project's recipes, or the path of a file. A word of letters, digits
-            and underscores alone is a name; anything else is a path.
+        recipe: the name of one of this project's recipes, or the path of a file. A word of only letters,
+            digits and underscores is a name; anything else is a path.
 
     Raises:
         ValueError: there is no such recipe or file.

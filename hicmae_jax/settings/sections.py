@@ -79,7 +79,7 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogConfig:
-    """What a run writes down while it lasts.
+    """The logs of a run: metrics, TensorBoard, Weights & Biases and profile.
 
     Raises:
         ValueError: one line with the setting, its value and what is allowed.
@@ -100,7 +100,7 @@ class LogConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """What a model in training is scored on.
+    """The evaluation of the model during training.
 
     Raises:
         ValueError: one line with the setting, its value and what is allowed.
@@ -127,7 +127,7 @@ LONGEST_MINUTES = 7 * 24 * 60
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaultsConfig:
-    """What a run reports of what goes wrong, and when it gives up.
+    """Which faults a run reports, and when it gives up.
 
     Raises:
         ValueError: one line with the setting, its value and what is allowed.

@@ -177,17 +177,17 @@ class Record:
         return True
 
     def add(self, stage: Stage, found: Mapping[str, Any]) -> None:
-        """Keep that a stage is done.
+        """Record that a stage is done.
 
         Args:
-            stage: that is done.
-            found: what its `run` returned.
+            stage: the stage that is done.
+            found: the results that its `run` returned.
         """
         self._stages[stage.name] = {"command": stage.typed(), **found}
         self._write()
 
     def __getitem__(self, name: str) -> Mapping[str, Any]:
-        """What the stage of a name returned, and its `command`."""
+        """The results of the stage with this name, and its `command`."""
         return self._stages[name]
 
     def _write(self) -> None:

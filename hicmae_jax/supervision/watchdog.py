@@ -1,11 +1,12 @@
 """Watches a run's main thread: reports slow steps and what they wait for, and ends a run that hangs.
 
-The main thread says what it does, through `stage` and `step`. That replaces one tuple, takes no lock and
-costs microseconds. Another thread looks at it once a second. Starting, evaluating, saving and compiling are
-pauses: each kind is timed by itself and is no part of a step.
+The main thread calls `stage` and `step` to say what it does. Each call replaces one tuple, takes no lock and
+costs microseconds. Another thread reads the tuple once a second. Starting, evaluating, saving and compiling
+are pauses: each kind is timed separately and does not count as part of a step.
 
-A step is slow if it takes more than `slow` × the median of the last hundred; a pause likewise. Until enough
-are known, and at most, the limit is half of `minutes`. Each slow step is reported once; at most one a minute.
+A step is slow if it takes more than `slow` × the median of the last hundred steps; likewise a pause. The
+limit is never above half of `minutes`, and it is half of `minutes` until enough steps are known. Each slow
+step is reported once, and at most one step a minute is reported.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ _ADVICE = {
 
 
 class Activity(NamedTuple):
-    """What the main thread does; replaced as a whole, so that another thread never sees half of it.
+    """The activity of the main thread; replaced as a whole, so another thread never sees half a change.
 
     Attributes:
         step: steps made.
@@ -223,12 +224,12 @@ class Watchdog:
             self._report(self._describe_slow(activity, elapsed, median))
 
     def _median(self, kind: str) -> float | None:
-        """Of the last durations of a kind; None if there are too few."""
+        """The median of the last durations of a kind; None if there are too few."""
         durations = self._durations[kind]
         return statistics.median(durations) if len(durations) >= ENOUGH[kind] else None
 
     def _exchange(self, activity: Activity, now: float, held_up: bool) -> None:
-        """Write this host's heartbeat, and if it is held up find out by whom."""
+        """Write this host's heartbeat; if the host is held up, find out which other host causes it."""
         if held_up != self._held_up:
             self._held_up, self._culprit, self._beat_due = held_up, "", now
             self._heartbeats.forget()

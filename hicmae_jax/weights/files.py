@@ -2,7 +2,7 @@
 
 A `.pth` is a pickle, which can call any function when it is read. Published checkpoints hold an
 `argparse.Namespace` and the optimiser's state beside the weights. The reader allows these types and refuses
-all others. `.safetensors` holds arrays alone and needs no PyTorch.
+all others. `.safetensors` holds only arrays and needs no PyTorch.
 
 Files written here may also hold the model's configuration, as plain values.
 """

@@ -61,7 +61,7 @@ def _unfused(
 def _step(
     counter: Instruction, loop: Instruction, computation: Computation, body: Computation, program: Program
 ) -> int | None:
-    """What one run of the body adds to the counter; None if that is not a constant."""
+    """The constant that one run of the body adds to the counter; None if it adds no constant."""
     after = _after(counter, body)
     if after is None:
         return None

@@ -117,7 +117,7 @@ class Walk:
     def _instruction(
         self, instruction: Instruction, computation: Computation, times: int, asynchronous: bool
     ) -> Iterator[Executed]:
-        """What an instruction executes: itself, or the computations that it calls."""
+        """The instructions that an instruction executes: itself, or those of the computations it calls."""
         opcode, named = instruction.opcode, self.program.computations
         if opcode in FREE or opcode.endswith("-done"):
             return
@@ -184,7 +184,7 @@ class Walk:
             update = operands[1]
             return _total([update]) + _sized(instruction, update.shapes[0]) + _total(operands[2:])
         if opcode == "scatter":
-            # Of the array that is changed, as much as the updates is read and written.
+            # A scatter reads the updates, and reads and writes as many bytes of the array that it changes.
             count = (len(operands) - 1) // 2
             updates = _total(operands[count + 1 :])
             return updates * 3 + _total([operands[count]])
@@ -260,7 +260,7 @@ class Walk:
         if result.opcode == "parameter" or _continues(result, computation):
             return 0.0  # an operand passed on; or written where the message started
         if result.opcode in ("dynamic-update-slice", "scatter"):
-            # The update is in place. What it changes is an operand, or an array that the fusion also writes.
+            # The update is in place. It changes an operand, or an array that the fusion also writes.
             update = computation[result.operands[-1 if result.opcode == "scatter" else 1]].shapes[0].elements
             rest = self._share_written(computation[result.operands[0]], computation)
             return min(1.0, rest + update / max(1, result.shapes[0].elements))
