@@ -34,12 +34,12 @@ def save(run, scores, first=1, best=HIGHEST, **choices):
         ("max", [None, None, None, 0.2, 0.3], [4, 5]),
     ],
 )
-def test_the_best_stays_beside_the_last(tmp_path, mode, scores, left):
+def test_the_best_checkpoint_is_kept_besides_the_last(tmp_path, mode, scores, left):
     save(tmp_path, scores, keep=2, best=BestBy("emotion/accuracy", mode))
     assert steps_in(tmp_path) == left
 
 
-def test_milestones_and_the_best_both_stay(tmp_path):
+def test_milestones_and_the_best_are_both_kept(tmp_path):
     save(tmp_path, [0.9, 0.1, 0.2, 0.3, 0.4], keep=1, milestone=2)
     assert steps_in(tmp_path) == [1, 2, 4, 5]
 

@@ -41,7 +41,7 @@ def test_a_sealed_directory_is_found_whole(directory):
     assert sorted(path.name for path in directory.iterdir()) == [SEAL, "empty", "record.json", "state"]
 
 
-def test_it_may_be_moved_and_added_to(directory, tmp_path_factory):
+def test_a_moved_directory_with_added_files_is_whole(directory, tmp_path_factory):
     seal(directory)
     moved = directory.rename(tmp_path_factory.mktemp("elsewhere") / "7")
     (moved / "notes.txt").write_text("mine")
@@ -56,7 +56,7 @@ def test_a_flipped_bit_is_found_and_its_file_named(directory, name, place):
     assert check(directory) == f"{name} has another content than was saved"
 
 
-def test_a_file_cut_off_is_found(directory):
+def test_a_truncated_file_is_found(directory):
     seal(directory)
     os.truncate(directory / "state/large", 4096)
     assert check(directory) == "state/large has 4,096 bytes instead of 2,097,152"
@@ -83,7 +83,7 @@ def test_every_flipped_bit_in_the_seal_is_found(directory):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": 3}', b'{"files": {"a": {}}}', b"\xff"])
-def test_a_seal_that_is_none_is_damaged(directory, content):
+def test_a_seal_with_invalid_content_is_damaged(directory, content):
     (directory / SEAL).write_bytes(content)
     assert check(directory) == "checksums.json is damaged"
 
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_no_seal(directory, monkeypatch):
     assert not (directory / SEAL).exists()
 
 
-def test_every_file_and_directory_is_on_the_disk_before_the_seal_is(directory, monkeypatch):
+def test_every_file_and_directory_is_flushed_before_the_seal_is_written(directory, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))

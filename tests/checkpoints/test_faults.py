@@ -44,7 +44,7 @@ def files_limited_to(size):
     [Checkpoints.wait, lambda checkpoints: checkpoints.save(3, one_array(), RECORD), Checkpoints.close],
     ids=["wait", "save", "close"],
 )
-def test_a_failed_save_is_an_error_and_the_one_before_remains(tmp_path, then):
+def test_a_failed_save_is_an_error_and_keeps_the_previous_checkpoint(tmp_path, then):
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, one_array(), RECORD)
     checkpoints.wait()
@@ -69,7 +69,7 @@ def fails_with(number):
 
 
 @pytest.mark.parametrize("where", ["seal", "sync"])
-def test_a_checkpoint_that_cannot_be_sealed_is_none_and_the_one_before_remains(tmp_path, where, monkeypatch):
+def test_an_unsealed_checkpoint_does_not_count_and_the_previous_one_is_kept(tmp_path, where, monkeypatch):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(1, one_array(), RECORD)
         checkpoints.wait()
@@ -90,7 +90,7 @@ def test_a_checkpoint_that_cannot_be_sealed_is_none_and_the_one_before_remains(t
     assert steps_in(tmp_path) == [2]
 
 
-def test_a_disk_that_fills_up_at_the_seal_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_at_the_seal_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
     seal, before = checksums.seal, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def seal_on_a_full_disk(directory):
@@ -140,7 +140,7 @@ def test_a_part_that_was_not_written_is_found(tmp_path):
         reader.check_written(directory, 2)
 
 
-def test_old_checkpoints_that_stay_stop_the_run_but_lose_nothing(tmp_path, monkeypatch):
+def test_old_checkpoints_that_cannot_be_deleted_stop_the_run_but_lose_nothing(tmp_path, monkeypatch):
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         checkpoints.save(1, one_array(), RECORD)
         checkpoints.wait()
@@ -160,7 +160,7 @@ def test_old_checkpoints_that_stay_stop_the_run_but_lose_nothing(tmp_path, monke
     assert steps_in(tmp_path) == [2]
 
 
-def test_an_error_of_the_run_waits_for_its_last_save(tmp_path):
+def test_the_last_save_is_completed_before_an_error_of_the_run_is_raised(tmp_path):
     def train():
         with Checkpoints(tmp_path) as checkpoints:
             checkpoints.save(1, one_array(size=1_000_000), RECORD)
@@ -242,7 +242,7 @@ def three(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("how", [flip, halve, os.remove])
-def test_a_damaged_latest_checkpoint_is_put_aside_and_the_one_before_used(three, kind, how):
+def test_a_damaged_latest_checkpoint_is_moved_away_and_the_previous_one_is_used(three, kind, how):
     name = damage(three, 3, kind, how)
     with pytest.raises(ValueError, match=rf"checkpoints/3: the checkpoint of step 3 is damaged \({name} "):
         load_parameters(three)
@@ -258,7 +258,7 @@ def test_a_damaged_latest_checkpoint_is_put_aside_and_the_one_before_used(three,
     assert_same_bits(load_parameters(three)[0], one_array(size=4)[PARAMETERS])
 
 
-def test_a_checkpoint_copied_by_half_is_put_aside(three):
+def test_a_partly_copied_checkpoint_is_moved_away(three):
     with Checkpoints(three) as checkpoints:
         whole = {path.name for path in (three / "checkpoints/3").iterdir()}
         (three / "checkpoints/3" / SEAL).unlink()
@@ -274,7 +274,7 @@ def test_a_checkpoint_copied_by_half_is_put_aside(three):
     assert sorted(path.name for path in aside.iterdir()) == ["2", "3"]
 
 
-def test_what_was_put_aside_is_not_written_over(three):
+def test_a_checkpoint_that_was_moved_away_is_not_overwritten(three):
     for expected in ("3", "3-2"):
         damage(three, 3, "record.json", flip)
         with Checkpoints(three) as checkpoints:

@@ -63,7 +63,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), DEVICES_AND_FSDP)
-def test_a_state_is_the_same_on_every_mesh(saved, devices, fsdp):
+def test_a_state_is_restored_exactly_on_every_mesh(saved, devices, fsdp):
     run, states = saved
     wanted = on_mesh(states[6], mesh_of(devices, fsdp))
     with Checkpoints(run) as checkpoints:
@@ -74,14 +74,14 @@ def test_a_state_is_the_same_on_every_mesh(saved, devices, fsdp):
     )
 
 
-def test_one_device_saves_what_eight_go_on_with(tmp_path):
+def test_eight_devices_restore_a_state_saved_by_one(tmp_path):
     state = state_at(1, mesh_of(1, 1))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state, RECORD)
         assert_same_bits(checkpoints.restore(on_mesh(state, mesh_of(8, 4))), state)
 
 
-def test_the_record_comes_back(saved):
+def test_the_record_is_restored(saved):
     run, _ = saved
     with Checkpoints(run) as checkpoints:
         assert checkpoints.latest_step() == 6
@@ -89,7 +89,7 @@ def test_the_record_comes_back(saved):
 
 
 @pytest.mark.parametrize("inside", ["", "checkpoints"])
-def test_parameters_come_alone_as_numpy_arrays(saved, inside):
+def test_parameters_can_be_loaded_without_the_state_as_numpy_arrays(saved, inside):
     run, states = saved
     params, record = load_parameters(run / inside)
     assert_same_bits(params, states[6].params)
@@ -99,7 +99,7 @@ def test_parameters_come_alone_as_numpy_arrays(saved, inside):
     assert (find_step(run / inside), find_step(run, step=5)) == (6, 5)
 
 
-def test_relative_directories_do(saved, monkeypatch):
+def test_a_relative_directory_can_be_read(saved, monkeypatch):
     run, states = saved
     monkeypatch.chdir(run.parent)
     assert_same_bits(load_parameters(run.name)[0], states[6].params)
@@ -127,7 +127,7 @@ def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
         assert_same_bits(checkpoints.restore(on_mesh(expected, mesh_of(8, 2))), expected)
 
 
-def test_a_save_must_go_forward(saved):
+def test_saving_a_step_that_is_not_later_is_refused(saved):
     run, states = saved
     with Checkpoints(run) as checkpoints, pytest.raises(ValueError, match="step 6 cannot be saved, because"):
         checkpoints.save(6, states[6], RECORD)

@@ -106,7 +106,7 @@ def test_if_one_of_two_processes_cannot_write_both_stop_and_say_so(tmp_path):
         assert checkpoints.last_good() == (1, [])
 
 
-def test_if_the_run_fails_too_no_process_waits_long_for_what_another_could_not_write(tmp_path):
+def test_if_the_run_fails_too_no_process_waits_long_for_a_part_that_another_could_not_write(tmp_path):
     codes, outputs = run_two(tmp_path, full=2, failing="yes")
     assert codes == [1, 1]
     assert "no clip can be read" in outputs[0][1].splitlines()

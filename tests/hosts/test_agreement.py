@@ -20,19 +20,19 @@ def told(**parts):
     return json.dumps(parts)
 
 
-def test_one_process_is_alone():
+def test_one_process_needs_no_agreement():
     assert agreement.exchange("all there is") == ["all there is"]
     agreement.check_alike(config={"batch": 8})
     with pytest.raises(FileNotFoundError, match="nowhere"), agreement.all_or_none():
         raise FileNotFoundError("nowhere")
 
 
-def test_hosts_that_were_told_the_same_pass(others):
+def test_hosts_with_equal_settings_pass(others):
     others.append([told(config={"sets": ["a"], "model": {"depth": 2}})] * 2)
     agreement.check_alike(config={"sets": ("a",), "model": {"depth": 2}})
 
 
-def test_what_differs_is_named_with_each_hosts_value(others):
+def test_a_setting_that_differs_is_named_with_the_value_of_each_host(others):
     others.append(
         [
             told(config={"batch": 16, "model": {"depth": 2}}, data={"prepared/dev": "abc"}),
@@ -49,7 +49,7 @@ def test_what_differs_is_named_with_each_hosts_value(others):
     )
 
 
-def test_of_many_differences_the_first_are_named(others):
+def test_only_the_first_of_many_differences_are_named(others):
     others.append([told(config={str(i): 1 for i in range(9)})])
     with pytest.raises(
         agreement.RefusedError, match=r"config\.4 is 0 on host 0, 1 on host 1; and 4 more\. Give"
@@ -62,26 +62,26 @@ def test_hosts_may_have_different_numbers_of_cores(others):
     agreement.check_alike(config={"data": {"threads": 8}})
 
 
-def test_what_fails_here_is_refused_with_its_own_message(others):
+def test_an_error_on_this_host_keeps_its_own_message(others):
     others.append(["host 1 has failed as well"])
     with pytest.raises(agreement.RefusedError, match=r"^disk full$"), agreement.all_or_none():
         raise OSError("disk full")
 
 
-def test_what_fails_elsewhere_fails_here_too(others):
+def test_an_error_on_another_host_is_raised_here_too(others):
     others.append(["", "prepared/dev/dataset.json is missing"])
     message = r"^host 2: prepared/dev/dataset\.json is missing$"
     with pytest.raises(agreement.RefusedError, match=message), agreement.all_or_none():
         pass
 
 
-def test_a_failure_in_many_lines_is_told_in_one(others):
+def test_an_error_of_many_lines_is_reported_in_one(others):
     others.append([""])
     with pytest.raises(agreement.RefusedError, match=r"^two lines$"), agreement.all_or_none():
         raise ValueError("two\n  lines")
 
 
-def test_a_mistake_in_the_program_is_not_hidden(others):
+def test_a_bug_is_not_hidden(others):
     with pytest.raises(KeyError), agreement.all_or_none():
         raise KeyError("name")
 
@@ -89,11 +89,11 @@ def test_a_mistake_in_the_program_is_not_hidden(others):
 @pytest.mark.parametrize(
     ("numbers", "text"), [([2], "host 2"), ([0, 2], "hosts 0 and 2"), ([0, 1, 5], "hosts 0, 1 and 5")]
 )
-def test_hosts_are_named(numbers, text):
+def test_names_of_hosts_in_messages(numbers, text):
     assert agreement.name_hosts(numbers) == text
 
 
-def test_a_directory_of_each_hosts_own_is_refused_and_left_as_it_was(others, tmp_path):
+def test_a_directory_that_hosts_do_not_share_is_refused_and_not_changed(others, tmp_path):
     directory = tmp_path / "runs/one"
     others += [["token of host 1"], [""], [""]]
     with pytest.raises(
@@ -103,7 +103,7 @@ def test_a_directory_of_each_hosts_own_is_refused_and_left_as_it_was(others, tmp
     assert not directory.exists()
 
 
-def test_a_shared_directory_passes_and_is_left_as_it_was(others, tmp_path):
+def test_a_shared_directory_passes_and_is_not_changed(others, tmp_path):
     (tmp_path / "kept").write_text("kept")
     others += [["token of host 1"], [""], ["yes"]]
     agreement.check_shared(tmp_path)

@@ -90,7 +90,7 @@ def vanish(member):
 # --- Coming together ----------------------------------------------------------------------------------------
 
 
-def test_missing_hosts_are_named_on_all_that_are_there(hosts):
+def test_missing_hosts_are_named_on_all_present_hosts(hosts):
     lines = refused(hosts.come(2, 4), hosts.come(0, 4, seconds=3))
     message = f"hosts 1 and 3 of 4 have not come within 3 s (here are 0 on {NAME}, 2 on {NAME}): see"
     assert all(line.startswith(message) for line in lines)
@@ -110,11 +110,11 @@ def test_a_first_host_that_does_not_answer_is_named(hosts):
     ],
     ids=["the same number", "another count", "no such number"],
 )
-def test_hosts_that_do_not_fit_are_named_on_all(hosts, numbers, message):
+def test_hosts_with_contradictory_flags_are_named_on_all_hosts(hosts, numbers, message):
     assert all(line.startswith(message) for line in refused(*[hosts.come(*pair) for pair in numbers]))
 
 
-def test_who_comes_late_hears_what_is_wrong_too(hosts, monkeypatch):
+def test_a_host_that_comes_late_gets_the_refusal_too(hosts, monkeypatch):
     monkeypatch.setattr(rendezvous, "SECONDS_FOR_OTHERS", HANG)
     early = [hosts.come(0, 3), hosts.come(1, 4)]
     time.sleep(1)
@@ -161,7 +161,7 @@ def test_an_address_without_host_or_port_is_refused(address):
         rendezvous.split_address(address)
 
 
-def test_an_address_may_be_of_either_family():
+def test_an_address_may_be_ipv4_or_ipv6():
     assert rendezvous.split_address("node1:80") == ("node1", 80)
     assert rendezvous.split_address("[fe80::1]:80") == ("fe80::1", 80)
 
@@ -187,7 +187,7 @@ def test_a_first_host_that_is_gone_is_named_on_all_others(hosts):
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_why_a_host_ends_is_said_on_all_others(hosts, failing):
+def test_the_error_of_a_host_is_reported_on_all_others(hosts, failing):
     members = hosts.all_come(3)
     failed = hosts.pool.submit(members[failing].fail, "no clip can be read")
     if failing:
@@ -199,7 +199,7 @@ def test_why_a_host_ends_is_said_on_all_others(hosts, failing):
     }
 
 
-def test_the_first_host_stays_until_the_others_have_heard(hosts, monkeypatch):
+def test_the_first_host_waits_until_the_others_have_read_its_error(hosts, monkeypatch):
     members = hosts.all_come(2)
     monkeypatch.setattr(liveness, "SECONDS_TO_LEAVE", 2 * HANG)
     heard = threading.Event()
@@ -211,7 +211,7 @@ def test_the_first_host_stays_until_the_others_have_heard(hosts, monkeypatch):
     leaving.result(timeout=HANG)
 
 
-def test_of_two_failures_the_first_is_said(hosts):
+def test_the_first_of_two_failures_is_reported(hosts):
     """A collective that fails here because of what has failed there says nothing of its own."""
     members = hosts.all_come(3)
     vanish(members[1])
@@ -219,7 +219,7 @@ def test_of_two_failures_the_first_is_said(hosts):
     assert hosts.last[2].startswith(f"host 1 ({NAME}) is gone")
 
 
-def test_hosts_that_end_as_they_should_alarm_nobody(hosts):
+def test_a_normal_end_of_all_hosts_raises_no_alarm(hosts):
     members = hosts.all_come(3)
     for member in members:
         member.end()

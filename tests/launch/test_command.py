@@ -54,7 +54,7 @@ def test_a_bug_keeps_its_traceback():
         command.call("own", raising(KeyError("name")), ["own"])
 
 
-def test_sigterm_ends_a_command_with_143_and_its_handler_goes_with_it(capsys):
+def test_sigterm_ends_a_command_with_143_and_the_previous_handler_is_restored(capsys):
     before = signal.getsignal(signal.SIGTERM)
 
     def main(argv):
@@ -76,7 +76,7 @@ def test_sigterm_ends_a_command_with_143_and_its_handler_goes_with_it(capsys):
         (["--clip=7"], 1, "own: Unknown command line flag 'clip'. Did you mean: clips ?\n"),
     ],
 )
-def test_the_command_line_is_flags_alone(tmp_path, monkeypatch, words, code, line):
+def test_a_command_line_may_contain_only_flags(tmp_path, monkeypatch, words, code, line):
     (tmp_path / "own_command.py").write_text(COMMAND)
     monkeypatch.chdir(tmp_path)
     process = start_module("own_command", *words)
@@ -92,6 +92,6 @@ def test_help_lists_the_flags_of_the_command(tmp_path, monkeypatch):
     assert "--clips: How many clips." in out
 
 
-def test_flags_are_listed_wherever_they_are_declared():
+def test_help_lists_flags_that_other_modules_declare():
     out, _ = start_module("launch.pretrain", "--help").communicate(timeout=300)
     assert all(f"--{name}: " in out for name in ("run", "[no]allow_changes", "platform", "coordinator"))

@@ -41,7 +41,7 @@ def parsed(tmp_path, monkeypatch):
     return parse
 
 
-def test_a_recipe_its_argument_and_changes(parsed):
+def test_a_recipe_with_its_argument_and_changes_is_read(parsed):
     assert parsed("--config=recipe.py")["size"] == "B"
     config = parsed(
         "--config=recipe.py:S",
@@ -231,7 +231,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_launcher_ends_with_mains_code_or_with_one_line_and_1(tmp_path, monkeypatch):
+def test_a_command_ends_with_the_code_of_main_or_with_one_line_and_code_1(tmp_path, monkeypatch):
     (tmp_path / "recipe.py").write_text(FILE)
     (tmp_path / "launcher.py").write_text(LAUNCHER)
     monkeypatch.chdir(tmp_path)

@@ -180,7 +180,7 @@ def test_training_that_ends_or_fails_before_it_is_killed_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_ends_its_command_and_goes_on_later(tmp_path, kind):
+def test_an_interrupted_demo_ends_its_command_and_resumes_later(tmp_path, kind):
     process = start_module("launch.demo", f"--root={tmp_path / 'demo'}")
     # The first command, and its workers.
     wait_until(lambda: len([w for one in descendants(process.pid) for w in workers(one)]) == os.cpu_count())

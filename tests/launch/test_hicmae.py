@@ -50,7 +50,7 @@ def test_the_flags_of_a_command_are_listed():
     assert "--root: " in printed
 
 
-def test_a_command_is_named_as_always_and_its_exit_code_is_passed_on(tmp_path):
+def test_a_command_has_the_name_and_exit_code_of_its_module(tmp_path):
     words = (f"--root={tmp_path}/no/such", "--clips=1", "stray")
     here = run("make-corpus", *words)
     there = subprocess.run(

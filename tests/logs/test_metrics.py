@@ -40,7 +40,7 @@ def write_steps(run, steps, **options):
             log.write(step, {"loss/total": 1 / step, "levels": [step, 0.5]})
 
 
-def test_numbers_come_back_as_they_were(tmp_path):
+def test_numbers_are_read_back_unchanged(tmp_path):
     loss = np.float32(0.1)
     with MetricsLog(tmp_path) as log:
         log.write(1, {"loss": loss, "clips": 64, "levels": np.array([0.1, 0.2])})
@@ -62,7 +62,7 @@ def test_numbers_that_json_lacks_are_strings_in_the_file_and_numbers_again_when_
 
 
 @pytest.mark.parametrize("torn", ["", '{"step": 5, "loss/to', '{"step": 4}', "\0\0\0"])
-def test_a_killed_run_that_goes_on_leaves_the_log_of_one_that_was_never_killed(tmp_path, torn):
+def test_a_killed_and_resumed_run_has_the_log_of_an_uninterrupted_one(tmp_path, torn):
     write_steps(tmp_path / "whole", range(1, 8))
     write_steps(tmp_path / "killed", range(1, 5))
     with (tmp_path / "killed/metrics.jsonl").open("a") as file:
@@ -83,7 +83,7 @@ def test_a_line_that_is_being_written_is_not_read_yet(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 2.0}]
 
 
-def test_a_damaged_log_is_named_with_the_line_and_left_alone(tmp_path):
+def test_a_damaged_log_is_refused_by_line_and_not_changed(tmp_path):
     damaged = '{"step": 1}\nnonsense\n{"step": 3}\n'
     (tmp_path / "metrics.jsonl").write_text(damaged)
     for attempt in (lambda: read_metrics(tmp_path), lambda: MetricsLog(tmp_path, resume_step=1)):
@@ -92,7 +92,7 @@ def test_a_damaged_log_is_named_with_the_line_and_left_alone(tmp_path):
     assert text_of(tmp_path) == damaged
 
 
-def test_where_no_line_can_be_written_the_file_and_the_remedy_are_named(tmp_path):
+def test_an_error_of_writing_names_the_file_and_the_remedy(tmp_path):
     remedy = "No space left on device; mend that, and give the same command to go on from the last checkpoint"
     log = MetricsLog(tmp_path)
     with open("/dev/full", "w") as full:
@@ -120,7 +120,7 @@ def test_a_bucket_is_refused_because_nothing_can_be_added_to_its_files():
 @pytest.mark.parametrize(
     "values", [{"step": 1}, {"loss": "high"}, {"loss": np.zeros((2, 2))}, {"loss": None}], ids=str
 )
-def test_what_is_not_a_metric_is_refused_and_not_written(tmp_path, values):
+def test_a_value_that_is_no_metric_is_refused_and_not_written(tmp_path, values):
     with MetricsLog(tmp_path) as log, pytest.raises(ValueError, match=next(iter(values))):
         log.write(1, values)
     assert text_of(tmp_path) == ""
@@ -132,7 +132,7 @@ def test_only_the_first_process_writes(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_tensorboard_gets_every_scalar_and_forgets_what_comes_again(tmp_path):
+def test_tensorboard_gets_every_scalar_and_drops_repeated_steps(tmp_path):
     write_steps(tmp_path, [1, 2], tensorboard=True)
     assert events_in(tmp_path) == [
         ("start", 0),
@@ -164,7 +164,7 @@ class FakeWandb(types.ModuleType):
         self.finished += 1
 
 
-def test_wandb_gets_every_scalar_and_a_run_that_goes_on_is_the_same_run(tmp_path, monkeypatch):
+def test_wandb_gets_every_scalar_and_a_resumed_run_keeps_its_id(tmp_path, monkeypatch):
     wandb = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     write_steps(tmp_path, [1, 2], wandb_project="faces", config={"seed": 3})

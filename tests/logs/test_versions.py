@@ -48,7 +48,7 @@ def test_versions_and_devices_are_named():
     assert json.loads(json.dumps(found)) == found
 
 
-def test_another_line_of_code_is_another_source(tmp_path):
+def test_another_line_of_code_changes_the_source_hash(tmp_path):
     for name in versions.CODE:
         shutil.copytree(SOURCE.parents[2] / name, tmp_path / name)
     assert versions._source(tmp_path) == versions._source() == versions.versions()["source"]
@@ -57,7 +57,7 @@ def test_another_line_of_code_is_another_source(tmp_path):
     assert versions._source(tmp_path) != versions._source()
 
 
-def test_the_commit_is_named_and_whether_files_are_changed(repository):
+def test_the_commit_and_uncommitted_changes_are_recorded(repository):
     git(repository.parent, "add", "versions.py")
     git(repository.parent, "commit", "-m", "Add")
     commit = git(repository.parent, "rev-parse", "HEAD")

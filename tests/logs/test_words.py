@@ -3,7 +3,7 @@
 from hicmae_jax.logs.words import duration
 
 
-def test_durations_read_well():
+def test_durations_in_words():
     seconds = [0.04, 9.94, 10, 119, 120, 1_800, 7_200]
     assert [duration(value) for value in seconds] == [
         "0.0 s",

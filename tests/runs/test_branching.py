@@ -41,7 +41,7 @@ def begin(source, directory, step=None, data=DATA, allow=False, **changes):
 
 
 @pytest.mark.parametrize("step", [0, 12, 17])
-def test_the_checkpoint_is_copied_with_every_bit_and_once(long, tmp_path, step):
+def test_the_checkpoint_is_copied_exactly_and_only_once(long, tmp_path, step):
     before, new = tree(long), tmp_path / "short"
     path = long / "checkpoints" / str(step)
     assert begin(long, new, step, **SHORT) == f"branched from {path}"
@@ -55,11 +55,11 @@ def test_the_checkpoint_is_copied_with_every_bit_and_once(long, tmp_path, step):
     assert begin(long, new, 12, **SHORT) is None
 
 
-def test_the_last_checkpoint_is_the_one_if_no_step_is_given(long, tmp_path):
+def test_without_a_step_the_last_checkpoint_is_copied(long, tmp_path):
     assert begin(long, tmp_path / "same", **LONG).endswith("checkpoints/24")
 
 
-def test_what_an_interrupted_copy_has_left_is_no_checkpoint(long, tmp_path):
+def test_an_interrupted_copy_is_not_taken_for_a_checkpoint(long, tmp_path):
     partial = tmp_path / "short/checkpoints/12.partial"
     partial.mkdir(parents=True)
     (partial / "record.json").write_text("{")
@@ -86,7 +86,7 @@ def test_what_an_interrupted_copy_has_left_is_no_checkpoint(long, tmp_path):
         (13, SHORT, "holds no checkpoint of step 13; it holds those of 0, 12, 17, 18, 24"),
     ],
 )
-def test_another_beginning_than_the_runs_own_is_refused(long, tmp_path, step, changes, message):
+def test_a_checkpoint_that_does_not_fit_the_new_run_is_refused(long, tmp_path, step, changes, message):
     before = tree(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
         begin(long, tmp_path / "short", step, **changes)
@@ -95,7 +95,7 @@ def test_another_beginning_than_the_runs_own_is_refused(long, tmp_path, step, ch
     assert not (tmp_path / "short").exists()
 
 
-def test_other_rates_are_for_those_who_ask_for_them(long, tmp_path):
+def test_other_rates_are_accepted_if_allowed(long, tmp_path):
     begin(long, tmp_path / "short", 24, allow=True, **SHORT | {"steps": 30})
     assert (tmp_path / "short/checkpoints/24").exists()
 
@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_and_the_run_itself_are_refused(long, tmp_path):
 
 
 @pytest.mark.parametrize("kind", optim.KINDS)
-def test_updates_of_a_branch_are_those_of_a_run_of_its_length(kind):
+def test_a_branch_makes_the_updates_of_a_run_of_its_length(kind):
     """With the whole optimiser, whose gradients hang on the step's number and on the parameters."""
     params = {"encoder": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4)}, "mask_token": jnp.ones(3)}
 
@@ -145,7 +145,7 @@ def test_updates_of_a_branch_are_those_of_a_run_of_its_length(kind):
 
 
 @pytest.mark.slow
-def test_a_real_branch_ends_as_the_run_that_had_its_length_from_the_start(tmp_path, compiled):
+def test_a_trained_branch_ends_like_a_run_that_had_its_length_from_the_start(tmp_path, compiled):
     data = shrunk_recipe.write_clips(tmp_path / "set")
 
     def run(name, *options, **settings):

@@ -101,7 +101,7 @@ def test_the_best_step_stays_beside_the_last_ones_and_after_a_restart(tmp_path):
     assert (saved_steps(tmp_path), find_step(tmp_path, "best")) == ([9, 10], 10)
 
 
-def test_a_score_that_no_evaluation_gives_cannot_choose_the_best_checkpoint(tmp_path):
+def test_choosing_the_best_checkpoint_by_an_unknown_score_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match="chosen by emotion/accuracy, but the evaluations are held_out: give"
     ):
@@ -113,7 +113,7 @@ def test_a_score_that_no_evaluation_gives_cannot_choose_the_best_checkpoint(tmp_
 # --- What is logged ---
 
 
-def test_lines_are_in_the_file_before_the_checkpoint_of_their_step(tmp_path, monkeypatch):
+def test_metrics_are_written_before_the_checkpoint_of_their_step(tmp_path, monkeypatch):
     in_file = {}
     save = Checkpoints.save
 
@@ -189,7 +189,7 @@ def test_an_unintended_transfer_between_host_and_device_is_an_error(tmp_path):
 # --- Profile and times ---
 
 
-def test_a_profile_is_written_when_it_is_asked_for(tmp_path):
+def test_a_requested_profile_is_written(tmp_path):
     run(tmp_path / "without", total=3, profile_directory=str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
     run(tmp_path / "with", total=6, intervals={"profile": range(2, 4)}, profile_directory=str(tmp_path / "p"))
@@ -201,7 +201,7 @@ def test_a_profile_longer_than_the_run_is_written_at_its_end(tmp_path):
     assert list((tmp_path / "p").rglob("*.xplane.pb"))
 
 
-def test_only_the_first_line_has_no_times(tmp_path):
+def test_every_line_but_the_first_has_times(tmp_path):
     run(tmp_path, total=6)
     lines = [line for line in read_metrics(tmp_path) if "loss/total" in line]
     timed = [[name for name in line if name.startswith("time/")] for line in lines]

@@ -37,7 +37,7 @@ def test_a_resumed_run_writes_what_an_uninterrupted_one_writes(whole, tmp_path, 
     assert len(lines) == 12 // 2 + 12 // 3
 
 
-def test_an_error_of_the_data_is_raised_after_the_state_is_saved(tmp_path):
+def test_a_data_error_is_raised_after_the_state_is_saved(tmp_path):
     with pytest.raises(OSError, match="step 7: no clip"):
         run(tmp_path, data={"stop": 7})
     with Checkpoints(tmp_path) as checkpoints:

@@ -85,7 +85,7 @@ def killed(whole, tmp_path):
 # --- A run --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_what_is_said_of_its_directory(whole, data):
+def test_a_run_writes_the_documented_files(whole, data):
     directory, state = whole
     assert sorted(path.name for path in directory.iterdir()) == [
         "checkpoints",
@@ -125,7 +125,7 @@ def test_the_state_is_split_after_training(whole):
         assert kernel.addressable_shards[0].data.shape == (2, 16, 24)
 
 
-def test_its_weights_load_in_pytorch(whole, data, tmp_path):
+def test_the_weights_of_a_run_load_in_pytorch(whole, data, tmp_path):
     output = epath.Path(tmp_path / "weights.safetensors")
     assert export(str(whole[0]), None, output, check=False) == 0
     exported = weight_files.read(output)
@@ -135,7 +135,7 @@ def test_its_weights_load_in_pytorch(whole, data, tmp_path):
     model.load_state_dict({name: torch.from_numpy(value) for name, value in exported.items()})
 
 
-def test_a_finished_run_is_left_alone(whole, data, capsys):
+def test_a_finished_run_is_not_changed(whole, data, capsys):
     before = tree(whole[0])
     assert run(config(data), whole[0]) is None
     assert "holds step 4" in capsys.readouterr().out.splitlines()[-1]
@@ -145,14 +145,14 @@ def test_a_finished_run_is_left_alone(whole, data, capsys):
 # --- Going on -----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_ends_as_one_never_killed(whole, killed, data, capsys):
+def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(whole, killed, data, capsys):
     state = run(config(data), killed)
     assert "going on    from step 2 of 4" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, state, whole[1])
     assert lines_without_times(killed) == lines_without_times(whole[0])
 
 
-def test_other_batches_are_for_those_who_ask_for_them(killed, data, capsys, monkeypatch):
+def test_a_run_resumes_with_other_batches_only_if_allowed(killed, data, capsys, monkeypatch):
     other, before = config(data, data__shuffle_window=1), tree(killed)
     with pytest.raises(ValueError, match=r"data\.shuffle_window is 0 in the checkpoint, 1 in the config"):
         run(other, killed)
@@ -196,7 +196,7 @@ def nothing_compiled(monkeypatch):
         ({"evaluation__sets": ("nowhere",)}, "nowhere/dataset.json is missing"),
     ],
 )
-def test_a_run_that_cannot_be_is_refused_at_once(data, tmp_path, nothing_compiled, changes, message):
+def test_impossible_settings_are_refused_at_once(data, tmp_path, nothing_compiled, changes, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
         run(config(data, **changes), tmp_path / "run")
     assert len(str(refused.value).splitlines()) == 1
@@ -214,7 +214,7 @@ def test_a_run_that_cannot_be_is_refused_at_once(data, tmp_path, nothing_compile
         ({"seed": 1}, "seed is 0 in the checkpoint, 1 in the config.*--allow_changes"),
     ],
 )
-def test_a_run_does_not_go_on_as_another(whole, data, nothing_compiled, changes, message):
+def test_resuming_with_settings_of_another_run_is_refused(whole, data, nothing_compiled, changes, message):
     before = tree(whole[0])
     with pytest.raises(ValueError, match=message) as refused:
         run(config(data, **changes), whole[0])
@@ -222,7 +222,7 @@ def test_a_run_does_not_go_on_as_another(whole, data, nothing_compiled, changes,
     assert tree(whole[0]) == before
 
 
-def test_what_is_not_a_runs_directory_is_left_alone(data, tmp_path, nothing_compiled):
+def test_a_directory_that_is_not_a_runs_is_refused_and_not_changed(data, tmp_path, nothing_compiled):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.tex").write_text("kept")
     (tmp_path / "thesis/config.json").write_text("{}")
@@ -247,7 +247,7 @@ def test_a_log_that_cannot_be_continued_is_refused_at_once(killed, data, nothing
 # --- Broken clips -------------------------------------------------------------------------------------------
 
 
-def test_faults_of_the_data_are_noted_and_the_list_of_clips_outlives_an_interruption(tmp_path):
+def test_data_faults_are_logged_and_the_list_of_broken_clips_survives_an_interruption(tmp_path):
     class Stream:
         """Meets a broken clip in every batch, and a worker that dies before the second."""
 

@@ -39,7 +39,7 @@ def changed(**settings):
     return config
 
 
-def test_the_same_settings_go_on_without_a_word():
+def test_the_same_settings_resume_without_a_listed_change():
     resuming.check_fits(RECORD, CONFIG)
     resuming.check_same_batches(RECORD, CONFIG, DATA)
     assert resuming.changes(RECORD, CONFIG) == []
@@ -62,7 +62,7 @@ def test_every_field_of_the_model_must_stay():
             resuming.check_fits(RECORD, changed(**{f"model__{field}": "other"}))
 
 
-def test_how_the_model_is_computed_may_change_unless_the_parameters_would_be_other_arrays():
+def test_execution_settings_may_change_unless_they_change_the_parameter_arrays():
     for field in CONFIG["execution"]:
         config = changed(**{f"execution__{field}": "other"})
         if f"execution.{field}" == resuming.STACKED:
@@ -72,14 +72,14 @@ def test_how_the_model_is_computed_may_change_unless_the_parameters_would_be_oth
             resuming.check_fits(RECORD, config)
 
 
-def test_another_optimiser_does_not_go_on_with_the_moments_of_the_first():
+def test_another_optimiser_is_refused():
     config = changed(optimizer__kind="lamb", optimizer__base_rate=2e-3)
     with pytest.raises(ValueError, match=r"optimizer\.kind is 'adamw' in the checkpoint, 'lamb'") as refused:
         resuming.check_fits(RECORD, config)
     assert "base_rate" not in str(refused.value)
 
 
-def test_a_checkpoint_from_before_there_was_a_choice_is_adamws():
+def test_a_checkpoint_without_a_recorded_optimiser_is_of_adamw():
     record = copy.deepcopy(RECORD)
     del record["config"]["optimizer"]["kind"]
     resuming.check_fits(record, CONFIG)
@@ -98,7 +98,7 @@ def test_a_checkpoint_from_before_there_was_a_choice_is_adamws():
         ({"data__shuffle_window": 8}, "data.shuffle_window is 0"),
     ],
 )
-def test_other_batches_are_refused_unless_asked_for(settings, message):
+def test_other_batches_are_refused_unless_allowed(settings, message):
     config = changed(**settings)
     resuming.check_fits(RECORD, config)
     with pytest.raises(ValueError, match=message) as refused:
@@ -108,7 +108,7 @@ def test_other_batches_are_refused_unless_asked_for(settings, message):
 
 
 @pytest.mark.parametrize("data", [{"a": "0f0f", "b": "2222"}, {"b": "1e1e", "a": "0f0f"}, {"a": "0f0f"}])
-def test_other_data_or_another_order_of_them_is_refused(data):
+def test_other_data_or_another_order_of_the_data_is_refused(data):
     now = ", ".join(data.values())
     with pytest.raises(ValueError, match=f"the data are 0f0f, 1e1e in the checkpoint, {now} now"):
         resuming.check_same_batches(RECORD, CONFIG, data)
@@ -132,7 +132,7 @@ def test_other_changes_are_listed():
     ]
 
 
-def test_what_is_compared_is_called_so_in_the_config():
+def test_every_compared_setting_exists_in_the_config():
     config = pretrain.get_config("mu")
     config.data.sets = ("a",)
     settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")

@@ -20,7 +20,7 @@ os._exit(7)
 """
 
 
-def test_a_process_outlives_those_who_read_its_output(tmp_path):
+def test_a_process_continues_after_the_readers_of_its_output_have_ended(tmp_path):
     command = [sys.executable, "-c", PRINTS, str(tmp_path / "end")]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)

@@ -57,7 +57,7 @@ def deadline(clock, heard, tmp_path, **choices):
 # --- When it is time ----------------------------------------------------------------------------------------
 
 
-def test_the_time_is_up_when_nothing_has_been_heard_for_so_long(clock, tmp_path):
+def test_the_time_is_up_after_so_long_without_a_sign_of_life(clock, tmp_path):
     watched = deadline(clock, Heard(), tmp_path)
     over = []
     for _ in range(61):
@@ -66,7 +66,7 @@ def test_the_time_is_up_when_nothing_has_been_heard_for_so_long(clock, tmp_path)
     assert over.index(True) == 59
 
 
-def test_a_sign_of_life_begins_the_time_anew(clock, tmp_path):
+def test_a_sign_of_life_restarts_the_time(clock, tmp_path):
     heard = Heard()
     watched = deadline(clock, heard, tmp_path)
     for second in range(300):
@@ -86,7 +86,7 @@ def test_time_in_which_the_process_was_suspended_does_not_count(clock, tmp_path)
     assert not watched.is_over()
 
 
-def test_the_timer_in_c_is_put_off_now_and_then_and_called_off(clock, tmp_path, monkeypatch):
+def test_the_c_timer_is_postponed_regularly_and_cancelled_at_the_end(clock, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda later, **_: calls.append(later))
     monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: calls.append("off"))
@@ -104,7 +104,7 @@ def test_the_timer_in_c_is_put_off_now_and_then_and_called_off(clock, tmp_path, 
     assert min(calls) > 60 + 2 * 30
 
 
-def test_nothing_remains_of_a_run_that_ends(clock, tmp_path):
+def test_a_run_that_ends_leaves_no_thread_and_no_file(clock, tmp_path):
     watched = deadline(clock, Heard(), tmp_path)
     watched.start()
     watched.stop()
@@ -115,7 +115,7 @@ def test_nothing_remains_of_a_run_that_ends(clock, tmp_path):
 # --- The end ------------------------------------------------------------------------------------------------
 
 
-def test_a_main_thread_that_blocks_ends_with_its_stacks_and_one_line(tmp_path):
+def test_a_blocked_main_thread_ends_the_process_with_stacks_and_one_line(tmp_path):
     done = hang(tmp_path, "read_what_never_comes")
     assert done.returncode == EXIT_CODE == 70
     stacks = tmp_path / "stacks-0.txt"
@@ -131,7 +131,7 @@ def test_a_main_thread_that_blocks_ends_with_its_stacks_and_one_line(tmp_path):
     assert done.stdout.startswith("so far so good\n")
 
 
-def test_a_later_hang_adds_its_stacks(tmp_path):
+def test_a_later_hang_appends_its_stacks(tmp_path):
     (tmp_path / "stacks-0.txt").write_text("those before\n")
     assert hang(tmp_path, "read_what_never_comes").returncode == EXIT_CODE
     text = (tmp_path / "stacks-0.txt").read_text()
@@ -139,7 +139,7 @@ def test_a_later_hang_adds_its_stacks(tmp_path):
     assert "in read_what_never_comes" in text
 
 
-def test_a_disk_that_hangs_too_does_not_put_off_the_end(tmp_path):
+def test_a_disk_that_hangs_too_does_not_delay_the_end(tmp_path):
     os.mkfifo(tmp_path / "stacks-0.txt")  # opening it waits for a reader
     done = hang(tmp_path, "read_what_never_comes")
     assert done.returncode == EXIT_CODE
@@ -149,7 +149,7 @@ def test_a_disk_that_hangs_too_does_not_put_off_the_end(tmp_path):
     )
 
 
-def test_an_interpreter_that_is_held_ends_by_the_timer_in_c(tmp_path):
+def test_the_c_timer_ends_a_process_whose_gil_is_held(tmp_path):
     done = hang(tmp_path, "keep_the_interpreter")
     assert done.returncode == 1
     assert done.stderr.startswith("Timeout (0:00:0")

@@ -47,7 +47,7 @@ def test_a_host_further_on_is_not_named(hosts, clock):
     assert asked_twice(hosts, clock, 12, "device", (13, "input", 9.0), (14, "log", 1.0)) == ""
 
 
-def test_what_a_host_did_before_this_one_was_held_up_names_nobody(hosts, clock):
+def test_a_heartbeat_from_before_this_host_was_held_up_names_no_host(hosts, clock):
     hosts[1].write(11, "input", 0.1)
     hosts[2].write(11, "input", 0.1)
     assert hosts[0].held_up_by(12, "device") == ""
@@ -55,7 +55,7 @@ def test_what_a_host_did_before_this_one_was_held_up_names_nobody(hosts, clock):
     assert hosts[0].held_up_by(12, "device") == ""
 
 
-def test_a_host_that_writes_no_more_is_named(hosts, clock):
+def test_a_host_that_has_stopped_writing_is_named(hosts, clock):
     for _ in range(4):
         hosts[1].write(12, "device", 1.0)
         told = asked_twice(hosts, clock, 12, "device", (12, "device", 1.0), (11, "input", 0.1))
@@ -73,7 +73,7 @@ def test_a_host_that_never_wrote_is_named(hosts, clock):
     assert hosts[0].held_up_by(0, "device") == "host 1 has not been heard of for 45 s"
 
 
-def test_being_silent_is_forgotten_when_the_run_goes_on(hosts, clock):
+def test_silence_is_forgotten_when_the_run_continues(hosts, clock):
     for host in hosts[1:]:
         host.write(11, "input", 0.1)
     hosts[0].held_up_by(12, "device")
@@ -95,7 +95,7 @@ def test_the_other_hosts_watch_the_first(hosts, clock):
     assert told == "host 0 has been saving a checkpoint for 60 s, after step 11"
 
 
-def test_files_of_an_earlier_run_confuse_nobody(tmp_path, clock):
+def test_files_of_an_earlier_run_are_ignored(tmp_path, clock):
     for process, beat in enumerate([(500, "input"), (500, STOPPED), (500, "input"), (499, STOPPED)]):
         Heartbeats(tmp_path, process, 4, clock).write(*beat, 0.0)
     first, second = (Heartbeats(tmp_path, process, 2, clock) for process in range(2))
@@ -110,7 +110,7 @@ def test_files_of_an_earlier_run_confuse_nobody(tmp_path, clock):
     assert sorted(path.name for path in (tmp_path / "hosts").iterdir()) == ["0.json", "1.json"]
 
 
-def test_nothing_is_left_when_all_have_ended(hosts, tmp_path):
+def test_no_file_is_left_when_all_hosts_have_ended(hosts, tmp_path):
     for host in hosts:
         host.write(12, "device", 1.0)
     for host in hosts:
@@ -118,7 +118,7 @@ def test_nothing_is_left_when_all_have_ended(hosts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_host_alone_writes_nothing(tmp_path):
+def test_a_run_on_one_host_writes_nothing(tmp_path):
     alone = Heartbeats(tmp_path, 0, 1)
     alone.begin()
     alone.write(12, "input", 1.0)
@@ -127,7 +127,7 @@ def test_one_host_alone_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fails_hurts_nobody(tmp_path, clock):
+def test_a_disk_that_fails_raises_no_error(tmp_path, clock):
     (tmp_path / "hosts").write_text("a file where the directory should be")
     host = Heartbeats(tmp_path, 0, 2, clock)
     host.begin()
@@ -137,7 +137,7 @@ def test_a_disk_that_fails_hurts_nobody(tmp_path, clock):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', '{"step": 1, "stage": "x", "seconds": 1}'])
-def test_a_damaged_file_names_nobody(hosts, clock, tmp_path, text):
+def test_a_damaged_file_names_no_host(hosts, clock, tmp_path, text):
     hosts[1].write(11, "input", 9.0)
     hosts[2].write(12, "device", 9.0)
     hosts[0].held_up_by(12, "device")

@@ -20,7 +20,7 @@ def events(directory):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_skipped_update_is_written_down_with_its_clips(guard, tmp_path, capsys):
+def test_a_skipped_update_is_logged_with_its_clips(guard, tmp_path, capsys):
     assert guard.check(1234, float("nan"), 1, CLIPS) is None
     (event,) = events(tmp_path)
     assert event.pop("time").endswith("+00:00")
@@ -32,7 +32,7 @@ def test_a_skipped_update_is_written_down_with_its_clips(guard, tmp_path, capsys
     assert capsys.readouterr().err == line + "\n"
 
 
-def test_a_run_ends_after_so_many_in_a_row(guard, tmp_path):
+def test_a_run_ends_after_too_many_skipped_updates_in_a_row(guard, tmp_path):
     reasons = [guard.check(made, 1.0, in_row, CLIPS) for made, in_row in enumerate((1, 2, 0, 1, 2, 3))]
     assert reasons[:5] == [None] * 5
     assert reasons[5].startswith(
@@ -51,7 +51,7 @@ def usual(count):
     return [3 - 0.001 * step + 0.1 * (-1) ** step for step in range(count)]
 
 
-def test_a_loss_that_jumps_is_written_down_once(guard, tmp_path):
+def test_a_loss_spike_is_logged_once(guard, tmp_path):
     feed(guard, [*usual(40), 5.0, 5.5, 5.0, *usual(3), 6.0])
     found = events(tmp_path)
     assert [(event["event"], event["step"], event["loss"]) for event in found] == [
@@ -62,36 +62,36 @@ def test_a_loss_that_jumps_is_written_down_once(guard, tmp_path):
     assert found[0]["median"] == pytest.approx(3, abs=0.1)
 
 
-def test_a_loss_that_behaves_is_not(guard, tmp_path):
+def test_a_usual_loss_is_not_logged(guard, tmp_path):
     feed(guard, usual(500))
     assert not events(tmp_path)
 
 
-def test_nothing_stands_out_before_enough_is_known(guard, tmp_path):
+def test_no_spike_is_logged_before_enough_losses_are_known(guard, tmp_path):
     feed(guard, [*usual(ENOUGH - 1), 9.0])
     assert not events(tmp_path)
 
 
-def test_what_was_skipped_is_no_standard(guard, tmp_path):
+def test_losses_of_skipped_updates_do_not_count_for_the_median(guard, tmp_path):
     for made in range(50):
         guard.check(made, float("inf"), 1, CLIPS)
     feed(guard, [*usual(ENOUGH), 9.0])
     assert [event["event"] for event in events(tmp_path)[-2:]] == ["skipped update", "loss spike"]
 
 
-def test_other_processes_keep_quiet(tmp_path, capsys):
+def test_only_the_first_process_logs(tmp_path, capsys):
     LossGuard(Events(tmp_path, active=False), skips=3, spike=5.0).check(1, float("nan"), 1, CLIPS)
     assert not events(tmp_path)
     assert capsys.readouterr().err == ""
 
 
-def test_events_are_added_to_those_of_the_run_so_far(tmp_path):
+def test_a_resumed_run_appends_its_events(tmp_path):
     for step in (1, 2):
         Events(tmp_path).note("stopped", "a line", step=step)
     assert [event["step"] for event in events(tmp_path)] == [1, 2]
 
 
-def test_half_a_line_that_a_killed_run_has_left_spoils_no_other(tmp_path):
+def test_half_a_line_of_a_killed_run_does_not_damage_the_next_line(tmp_path):
     (tmp_path / "events.jsonl").write_text('{"event": "start')
     Events(tmp_path).write("started", step=3)
     torn, whole = (tmp_path / "events.jsonl").read_text().splitlines()

@@ -96,7 +96,7 @@ def start():
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
-def test_a_run_that_trains_is_asked_to_end(start, kind):
+def test_a_signal_asks_a_training_run_to_stop(start, kind):
     process = start(SAVES)
     process.send_signal(kind)
     said = process.stderr.readline() + process.stderr.readline()
@@ -106,7 +106,7 @@ def test_a_run_that_trains_is_asked_to_end(start, kind):
 
 
 @pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_a_run_with_nothing_to_save_ends(start, kind, code):
+def test_a_signal_ends_a_run_with_nothing_to_save(start, kind, code):
     process = start(NOTHING_TO_SAVE)
     process.send_signal(kind)
     out, _ = process.communicate(timeout=HANG)
@@ -116,7 +116,7 @@ def test_a_run_with_nothing_to_save_ends(start, kind, code):
 
 
 @pytest.mark.parametrize("kind", SIGNALS)
-def test_a_run_with_nothing_to_save_that_does_not_end_is_ended(start, kind):
+def test_a_run_with_nothing_to_save_is_killed_if_it_does_not_end(start, kind):
     process = start(STUCK)
     process.send_signal(kind)
     _, err = process.communicate(timeout=HANG)
@@ -125,7 +125,7 @@ def test_a_run_with_nothing_to_save_that_does_not_end_is_ended(start, kind):
 
 
 @pytest.mark.parametrize("kinds", [(one, other) for one in SIGNALS for other in SIGNALS])
-def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
+def test_a_second_signal_ends_a_run_even_in_compiled_code(start, kinds):
     process = start(STUCK_DEFERRED)
     said = []
     for kind in kinds:
@@ -138,7 +138,7 @@ def test_a_second_signal_ends_it_even_within_compiled_code(start, kinds):
     assert err.strip() == "a second signal: left at once, nothing saved since the last checkpoint"
 
 
-def test_a_second_signal_ends_it_when_nobody_reads_what_it_says(start):
+def test_a_second_signal_ends_a_run_whose_stderr_is_closed(start):
     process = start(STUCK_DEFERRED)
     process.stderr.close()
 
@@ -150,14 +150,14 @@ def test_a_second_signal_ends_it_when_nobody_reads_what_it_says(start):
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_a_signal_within_a_collection_is_not_lost(start):
+def test_a_signal_during_garbage_collection_is_not_lost(start):
     process = start(IN_A_COLLECTION)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=HANG)
     assert out == "seen later: SIGTERM\n"
 
 
-def test_the_handlers_before_come_back():
+def test_the_previous_handlers_are_restored():
     before = [signal.getsignal(kind) for kind in SIGNALS]
     with StopSignals():
         assert [signal.getsignal(kind) for kind in SIGNALS] != before
@@ -165,7 +165,7 @@ def test_the_handlers_before_come_back():
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_a_stop_says_what_was_saved():
+def test_the_message_of_a_stop_says_what_was_saved():
     assert str(Stopped(signal.SIGTERM, 1234)) == (
         "stopped by SIGTERM with step 1,234 saved; run the same command again to go on"
     )

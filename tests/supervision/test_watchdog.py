@@ -55,7 +55,7 @@ def run(tmp_path, clock):
 # --- What the main thread does ------------------------------------------------------------------------------
 
 
-def test_the_innermost_stage_counts_and_the_outer_one_comes_back(run):
+def test_the_innermost_stage_counts_and_the_outer_one_continues_after_it(run):
     with run.watchdog.stage("evaluation"):
         with run.watchdog.stage("device"):
             assert (run.activity.stage, run.activity.pause) == ("device", "evaluation")
@@ -75,7 +75,7 @@ def test_an_unknown_stage_is_refused(run):
         pass
 
 
-def test_a_pause_is_timed_by_itself_and_not_as_part_of_the_step(run, clock):
+def test_a_pause_is_timed_separately_from_the_step(run, clock):
     clock.go(2)
     with run.watchdog.stage("checkpoint"):
         clock.go(5)
@@ -90,7 +90,7 @@ def test_a_pause_is_timed_by_itself_and_not_as_part_of_the_step(run, clock):
     assert (run.activity.step, run.activity.elapsed(clock())) == (1_001, 0)
 
 
-def test_a_pause_inside_another_is_part_of_it(run, clock):
+def test_a_pause_inside_another_counts_as_part_of_the_outer_one(run, clock):
     with run.watchdog.stage("evaluation"):
         clock.go(1)
         with run.watchdog.stage("checkpoint"):
@@ -168,7 +168,7 @@ def test_nothing_is_slow_before_enough_steps_are_known(run):
     assert run.look(60) == []
 
 
-def test_of_many_slow_steps_one_a_minute_is_reported(run):
+def test_at_most_one_slow_step_a_minute_is_reported(run):
     run.steps(100, 0.1)
     lines = []
     for _ in range(45):
@@ -211,7 +211,7 @@ def test_saving_that_takes_much_longer_than_before_is_reported(run, clock):
         ]
 
 
-def test_what_is_waited_for_within_a_pause_is_told(run, clock):
+def test_a_report_of_a_slow_pause_says_what_it_waits_for(run, clock):
     for _ in range(3):
         with run.watchdog.stage("evaluation"):
             clock.go(2)
@@ -222,7 +222,7 @@ def test_what_is_waited_for_within_a_pause_is_told(run, clock):
         ]
 
 
-def test_the_end_of_a_run_that_hangs_is_announced_halfway(run):
+def test_a_hang_is_reported_at_half_the_time_to_the_end(run):
     with run.watchdog.stage("compilation"):
         assert run.look(15 * 60) == []
         assert run.look(1) == [
@@ -230,7 +230,7 @@ def test_the_end_of_a_run_that_hangs_is_announced_halfway(run):
         ]
 
 
-def test_it_is_announced_however_long_steps_have_taken_before(run):
+def test_a_hang_is_reported_at_half_the_time_even_if_steps_were_long(run):
     run.steps(20, 200)
     assert run.look(15 * 60) == []
     (line,) = run.look(1)
@@ -265,7 +265,7 @@ def look_at_both(hosts, seconds):
 
 
 @pytest.mark.parametrize("culprit", [0, 1])
-def test_the_host_that_waits_for_its_input_is_named_by_the_other(two, culprit):
+def test_a_host_names_another_host_that_waits_for_its_input(two, culprit):
     other = two[1 - culprit]
     for _ in range(2):  # which it is ahead by
         other.end_step()
@@ -281,7 +281,7 @@ def test_the_host_that_waits_for_its_input_is_named_by_the_other(two, culprit):
 
 
 @pytest.mark.parametrize("culprit", [0, 1])
-def test_a_silent_host_is_named_when_that_is_known(two, culprit):
+def test_a_silent_host_is_named_once_it_has_missed_its_heartbeats(two, culprit):
     other = two[1 - culprit]
     with other.watchdog.stage("device"):
         (line,) = look_at_both([other], 60)[0]
@@ -292,7 +292,7 @@ def test_a_silent_host_is_named_when_that_is_known(two, culprit):
     )
 
 
-def test_who_waits_for_its_own_input_names_nobody_else(two):
+def test_a_host_that_waits_for_its_own_input_names_no_other_host(two):
     with two[0].watchdog.stage("input"):
         (line,) = look_at_both(two[:1], 60)[0]
     assert "waiting for input: clips are read slowly" in line
@@ -314,7 +314,7 @@ def test_a_host_that_holds_up_nobody_is_not_named_when_the_devices_are_slow(two)
         assert line.startswith(f"step 31 has taken {5 + PATIENCE + 1:.0f} s")
 
 
-def test_hosts_are_slow_to_save_together(two, clock):
+def test_hosts_that_are_all_slow_to_save_name_none_of_them(two, clock):
     def save(host, count):
         for _ in range(count):
             with host.watchdog.stage("checkpoint"):
@@ -331,7 +331,7 @@ def test_hosts_are_slow_to_save_together(two, clock):
 # --- Its threads --------------------------------------------------------------------------------------------
 
 
-def test_its_threads_end_with_the_run_and_leave_nothing(tmp_path, clock):
+def test_the_threads_end_with_the_run_and_leave_no_file(tmp_path, clock):
     (tmp_path / "hosts").mkdir()
     (tmp_path / "hosts" / "7.json").write_text("of a run on more hosts")
     with Run(tmp_path, clock, 0, 2, interval=0.001).watchdog:
@@ -341,7 +341,7 @@ def test_its_threads_end_with_the_run_and_leave_nothing(tmp_path, clock):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_report_that_fails_stops_nothing_and_is_told_once(tmp_path, clock, capsys):
+def test_a_report_that_fails_stops_nothing_and_is_reported_once(tmp_path, clock, capsys):
     asked = []
 
     def fail(line):

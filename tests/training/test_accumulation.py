@@ -38,12 +38,12 @@ def reference():
 
 
 @pytest.mark.parametrize(("mesh", "accumulate"), [((1, 1), 2), ((8, 1), 2), ((8, 4), 4)], ids=str)
-def test_micro_batches_of_whole_groups_change_nothing(reference, mesh, accumulate):
+def test_micro_batches_of_whole_groups_give_the_same_result(reference, mesh, accumulate):
     """Also where a group's clips lie on several devices, and a device's in several micro-batches."""
     assert_same_training(trained(mesh_of(*mesh), accumulate=accumulate), reference)
 
 
-def test_no_clip_moves_when_devices_hold_whole_groups_for_every_micro_batch():
+def test_no_clip_is_sent_if_each_device_holds_whole_groups_for_every_micro_batch():
     def moves(group):
         state, _, step, batch = small(mesh_of(8, 1), accumulate=2, group=group)
         text = step.lower(state, batch(0)).compile().as_text()
@@ -110,7 +110,7 @@ def test_two_passes_give_the_whole_batchs_terms_and_gradient(mesh, count):
     assert difference(gradient, of_all) > 0.01
 
 
-def test_of_two_passes_no_clip_moves_but_for_its_features():
+def test_two_passes_send_only_the_features_of_clips():
     mesh = mesh_of(8, 1)
     batch = jax.device_put(rows(0), sharding.batch_sharding(mesh))
     gradient = jax.jit(accumulation.two_pass(apart(mesh), 2, mesh))
@@ -121,7 +121,7 @@ def test_of_two_passes_no_clip_moves_but_for_its_features():
 
 
 @pytest.mark.parametrize("group", [1, 2])
-def test_micro_batches_take_turns_at_groups_of_rows(group):
+def test_micro_batches_take_groups_of_rows_in_turn(group):
     mesh = mesh_of(2, 1)
     parts = accumulation.cut({"row": jnp.arange(8)}, 2, group, mesh)
     expected = [[0, 2, 4, 6], [1, 3, 5, 7]] if group == 1 else [[0, 1, 4, 5], [2, 3, 6, 7]]
@@ -133,7 +133,7 @@ def test_micro_batches_take_turns_at_groups_of_rows(group):
 # --- HiCMAE -------------------------------------------------------------------------------------------------
 
 
-def test_the_objectives_two_parts_are_the_whole():
+def test_the_two_parts_of_the_objective_equal_the_whole():
     shallow = {"encoder_depth": 1, "skip_layers": (1,), "decoder_depth": 2, "fusion_depth": 0}
     model = HiCMAE(tiny_model.model_config(**shallow))
     loss = LossConfig(contrastive_weight=0.3, negatives="global")

@@ -38,7 +38,7 @@ TREE = {"a": {"kernel": 1.0, "bias": 2.0}, "b": {"kernel": 3.0}}
 
 
 class TestRules:
-    def test_the_first_match_decides(self):
+    def test_the_first_rule_that_matches_applies(self):
         found = path_rules.match([("^a/kernel", "first"), ("kernel", "second"), (".", "rest")], TREE)
         assert found == {"a": {"kernel": "first", "bias": "rest"}, "b": {"kernel": "second"}}
 
@@ -64,13 +64,13 @@ class TestSchedule:
         np.testing.assert_allclose(values[5:], cosine, rtol=1e-6)
         assert values[4] == values[5] == 1
 
-    def test_no_warm_up_one_step_of_it_and_steps_past_the_end(self):
+    def test_warm_up_of_no_step_or_one_step_and_steps_past_the_end(self):
         assert schedules.warmup_cosine(1.0, 0.1, 0, 10)(0) == 1
         assert schedules.warmup_cosine(1.0, 0.1, 1, 10)(0) == 0
         rate = schedules.warmup_cosine(1.0, 0.1, 0, 10)
         assert rate(9) == rate(500)
 
-    def test_a_full_run_keeps_its_precision(self):
+    def test_the_rate_still_falls_at_the_end_of_a_full_run(self):
         """682,200 steps: the last ones must still descend in float32."""
         rate = jax.jit(optim.OptimizerConfig(steps_per_epoch=6822).schedule())
         assert rate(0) == 0
@@ -78,7 +78,7 @@ class TestSchedule:
         np.testing.assert_allclose(rate(34_110 + 324_045), (3e-4 + 1e-5) / 2 * 160 / 256, rtol=1e-4)
         np.testing.assert_allclose(rate(682_199), 1e-5 * 160 / 256, rtol=1e-4)
 
-    def test_stable_from_the_warm_up_to_the_decay(self):
+    def test_the_rate_is_constant_between_warm_up_and_decay(self):
         rate = schedules.warmup_stable_decay(1.0, 0.1, 5, 30, 10)
         values = np.asarray(jax.vmap(rate)(jnp.arange(32)))
         np.testing.assert_allclose(values[:5], np.linspace(0, 1, 5), rtol=1e-6)
@@ -86,7 +86,7 @@ class TestSchedule:
         np.testing.assert_allclose(values[20:30], 0.1 + 0.9 * (1 - np.sqrt(np.arange(10) / 10)), rtol=1e-6)
         assert values[29] == values[31]
 
-    def test_until_the_decay_no_bit_depends_on_the_length(self):
+    def test_rates_before_the_decay_have_the_same_bits_for_every_length(self):
         long, short = (
             optim.OptimizerConfig(shape="wsd", base_rate=1.7e-3, batch=24, steps_per_epoch=7, **length)
             for length in (
@@ -100,7 +100,7 @@ class TestSchedule:
         np.testing.assert_array_equal(one[: decay + 1], other[: decay + 1])
         assert (one[decay + 1 :] > other[decay + 1 :]).all()
 
-    def test_a_decay_that_is_the_whole_run_and_one_that_does_not_fit(self):
+    def test_a_decay_over_the_whole_run_and_a_decay_that_does_not_fit(self):
         assert schedules.warmup_stable_decay(1.0, 0.0, 0, 4, 4)(1) == 0.5
         for decay in (0, 8):
             with pytest.raises(
@@ -117,7 +117,7 @@ class TestSchedule:
         ],
     )
     @pytest.mark.parametrize("shape", optim.SHAPES)
-    def test_rules_for_the_batch_scale_every_rate(self, rule, batch, factor, shape):
+    def test_each_rate_rule_scales_all_rates_with_the_batch(self, rule, batch, factor, shape):
         config = optim.OptimizerConfig(rate_rule=rule, batch=batch, shape=shape, steps_per_epoch=10)
         np.testing.assert_allclose(config.schedule()(50), 3e-4 * factor, rtol=1e-6)
         at_256 = optim.OptimizerConfig(batch=256, shape=shape, steps_per_epoch=10)
@@ -136,7 +136,7 @@ class TestSchedule:
             ),
         ],
     )
-    def test_a_warm_up_that_does_not_fit_is_found_when_the_data_are_known(self, choices, message):
+    def test_a_warm_up_longer_than_the_run_is_refused_when_the_schedule_is_made(self, choices, message):
         with pytest.raises(ValueError, match=message):
             optim.OptimizerConfig(**{"steps_per_epoch": 10} | choices).schedule()
 
@@ -154,13 +154,13 @@ class TestSchedule:
             ({"layer_decay": 0.0}, "layer_decay 0.0"),
         ],
     )
-    def test_impossible_choices(self, choices, message):
+    def test_impossible_choices_are_refused(self, choices, message):
         with pytest.raises(ValueError, match=message):
             optim.OptimizerConfig(**{"steps_per_epoch": 10} | choices)
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_decay_spares_vectors_biases_and_the_video_mask_token(scan):
+def test_vectors_biases_and_the_video_mask_token_do_not_decay(scan):
     flat = flatten_dict(optim.decay_mask(pretrain_shapes(scan_encoders=scan)), sep="/")
     for path, decays in flat.items():
         assert decays == (path.endswith("kernel") or path == "mask_token_audio"), path
@@ -193,7 +193,7 @@ def test_layer_scales(scan, modality, fusion_depth):
     assert flat[f"{name}/norm/scale"] == flat["head/kernel"] == flat["fc_norm/bias"] == 1
 
 
-def test_adamw_updates_as_defined():
+def test_updates_equal_adamw_written_out():
     """Three steps against AdamW written out, decay and layer factor on the whole curve."""
     shapes = finetune_shapes("video")
     params = tiny_model.random_like(shapes)
@@ -241,7 +241,7 @@ CONSTANT = {"base_rate": 1.0, "base_minimum": 1.0, "batch": 256, "warmup_epochs"
 
 
 class TestLamb:
-    def test_two_tensors_by_hand(self, monkeypatch):
+    def test_updates_of_two_tensors_equal_those_computed_by_hand(self, monkeypatch):
         """Adam's first update is the gradient's sign, here of norm 2; the matrix has a norm of 5."""
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True), (r"bias$", False)))
         params = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]]), "bias": jnp.array([3.0, 4.0])}
@@ -259,13 +259,13 @@ class TestLamb:
         )
         np.testing.assert_allclose(updates["bias"], [-1, 1], rtol=1e-6)
 
-    def test_parameters_that_are_zero_may_leave_it(self, monkeypatch):
+    def test_parameters_that_are_zero_are_updated_too(self, monkeypatch):
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True),))
         config = optim.OptimizerConfig(kind="lamb", **CONSTANT)
         updates = first_update(config, {"kernel": jnp.zeros((2, 2))}, {"kernel": jnp.ones((2, 2))})
         np.testing.assert_allclose(updates["kernel"], -np.ones((2, 2)), rtol=1e-6)
 
-    def test_scanned_layers_learn_as_unrolled_ones(self):
+    def test_scanned_and_unrolled_layers_get_the_same_updates(self):
         shapes, scanned = (
             {"encoder": pretrain_shapes(scan_encoders=scan)["encoder"]} for scan in (False, True)
         )
@@ -288,7 +288,7 @@ class TestLamb:
         norms = np.linalg.norm(found["encoder"]["blocks"]["mlp"]["fc1"]["kernel"], axis=(1, 2))
         np.testing.assert_allclose(norms[1:] / norms[:-1], 10, rtol=0.1)
 
-    def test_parameters_split_over_devices_have_the_ratio_of_the_whole(self):
+    def test_the_ratio_of_a_sharded_parameter_is_that_of_the_whole_parameter(self):
         leaf = jax.ShapeDtypeStruct((3, 8, 16), "float32")
         shapes = {"encoder": {"blocks": {"fc": {"kernel": leaf, "bias": leaf}}}}
         params, gradient = tiny_model.random_like(shapes, seed=1), tiny_model.random_like(shapes, seed=2)
@@ -302,7 +302,7 @@ class TestLamb:
         wanted = first_update(config, params, gradient)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, wanted)
 
-    def test_it_is_optaxs_where_every_parameter_is_a_matrix_that_decays(self, monkeypatch):
+    def test_updates_equal_optax_lamb_if_every_parameter_is_a_decayed_matrix(self, monkeypatch):
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True),))
         params = {"a": {"kernel": jnp.ones((2, 3))}, "b": {"kernel": jnp.full((3, 2), 2.0)}}
         config = optim.OptimizerConfig(kind="lamb", **CONSTANT | {"base_rate": 0.1, "base_minimum": 0.1})
@@ -331,18 +331,18 @@ class TestClipping:
     def only_these(self, monkeypatch):
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True), (r"bias$", False)))
 
-    def test_a_larger_norm_is_scaled_to_the_bound_over_all_parameters_together(self):
+    def test_a_larger_norm_of_the_whole_gradient_is_scaled_down_to_the_bound(self):
         gradient = {"encoder": {"kernel": jnp.array([[3.0, 0.0], [0.0, 0.0]]), "bias": jnp.array([0.0, 4.0])}}
         found = self.moments(gradient, clip=1.0)
         np.testing.assert_allclose(found["kernel"], [[0.6, 0], [0, 0]], rtol=1e-6)
         np.testing.assert_allclose(found["bias"], [0, 0.8], rtol=1e-6)
 
-    def test_a_smaller_one_and_none_leave_every_bit(self):
+    def test_a_smaller_norm_or_no_bound_changes_no_bit(self):
         gradient = tiny_model.random_like(self.PARAMS, 3)
         for found in (self.moments(gradient, clip=100.0), self.moments(gradient, clip=None)):
             jax.tree.map(np.testing.assert_array_equal, found, gradient["encoder"])
 
-    def test_a_run_may_begin_to_clip_when_it_goes_on(self):
+    def test_a_resumed_run_may_begin_to_clip(self):
         states = [
             optim.make_optimizer(optim.OptimizerConfig(clip=clip, **CONSTANT), self.PARAMS).init(self.PARAMS)
             for clip in (None, 1.0)

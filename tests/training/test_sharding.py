@@ -126,7 +126,7 @@ def test_every_parameter_of_the_fine_tuning_model_is_covered(modality, scanned):
     assert FSDP in params["head/kernel"].sharding.spec
 
 
-def test_another_optimiser_and_clipping_keep_nothing_more():
+def test_lamb_and_clipping_keep_the_same_state_as_adamw():
     """Nor anything of another shape, or elsewhere."""
     lamb, adamw = (
         jax.tree.leaves(state_of_b(8, **choices)) for choices in ({"kind": "lamb", "clip": 1.0}, {})
@@ -134,7 +134,7 @@ def test_another_optimiser_and_clipping_keep_nothing_more():
     assert lamb == adamw
 
 
-def test_layers_that_are_not_stacked_may_split_any_dimension():
+def test_layers_that_are_not_stacked_may_be_split_in_any_dimension():
     params = leaves(state_of_b(8, scan_encoders=False, remat_encoder="none").params)
     assert shown(params["encoder/blocks_3/attn/proj/kernel"]) == "512/fsdp×512"
     assert shown(params["encoder/blocks_3/mlp/fc1/kernel"]) == "512×2048/fsdp"
@@ -173,7 +173,7 @@ def test_a_parameter_without_a_rule_is_an_error():
         sharding.state_shardings(tree, abstract_mesh(2), scan_encoders=False)
 
 
-def test_a_mesh_takes_all_devices_or_those_that_are_given():
+def test_a_mesh_uses_all_devices_or_the_given_ones():
     assert dict(sharding.make_mesh().shape) == {DATA: 8, FSDP: 1}
     assert dict(sharding.make_mesh(fsdp=4).shape) == {DATA: 2, FSDP: 4}
     some = jax.devices()[5:1:-1]
@@ -183,7 +183,7 @@ def test_a_mesh_takes_all_devices_or_those_that_are_given():
 
 
 @pytest.mark.parametrize("fsdp", [0, 3, 16])
-def test_a_number_of_devices_that_cannot_share_is_refused(fsdp):
+def test_fsdp_that_does_not_divide_the_devices_is_refused(fsdp):
     with pytest.raises(ValueError, match=f"fsdp = {fsdp} does not divide the 8 devices"):
         sharding.make_mesh(fsdp)
 
@@ -205,7 +205,7 @@ def two_slices(each=4):
 
 
 @pytest.mark.parametrize("fsdp", [1, 2, 4])
-def test_the_parameters_of_a_slice_lie_on_it(fsdp):
+def test_each_copy_of_the_parameters_lies_within_one_slice(fsdp):
     devices = sharding.make_mesh(fsdp, two_slices()).devices
     assert devices.shape == (8 // fsdp, fsdp)
     assert len(set(devices.ravel())) == 8
@@ -214,13 +214,13 @@ def test_the_parameters_of_a_slice_lie_on_it(fsdp):
     assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
 
 
-def test_parameters_too_large_for_a_slice_fill_several():
+def test_parameters_split_over_more_devices_than_a_slice_has_fill_several_slices():
     devices = sharding.make_mesh(8, two_slices()).devices
     assert devices.shape == (1, 8)
     assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
 
 
-def test_slices_are_filled_or_shared_out_whole():
+def test_fsdp_that_neither_fits_into_a_slice_nor_fills_several_is_refused():
     line = "fsdp = 4 neither fits into a slice of 6 devices nor fills several: choose a divisor or a multiple"
     with pytest.raises(ValueError, match=line):
         sharding.make_mesh(4, two_slices(6))
@@ -247,7 +247,7 @@ print("arranged")
 
 @pytest.mark.slow
 @tpu_compiler.needs_libtpu
-def test_every_topology_can_be_arranged():
+def test_a_mesh_can_be_made_on_every_topology():
     """Also those whose network has three axes, of which a mesh of two must share or split some."""
     program = [sys.executable, "-c", TOPOLOGIES]
     done = subprocess.run(program, capture_output=True, text=True, env=tpu_compiler.environment())
@@ -255,14 +255,14 @@ def test_every_topology_can_be_arranged():
 
 
 @pytest.mark.parametrize("fsdp", [1, 2, 8])
-def test_a_batch_is_spread_over_all_devices_in_their_order(fsdp):
+def test_a_batch_is_spread_over_all_devices_in_order(fsdp):
     mesh = sharding.make_mesh(fsdp)
     spread = jax.device_put(np.arange(16), sharding.batch_sharding(mesh))
     held = {shard.device: shard.data.tolist() for shard in spread.addressable_shards}
     assert [held[device] for device in mesh.devices.ravel()] == [[2 * i, 2 * i + 1] for i in range(8)]
 
 
-def test_parameters_go_to_the_clips():
+def test_parameters_are_gathered_and_activations_stay_on_their_device():
     """Of split matrices the parts are gathered: no activation leaves the device of its clip."""
     model = sizes.model_config("mu", encoder_depth=2, skip_layers=(1, 2))
     encoder = Encoder(model, ExecutionConfig(scan_encoders=True, remat_encoder="full"))

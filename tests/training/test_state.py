@@ -30,7 +30,7 @@ def created(fsdp, devices=8):
     return abstract, train_state.create(initialise, OPTIMIZER, abstract, jax.random.key(1))
 
 
-def test_parameters_and_both_moments_are_made_split():
+def test_parameters_and_both_moments_are_created_sharded():
     _, state = created(fsdp=8)
     adam = state.opt_state[0]
     for tree in (state.params, adam.mu, adam.nu):
@@ -68,7 +68,7 @@ def test_values_do_not_depend_on_the_mesh(fsdp, devices):
     assert state.opt_state[0].count == 0
 
 
-def test_what_is_made_is_what_was_described():
+def test_the_state_has_the_shapes_and_shardings_of_the_abstract_state():
     abstract, state = created(fsdp=4)
     described = [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(abstract)]
     assert [(leaf.shape, leaf.dtype, leaf.sharding) for leaf in jax.tree.leaves(state)] == described

@@ -50,11 +50,11 @@ def reference():
 
 
 @pytest.mark.parametrize("mesh", [(8, 1), (8, 2), (8, 8), (2, 2)], ids=str)
-def test_a_mesh_changes_nothing(reference, mesh):
+def test_training_does_not_depend_on_the_mesh(reference, mesh):
     assert_same_training(trained(mesh_of(*mesh)), reference)
 
 
-def test_a_step_is_the_optimisers_on_the_gradient_of_the_loss():
+def test_a_step_applies_the_optimiser_to_the_gradient_of_the_loss():
     mesh = mesh_of(8, 2)
     state, _, step, batch = small(mesh)
     before = host(state)
@@ -84,7 +84,7 @@ def test_a_step_is_the_optimisers_on_the_gradient_of_the_loss():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_steps_are_counted_and_stand_in_clips_summed():
+def test_steps_and_replaced_clips_are_counted():
     state, logged = trained(mesh_of(8, 1))
     assert (state.step, state.replaced) == (STEPS, 3 * STEPS)
     assert [int(metrics["replaced"]) for metrics in logged] == [3, 6, 9, 12]
@@ -130,7 +130,7 @@ def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_many_steps_are_compiled_once_and_made_in_place(accumulate):
+def test_many_steps_compile_once_and_update_the_state_in_place(accumulate):
     state, abstract, step, batch = small(mesh_of(8, 4), accumulate=accumulate)
     for number in range(20):
         before = state
@@ -144,7 +144,7 @@ def test_many_steps_are_compiled_once_and_made_in_place(accumulate):
 # --- HiCMAE: a compilation of some twenty seconds for each mesh ---------------------------------------------
 
 
-def test_hicmaes_step_holds_no_array_of_a_device():
+def test_the_traced_step_of_hicmae_has_no_device_array_among_its_constants():
     """Compiling would fetch it, which the loop forbids and a CPU, whose memory is the host's, lets pass."""
     config = shrunk_recipe.config(batch=16, seed=2**32 - 1)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
@@ -185,7 +185,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
 
 
 @pytest.mark.slow
-def test_hicmae_trains_the_same_with_its_state_split():
+def test_hicmae_trains_the_same_with_a_sharded_state():
     whole, split = hicmae(), hicmae(fsdp=4)
     jax.tree.map(np.testing.assert_array_equal, split[0], whole[0])  # drawn alike on any mesh
     assert_same_training(split[1:], whole[1:])
