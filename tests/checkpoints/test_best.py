@@ -1,4 +1,4 @@
-"""The best checkpoint by a score: which one it is, that it stays, and how it is found."""
+"""The best checkpoint by a score: which one it is, that it is kept, and how it is found."""
 
 import jax
 import jax.numpy as jnp

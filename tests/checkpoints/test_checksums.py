@@ -1,4 +1,4 @@
-"""A seal tells every way in which a directory can differ from what was sealed."""
+"""A seal reveals every change of the files that it lists."""
 
 import errno
 import json

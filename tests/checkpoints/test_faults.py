@@ -1,4 +1,4 @@
-"""Whatever fails, fills up, is killed or flips its bits: a whole checkpoint is left, and it is found."""
+"""After errors, full disks, kills and flipped bits, a whole checkpoint remains and is found."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ from tests.support.corpus_fixtures import tree
 
 @contextlib.contextmanager
 def files_limited_to(size):
-    """Writing more than that into a file fails, as on a full disk."""
+    """Writing more bytes than this into a file fails, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -53,7 +53,7 @@ def test_a_failed_save_is_an_error_and_keeps_the_previous_checkpoint(tmp_path, t
         checkpoints.save(2, one_array(size=100_000), RECORD)
         with pytest.raises(RuntimeError, match=message):
             then(checkpoints)
-    checkpoints.close()  # said once, it is not said again
+    checkpoints.close()  # an error is raised only once
     assert_same_bits(load_parameters(tmp_path)[0], one_array()[PARAMETERS])
     with Checkpoints(tmp_path) as again:
         assert again.latest_step() == 1
@@ -124,7 +124,7 @@ def test_a_checkpoint_that_lacks_an_array_is_not_counted(tmp_path, monkeypatch):
 
 
 def test_a_part_that_was_not_written_is_found(tmp_path):
-    """At once, and not when the run has to go on from it."""
+    """At once, and not when a run resumes from the checkpoint."""
     split = jax.sharding.NamedSharding(sharding.make_mesh(fsdp=4), jax.P(sharding.FSDP))
     state = {PARAMETERS: {"kernel": jax.device_put(np.ones(8, np.float32), split), "step": np.int32(3)}}
     with Checkpoints(tmp_path) as checkpoints:
@@ -215,7 +215,7 @@ def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, m
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == left
     assert load_parameters(tmp_path)[1] == {"step": step}
     with Checkpoints(tmp_path) as checkpoints:
-        assert steps_in(tmp_path) == [step]  # at once: a run may be refused and end any moment
+        assert steps_in(tmp_path) == [step]  # at once, because a refused run may end at any moment
         assert checkpoints.last_good() == (step, [])
         checkpoints.save(3, {"params": {"kernel": jnp.ones(4)}}, {"step": 3})
     assert steps_in(tmp_path) == [step, 3]

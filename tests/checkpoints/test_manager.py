@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit, on any mesh, whatever has interrupted the saving."""
+"""A saved state is restored bit for bit, on any mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from hicmae_jax.training import sharding
 from hicmae_jax.training.state import TrainState
 from tests.support.checkpoint_fixtures import RECORD, assert_same_bits, steps_in
 
-# Not a number, a number below the smallest normal one, and the zero that has a sign.
+# NaN, a subnormal number, and negative zero.
 AWKWARD = [np.nan, 1e-42, -0.0]
 DEVICES_AND_FSDP = [(8, 1), (8, 4), (8, 8), (4, 2), (2, 1), (1, 1)]
 
@@ -31,7 +31,7 @@ def on_mesh(tree, mesh):
 
 
 def state_at(step, mesh, width=16):
-    """A state whose every leaf has its own random values."""
+    """A state with different random values in every leaf."""
     rng = np.random.default_rng(step)
     params = {
         "encoder": {"fc": {"kernel": np.zeros((width, 8), np.float32), "bias": np.zeros(8, np.float32)}},

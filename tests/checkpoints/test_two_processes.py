@@ -97,7 +97,7 @@ def test_two_processes_save_one_checkpoint_and_agree_on_what_is_whole(tmp_path):
 def test_if_one_of_two_processes_cannot_write_both_stop_and_say_so(tmp_path):
     codes, outputs = run_two(tmp_path, full=2)
     assert codes == [1, 1]
-    # Orbax has more to say, before and after.
+    # Orbax prints more lines before and after.
     (line,) = {line for _, err in outputs for line in err.splitlines() if "was not saved" in line}
     assert line.startswith(f"host 1: {tmp_path}/checkpoints: the checkpoint of step 2 was not saved: ")
     assert "File too large" in line

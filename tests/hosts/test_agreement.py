@@ -1,4 +1,4 @@
-"""What hosts tell each other; here other hosts' answers are made up, in `test_hosts` they are real."""
+"""Agreement between hosts. The answers of the other hosts are made up here; `test_hosts` has real hosts."""
 
 import json
 
@@ -9,7 +9,7 @@ from hicmae_jax.hosts import agreement
 
 @pytest.fixture
 def others(monkeypatch):
-    """What the other hosts answer to each exchange in turn, after this one, which is the first."""
+    """For each exchange in turn, the answers of the other hosts; this host is the first."""
     answers = []
     monkeypatch.setattr(agreement.jax, "process_count", lambda: 2)
     monkeypatch.setattr(agreement, "exchange", lambda text: [text, *answers.pop(0)])

@@ -1,4 +1,4 @@
-"""The final line is the last one on stderr, whatever a library's threads write."""
+"""The final line is the last line on stderr, even while threads of libraries write."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Hosts that come together and watch over each other: here as threads, over real connections."""
+"""Hosts connect and watch each other; here each host is a thread with real connections."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ NAME = socket.gethostname()
 
 
 class Hosts:
-    """Threads that take part in a roll call; what each was told last is in `last`, by its number."""
+    """Threads that act as hosts; `last` maps the number of a host to the last message that it got."""
 
     def __init__(self):
         self.port = free_port()
@@ -67,7 +67,7 @@ def refused(*futures):
 
 
 def dial(port):
-    """A connection to the first host, once it listens."""
+    """Connect to the first host as soon as it listens."""
     made = []
 
     def connects():
@@ -80,7 +80,7 @@ def dial(port):
 
 
 def vanish(member):
-    """As when its process is killed."""
+    """Close a host's connections, as if its process were killed."""
     member._ending.acquire(blocking=False)  # so it says nothing
     for connection in member._connections:
         with contextlib.suppress(OSError):  # it has closed them itself
@@ -212,7 +212,7 @@ def test_the_first_host_waits_until_the_others_have_read_its_error(hosts, monkey
 
 
 def test_the_first_of_two_failures_is_reported(hosts):
-    """A collective that fails here because of what has failed there says nothing of its own."""
+    """If a collective fails because another host has failed, the other host's failure is reported."""
     members = hosts.all_come(3)
     vanish(members[1])
     members[2].fail("Gloo AllGather failed", patience=HANG)

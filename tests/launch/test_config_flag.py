@@ -1,4 +1,4 @@
-"""The command line's configuration: changes arrive, mistakes are one line."""
+"""The flag `--config`: changes take effect, mistakes are reported in one line."""
 
 import pytest
 from absl import flags

@@ -1,4 +1,4 @@
-"""The demo: its criteria fail when they should, and it goes on after an interruption."""
+"""The demo: its criteria fail when they should, and it resumes after an interruption."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def test_all_criteria_hold_for_a_model_that_learned_and_a_run_that_resumed():
         {"recall": 0.13},  # less than twice chance
         {"low": 5 / 72},  # the interval touches chance
         {"low": 0.02},
-        {"clips": 63, "recall": 0.9, "low": 0.8},  # too few to judge by
+        {"clips": 63, "recall": 0.9, "low": 0.8},  # too few clips for a judgement
     ],
 )
 def test_retrieval_near_chance_fails_even_if_an_earlier_layer_is_good(of):
@@ -69,7 +69,7 @@ def test_retrieval_near_chance_fails_even_if_an_earlier_layer_is_good(of):
 @pytest.mark.parametrize(
     ("trained", "names"),
     [
-        ((0.71, 0.8), ["masked video error"]),  # better than untrained only
+        ((0.71, 0.8), ["masked video error"]),  # better than the untrained model only
         ((0.7, 0.8), ["masked video error"]),
         ((0.6, 1.2), ["masked audio error"]),
         ((0.9, 1.5), ["masked video error", "masked audio error"]),
@@ -84,8 +84,8 @@ def test_reconstruction_no_better_than_a_baseline_fails(trained, names):
     "of",
     [
         {"said": "going on    from step 5 of 20"},  # an older checkpoint
-        {"said": "steps       20 of 32 clips"},  # it started anew
-        {"said": "going on    from step 0 of 20", "checkpoint": 0},  # there was nothing to go on from
+        {"said": "steps       20 of 32 clips"},  # the run started from the beginning
+        {"said": "going on    from step 0 of 20", "checkpoint": 0},  # there was no checkpoint to resume from
         {"again": LOSSES | {15: 2.9}},  # other batches
         {"again": {5: 3.0, 15: 2.8, 20: 2.7}},  # a step was lost
         {"again": {5: 3.0, 10: 2.9, 15: float("nan"), 20: 2.7}},
@@ -186,7 +186,7 @@ def test_an_interrupted_demo_ends_its_command_and_resumes_later(tmp_path, kind):
     wait_until(lambda: len([w for one in descendants(process.pid) for w in workers(one)]) == os.cpu_count())
     children = [child for one in descendants(process.pid) for child in (one, *descendants(one))]
     if kind == signal.SIGINT:
-        os.killpg(process.pid, kind)  # as a terminal does: to all processes
+        os.killpg(process.pid, kind)  # to all processes, as a terminal does
     else:
         process.send_signal(kind)
     _, err = process.communicate()

@@ -75,7 +75,7 @@ def test_survey_counts_what_is_there(prepared):
     assert sorted(np.round(found.seconds * 25).astype(int)) == list(range(20, 29))
     assert found.sampled == N_CLIPS
     assert sum(shard.n_clips for shard in found.about.shards) == N_CLIPS
-    # Phase 0 of n frames has ⌈n / 4⌉ of them.
+    # Phase 0 has ⌈n / 4⌉ of n frames.
     assert len(found.frame_bytes) == sum(-(-n // 4) for n in range(20, 29))
     reader = ArrayRecordReader(str(file_of(prepared, "video", 0)))
     record = records.parse_video(reader.read([0])[0])
@@ -117,7 +117,7 @@ def test_a_frame_that_is_no_jpeg_is_found_even_with_valid_checksums(damaged):
     rewrite(file_of(damaged, "video", index), {STRIDE * number + 2: spoil})
     (problem,) = problems(damaged)
     assert problem.clip == name
-    assert problem.what.startswith("frame 6:")  # the second of phase 2
+    assert problem.what.startswith("frame 6:")  # the second frame of phase 2
 
 
 def video_record(record, jpegs, **changes):
@@ -269,7 +269,7 @@ def test_samples_are_what_the_model_will_see(prepared):
     assert inputs.log_mel.shape == (4, 256, 128)
     assert 0 <= inputs.video.min() <= inputs.video.max() <= 1
     for name, video in zip(names, inputs.video):
-        # Each clip's picture is blocks of its own colours, resized: they must be this clip's, not another's.
+        # The picture of each clip has blocks of its own colours, so another clip would be noticed.
         number = int(name.split("/")[-1])
         own = corpus_fixtures.picture(1, seed=number)[0, :32].reshape(-1, 3) / 255
         centre = video[0, 16::32, 16::32].reshape(-1, 3)

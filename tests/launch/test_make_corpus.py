@@ -1,4 +1,4 @@
-"""The command that writes a synthetic corpus, in processes of its own."""
+"""The command that writes a synthetic corpus, run as a process."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def test_a_stopped_command_leaves_no_process_behind(tmp_path, kind):
     wait_until(lambda: len(workers(process.pid)) == 2)
     children = descendants(process.pid)
     if kind == signal.SIGINT:
-        os.killpg(process.pid, kind)  # as a terminal does: to all processes
+        os.killpg(process.pid, kind)  # to all processes, as a terminal does
     else:
         process.send_signal(kind)
     wait_until(lambda: not any(map(is_alive, children)))

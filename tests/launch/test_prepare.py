@@ -1,4 +1,4 @@
-"""The command in processes of its own, which are killed and interrupted."""
+"""The command run as a process, which is killed or interrupted."""
 
 import os
 import shutil

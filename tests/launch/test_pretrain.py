@@ -1,4 +1,4 @@
-"""The command line, in processes of its own: mistakes that only it can make."""
+"""The command run as a process: mistakes that are possible only on the command line."""
 
 import os
 import subprocess

@@ -19,7 +19,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def place(data, tmp_path):
-    """A directory with a prepared set, raw clips, a set half prepared, a run of another model, and none."""
+    """A directory with a prepared set, raw clips, a half-prepared set, and notes that belong to no run."""
     shutil.copytree(data, tmp_path / "prepared")
     (tmp_path / "raw/dev/mp4/id00001/5r0dWxy17C8").mkdir(parents=True)
     shutil.copytree(data, tmp_path / "unfinished")
@@ -31,7 +31,7 @@ def place(data, tmp_path):
 
 
 def write_run(directory, run):
-    """A run's directory as its first checkpoint leaves it, with parameters of no meaning."""
+    """Write the directory of a run after its first checkpoint, with arbitrary parameters."""
     with Checkpoints(directory) as checkpoints:
         state = {"params": tiny_model.parameters(run.model, masks=run.masks)}
         checkpoints.save(3, state, {"config": run.to_dict(), "versions": {}, "data": {"prepared": "made up"}})
@@ -42,11 +42,11 @@ def files(root) -> dict[str, bytes]:
 
 
 def assert_is_one_line(place, arguments, message, **environment):
-    """Run in `place`, and on two devices unless told otherwise."""
+    """Check a command, run in `place`, by default on two devices."""
     before, names = files(place), sorted(os.listdir(place))
     environment = {
         **os.environ,
-        # Every compilation would be a line more.
+        # Every compilation would add a line.
         "JAX_LOG_COMPILES": "1",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
@@ -67,7 +67,7 @@ def assert_is_one_line(place, arguments, message, **environment):
 
 
 RUN = "--run=run"
-# What is wrong: (settings changed in a command that is right, words besides, what is said of it).
+# Each mistake: settings changed in a correct command, further words, and the message.
 MISTAKES = {
     "a setting by another name": (
         {},
@@ -147,7 +147,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow  # half a minute in all, most of it imports
+@pytest.mark.slow  # half a minute in total, mostly imports
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_at_once_and_writes_nothing(place, mistake):
     changes, words, message = MISTAKES[mistake]
@@ -155,7 +155,7 @@ def test_a_mistake_is_one_line_at_once_and_writes_nothing(place, mistake):
         write_run(place / "other", shrunk_recipe.config())
     changes = {name.replace(".", "__"): value for name, value in changes.items()}
     command = shrunk_recipe.arguments("prepared", "run", **changes)
-    assert_is_one_line(place, command + words, message)  # of a flag given twice the last counts
+    assert_is_one_line(place, command + words, message)  # if a flag is given twice, the last one counts
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The log holds every number of a run once, also when the run was killed and went on."""
+"""The log holds every number of a run once, even if the run was killed and resumed."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def events_in(run):
     for path in sorted((run / "tensorboard").iterdir()):
         data = path.read_bytes()
         while data:
-            # A record: its length in eight bytes, a checksum, itself, a checksum.
+            # A record is its length in eight bytes, a checksum, its content, and a checksum.
             length = int.from_bytes(data[:8], "little")
             event = event_pb2.Event.FromString(data[12 : 12 + length])
             data = data[16 + length :]
@@ -144,7 +144,7 @@ def test_tensorboard_gets_every_scalar_and_drops_repeated_steps(tmp_path):
 
 
 class FakeWandb(types.ModuleType):
-    """Remembers what it is told, in place of the real one, which wants an account."""
+    """Replaces the real package, which needs an account, and keeps what is logged."""
 
     def __init__(self):
         super().__init__("wandb")

@@ -1,4 +1,4 @@
-"""A run's record says what it ran on."""
+"""A run records the versions and devices that it used."""
 
 import json
 import shutil
@@ -22,16 +22,16 @@ def git(directory, *arguments):
 
 
 def versions_from(source):
-    """What the module says when it lies elsewhere."""
+    """The versions that a copy of the module in another place reports."""
     command = [sys.executable, "-c", "import json, versions; print(json.dumps(versions.versions()))"]
-    # From there, so that Python finds the copy first.
+    # Start in that directory, so that Python finds the copy first.
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=source.parent)
     return json.loads(done.stdout)
 
 
 @pytest.fixture
 def repository(tmp_path):
-    """A repository with a copy of the module that it does not know yet."""
+    """A repository with a copy of the module that it does not track yet."""
     git(tmp_path, "init")
     (tmp_path / "notes.txt").write_text("a project\n")
     git(tmp_path, "add", "notes.txt")

@@ -1,4 +1,4 @@
-"""A run that begins with another's checkpoint ends as one of its own length, or is refused in a line."""
+"""A branch of a run ends like a run that had its length from the start, or is refused in one line."""
 
 import os
 import shutil
@@ -19,14 +19,14 @@ from tests.support.real_runs import last_state, lines_without_times
 from tests.support.several_hosts import environment, finish, start
 
 DATA = {"data/dev": "0f0f"}
-# Stable until step 32 of 40, where a run of 20 decays from step 16 on.
+# Stable until step 32 of 40; a run of 20 steps decays from step 16 on.
 LONG = {"steps": 40, "warmup_steps": 4, "optimizer__schedule": "wsd"}
 SHORT = LONG | {"steps": 20}
 
 
 @pytest.fixture
 def long(tmp_path):
-    """A run with checkpoints before and after the shorter one's decay begins, of no meaning otherwise."""
+    """A run with checkpoints before and after the shorter run's decay begins; its state is arbitrary."""
     record = {"config": shrunk_recipe.config(**LONG).to_dict(), "versions": {}, "data": DATA}
     with Checkpoints(tmp_path / "long", keep=9) as checkpoints:
         for step in (0, 12, 17, 18, 24):
@@ -49,7 +49,7 @@ def test_the_checkpoint_is_copied_exactly_and_only_once(long, tmp_path, step):
     assert tree(new / "checkpoints" / str(step)) == tree(path)
     with Checkpoints(new) as checkpoints:
         assert checkpoints.last_good() == (step, [])
-    # Once it has a checkpoint it goes on from its own, even if the other is gone.
+    # Once the branch has a checkpoint, it resumes from its own, even if the other run is gone.
     assert tree(long) == before
     shutil.rmtree(long)
     assert begin(long, new, 12, **SHORT) is None
@@ -70,7 +70,7 @@ def test_an_interrupted_copy_is_not_taken_for_a_checkpoint(long, tmp_path):
 @pytest.mark.parametrize(
     ("step", "changes", "message"),
     [
-        # The decay's first step still has the stable rate, so that the run after it may be branched.
+        # The first step of the decay still has the stable rate, so a branch may start after it.
         (
             18,
             SHORT,
@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_and_the_run_itself_are_refused(long, tmp_path):
 
 @pytest.mark.parametrize("kind", optim.KINDS)
 def test_a_branch_makes_the_updates_of_a_run_of_its_length(kind):
-    """With the whole optimiser, whose gradients hang on the step's number and on the parameters."""
+    """With the whole optimiser; the gradients depend on the step and on the parameters."""
     params = {"encoder": {"kernel": jnp.linspace(-1, 1, 12).reshape(3, 4)}, "mask_token": jnp.ones(3)}
 
     def steps_of(total):
@@ -165,9 +165,9 @@ def test_a_trained_branch_ends_like_a_run_that_had_its_length_from_the_start(tmp
     lines = lines_without_times(tmp_path / "whole")
     assert lines_without_times(tmp_path / "branched") == [line for line in lines if line["step"] > 16]
     assert "branched from" in (tmp_path / "branched/events.jsonl").read_text().splitlines()[0]
-    # Not because nothing has been learnt, or the rates were the same.
+    # The long run's rate differs at this step, so the comparison above is not empty.
     assert lines_without_times(tmp_path / "long")[19]["rate"] > lines[19]["rate"]
-    # The same command again goes on as any run does: this one is finished.
+    # The same command again resumes the branch, which is finished.
     before = tree(tmp_path / "branched")
     assert "finished    already" in run("branched", *branch, **SHORT)
     assert tree(tmp_path / "branched") == before

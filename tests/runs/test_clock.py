@@ -1,4 +1,4 @@
-"""Rates and shares of waiting."""
+"""Rates, and shares of time spent waiting."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""The loop with a toy step: what it does when, in which order, and what it refuses."""
+"""The loop with a toy step: what it does, in which order, and what it refuses."""
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from tests.support.toy_loop import HELD_OUT, batches, first_state, run, saved_st
 
 @pytest.fixture
 def events(monkeypatch):
-    """What the log and the checkpoints get, in order."""
+    """The calls that the log and the checkpoints get, in order."""
     found = []
     write, save = MetricsLog.write, Checkpoints.save
 
@@ -60,7 +60,7 @@ def test_two_evaluations_of_one_name_are_refused(tmp_path):
 
 
 def scores_of(values):
-    """An evaluation that gives these scores one after the other."""
+    """An evaluation that returns these scores, one at each call."""
     left = iter(values)
     return lambda params: {"accuracy": next(left)}
 
@@ -207,4 +207,4 @@ def test_every_line_but_the_first_has_times(tmp_path):
     timed = [[name for name in line if name.startswith("time/")] for line in lines]
     assert [len(names) for names in timed] == [0, 5, 5]
     assert lines[1]["time/clips_per_second"] * lines[1]["time/step_seconds"] == pytest.approx(4)
-    assert "time/mfu" not in lines[1]  # the peak of a CPU is not known
+    assert "time/mfu" not in lines[1]  # the peak rate of a CPU is not known

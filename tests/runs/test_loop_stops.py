@@ -1,4 +1,4 @@
-"""The loop with a toy step: what a run that is stopped saves, and how it goes on."""
+"""The loop with a toy step: what a stopped run saves, and how it resumes."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ from tests.support.toy_loop import first_state, run, saved_steps, step_function
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that is never interrupted: its directory and last state."""
+    """An uninterrupted run: its directory and last state."""
     directory = tmp_path_factory.mktemp("whole")
     return directory, run(directory)
 
@@ -48,7 +48,7 @@ def test_a_data_error_is_raised_after_the_state_is_saved(tmp_path):
 
 
 def stopped_at(step, directory, kind=signal.SIGTERM, **choices):
-    """A run that is asked to stop while it reads the batch of a step."""
+    """A run that gets a signal to stop while it reads the batch of a step."""
     signals = StopSignals()
     ask = {step: lambda: setattr(signals, "requested", kind)}
     with pytest.raises(Stopped) as stopped:
@@ -130,7 +130,7 @@ def test_a_failed_save_stops_the_run_before_the_next_save(tmp_path, monkeypatch)
 
     def step(state, batch):
         made.append(1)
-        if len(made) > 4:  # or all steps are over before the save is
+        if len(made) > 4:  # otherwise all steps are made before the save is finished
             assert failed.wait(HANG)
             time.sleep(0.05)
         return step_function(state, batch)

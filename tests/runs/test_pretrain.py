@@ -1,4 +1,4 @@
-"""The real recipe, shrunk: from recordings to weights that PyTorch takes, going on, and what is refused."""
+"""The real recipe, shrunk: from recordings to weights for PyTorch, resuming, and refused settings."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ STEPS = 4
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """A compilation cache, as the command line has: every run here but the first takes seconds."""
+    """A compilation cache, as on the command line, so every run but the first takes only seconds."""
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     compilation_cache.reset_cache()
@@ -44,7 +44,7 @@ def compiled_once(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Nine recordings of under two seconds, prepared."""
+    """A prepared set of nine clips shorter than two seconds."""
     root = tmp_path_factory.mktemp("data")
     corpus_fixtures.write_corpus(root / "raw", 9)
     corpus_fixtures.prepare(root / "raw", root / "prepared")
@@ -69,14 +69,14 @@ def run(settings, directory, **choices):
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
-    """A run that is never interrupted: its directory and last state."""
+    """An uninterrupted run: its directory and last state."""
     directory = tmp_path_factory.mktemp("run") / "whole"
     return directory, run(config(data), directory)
 
 
 @pytest.fixture
 def killed(whole, tmp_path):
-    """That run as it is when killed during its last save."""
+    """A copy of that run as it is if it is killed during its last save."""
     shutil.copytree(whole[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/4")
     return tmp_path / "run"
@@ -171,7 +171,7 @@ def test_a_run_resumes_with_other_batches_only_if_allowed(killed, data, capsys, 
 
 @pytest.fixture
 def nothing_compiled(monkeypatch):
-    """Neither a state is made or restored, nor a step compiled."""
+    """Fail if a state is created or restored, or a step is compiled."""
 
     def fails(*_, **__):
         raise AssertionError("a refused run has begun")
@@ -249,7 +249,7 @@ def test_a_log_that_cannot_be_continued_is_refused_at_once(killed, data, nothing
 
 def test_data_faults_are_logged_and_the_list_of_broken_clips_survives_an_interruption(tmp_path):
     class Stream:
-        """Meets a broken clip in every batch, and a worker that dies before the second."""
+        """A stream with a broken clip in every batch, and a worker that dies before the second batch."""
 
         def __init__(self, *lines):
             self.lines, self.broken = lines, {}

@@ -1,4 +1,4 @@
-"""What may change when a run goes on, what may not, and what is said about it."""
+"""Which settings may change when a run resumes, which may not, and the messages about them."""
 
 import copy
 import dataclasses
@@ -23,12 +23,12 @@ CONFIG = {
     "data": {"sets": ("a", "b"), "weights": (), "stride": 4, "shuffle_window": 0, "threads": 2},
 }
 DATA = {"a": "0f0f", "b": "1e1e"}
-# As it comes back from a file: tuples are lists.
+# As read back from a file: tuples are lists.
 RECORD = json.loads(json.dumps({"config": CONFIG, "data": DATA}))
 
 
 def changed(**settings):
-    """The config with other values, by dotted name (a double underscore is the dot)."""
+    """The config with other values, given by dotted name; a double underscore stands for the dot."""
     config = copy.deepcopy(CONFIG)
     for name, value in settings.items():
         *sections, last = name.split("__")

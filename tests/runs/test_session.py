@@ -1,4 +1,4 @@
-"""A run of another kind than pre-training, on a session: a linear model, made-up data, its own evaluation."""
+"""A session runs another kind of training: a linear model, synthetic data, its own evaluation."""
 
 import contextlib
 import dataclasses
@@ -76,7 +76,7 @@ def error(params):
 
 
 def run(directory, settings=ToySettings(), stop=None, data="0f0f", steps=STEPS):
-    """What the file of another kind of run has to do."""
+    """All the code that another kind of run needs."""
     with Session(settings, directory, show_progress=False) as session:
         with agreement.all_or_none():
             mesh = sharding.make_mesh(fsdp=2)
@@ -104,7 +104,7 @@ def run(directory, settings=ToySettings(), stop=None, data="0f0f", steps=STEPS):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that is never interrupted: its directory and last state."""
+    """An uninterrupted run: its directory and last state."""
     directory = tmp_path_factory.mktemp("whole") / "run"
     return directory, run(directory)
 
@@ -122,7 +122,7 @@ def test_a_run_leaves_settings_metrics_events_and_checkpoints(whole):
     lines = read_metrics(directory)
     assert [line["step"] for line in lines if "loss/total" in line] == [1, 2, 3, 4, 5, 6]
     errors = [line["error/kernel"] for line in lines if "error/kernel" in line]
-    assert errors[1] < errors[0]  # it learns
+    assert errors[1] < errors[0]  # the model learns
     params, record = load_parameters(directory, "best")
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
     assert record["score"] == {"name": "error/kernel", "mode": "min", "value": errors[1]}

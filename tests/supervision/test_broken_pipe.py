@@ -1,4 +1,4 @@
-"""Nobody reads any more what a run prints: it goes on."""
+"""A run continues when nobody reads its output any more."""
 
 import subprocess
 import sys

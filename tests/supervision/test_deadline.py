@@ -1,4 +1,4 @@
-"""The end of a process that hangs: in time, with its stacks, whatever it hangs in; and never of another."""
+"""A process that hangs ends in time and writes its stacks, wherever it hangs; no other process ends."""
 
 import faulthandler
 import os
@@ -41,7 +41,7 @@ def clock():
 
 
 class Heard:
-    """A sign of life, and how often it has been looked for."""
+    """A sign of life, and the number of times it was read."""
 
     value, asked = 0.0, 0
 
@@ -99,7 +99,7 @@ def test_the_c_timer_is_postponed_regularly_and_cancelled_at_the_end(clock, tmp_
         wait_until(lambda asked=asked: heard.asked > asked + 1)
     watched.stop()
     assert calls.pop() == "off"
-    # At the start and in every quarter of a minute; each for later than the end by Python's own thread.
+    # Set at the start and every 15 s, each time for a later end than that by Python's own thread.
     assert len(calls) == 4
     assert min(calls) > 60 + 2 * 30
 
@@ -140,7 +140,7 @@ def test_a_later_hang_appends_its_stacks(tmp_path):
 
 
 def test_a_disk_that_hangs_too_does_not_delay_the_end(tmp_path):
-    os.mkfifo(tmp_path / "stacks-0.txt")  # opening it waits for a reader
+    os.mkfifo(tmp_path / "stacks-0.txt")  # opening a FIFO blocks until there is a reader
     done = hang(tmp_path, "read_what_never_comes")
     assert done.returncode == EXIT_CODE
     assert "in read_what_never_comes" in done.stderr

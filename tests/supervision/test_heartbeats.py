@@ -1,4 +1,4 @@
-"""What hosts tell each other: who holds up the rest is named, and nobody else."""
+"""Heartbeats name the host that holds up the others, and no other host."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def hosts(tmp_path, clock):
 
 
 def asked_twice(hosts, clock, step, stage, *others):
-    """What the first host hears between two questions, in which the others write."""
+    """The first host asks twice who holds it up; the others write in between. Returns the second answer."""
     hosts[0].held_up_by(step, stage)
     for host, beat in zip(hosts[1:], others, strict=True):
         host.write(*beat)
@@ -101,7 +101,7 @@ def test_files_of_an_earlier_run_are_ignored(tmp_path, clock):
     first, second = (Heartbeats(tmp_path, process, 2, clock) for process in range(2))
     first.begin()
     second.begin()
-    # The second host has not come so far as to write.
+    # The second host has not written yet.
     assert first.held_up_by(600, "device") == ""
     clock.go(40)
     assert first.held_up_by(600, "device") == "host 1 has not been heard of for 40 s"

@@ -1,4 +1,4 @@
-"""What is said of a step's numbers, and when they end a run."""
+"""The loss guard: which losses are reported, and when skipped updates end a run."""
 
 import json
 
@@ -47,7 +47,7 @@ def feed(guard, losses):
 
 
 def usual(count):
-    """A falling loss that goes up and down by a tenth."""
+    """A falling loss that varies by a tenth."""
     return [3 - 0.001 * step + 0.1 * (-1) ** step for step in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""Signals to a process of its own: it ends in good order at the first, at once at the second."""
+"""Signals to a process: the first one stops it in good order, the second one at once."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.processes import HANG, wait_until
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
-# What every program begins with.
+# The beginning of every program below.
 BEGIN = """
     import ctypes, gc, os, signal, sys, threading, time
     from hicmae_jax.supervision import signals
@@ -130,7 +130,7 @@ def test_a_second_signal_ends_a_run_even_in_compiled_code(start, kinds):
     said = []
     for kind in kinds:
         process.send_signal(kind)
-        if not said:  # two of a kind at once are one
+        if not said:  # two equal signals at the same time count as one
             process.stderr.readline()
             said.append(process.stderr.readline())
     _, err = process.communicate(timeout=HANG)
@@ -143,7 +143,7 @@ def test_a_second_signal_ends_a_run_whose_stderr_is_closed(start):
     process.stderr.close()
 
     def ends():
-        process.send_signal(signal.SIGTERM)  # those that come at once count as one
+        process.send_signal(signal.SIGTERM)  # equal signals at the same time count as one
         return process.poll() is not None
 
     wait_until(ends)

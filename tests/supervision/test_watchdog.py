@@ -1,4 +1,4 @@
-"""The watchdog: what it reports, of which stage and host, and what it leaves behind."""
+"""The watchdog: what it reports about which stage and host, and what it leaves behind."""
 
 import re
 import threading
@@ -32,7 +32,7 @@ class Run:
         self.watchdog.step(self.made)
 
     def look(self, seconds=0.0):
-        """What is reported after so long, looking once a second."""
+        """The lines reported within this time, with one look a second."""
         for _ in range(int(seconds)):
             self.clock.go(1)
             self.watchdog.look()
@@ -245,7 +245,7 @@ def test_a_hang_is_reported_at_half_the_time_even_if_steps_were_long(run):
 
 @pytest.fixture
 def two(tmp_path, clock):
-    """Two hosts that have made 30 steps together."""
+    """Two hosts that have both made 30 steps."""
     hosts = [Run(tmp_path, clock, process, 2) for process in range(2)]
     for _ in range(30):
         clock.go(0.5)
@@ -267,7 +267,7 @@ def look_at_both(hosts, seconds):
 @pytest.mark.parametrize("culprit", [0, 1])
 def test_a_host_names_another_host_that_waits_for_its_input(two, culprit):
     other = two[1 - culprit]
-    for _ in range(2):  # which it is ahead by
+    for _ in range(2):  # the other host is two steps ahead
         other.end_step()
     with two[culprit].watchdog.stage("input"), other.watchdog.stage("device"):
         lines = look_at_both(two, 20)
@@ -285,7 +285,7 @@ def test_a_silent_host_is_named_once_it_has_missed_its_heartbeats(two, culprit):
     other = two[1 - culprit]
     with other.watchdog.stage("device"):
         (line,) = look_at_both([other], 60)[0]
-    # After step 21 it wrote last: heartbeats are ten seconds apart, or twenty of these steps.
+    # Its last heartbeat was after step 21: it writes one every ten seconds, or every twenty of these steps.
     assert line == (
         "step 31 has taken 33 s, 66 × the median, waiting for the devices: "
         f"host {culprit} has not been heard of for 30 s, last in the training loop after step 21"

@@ -1,4 +1,4 @@
-"""Micro-batches: the gradient of the whole batch, with its negatives, on every mesh."""
+"""Micro-batches give the gradient of the whole batch, with all its negatives, on every mesh."""
 
 import functools
 
@@ -30,7 +30,7 @@ from tests.support.two_matrices import (
 
 @pytest.fixture(scope="module")
 def reference():
-    """One device, no micro-batches."""
+    """Training on one device without micro-batches."""
     return trained(mesh_of(1, 1))
 
 
@@ -39,7 +39,7 @@ def reference():
 
 @pytest.mark.parametrize(("mesh", "accumulate"), [((1, 1), 2), ((8, 1), 2), ((8, 4), 4)], ids=str)
 def test_micro_batches_of_whole_groups_give_the_same_result(reference, mesh, accumulate):
-    """Also where a group's clips lie on several devices, and a device's in several micro-batches."""
+    """Even if a group's clips lie on several devices, and a device's clips in several micro-batches."""
     assert_same_training(trained(mesh_of(*mesh), accumulate=accumulate), reference)
 
 
@@ -60,7 +60,7 @@ STEP = jnp.int32(3)
 
 
 def apart(mesh):
-    """The two matrices' loss of `tests.training.test_step` in its two parts; its factor is of the step."""
+    """The loss of the two matrices in its two parts; its factor depends on the step."""
 
     def features(params, batch, step):
         return tuple(
@@ -90,7 +90,7 @@ def made(gradient, mesh, params, batch):
 
 
 def difference(actual, expected):
-    """Of two trees, the largest over leaves of the norm of what they differ by, over the expected's."""
+    """The largest relative difference between two trees' leaves: norm of the difference / norm expected."""
     differences = jax.tree.map(lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y), actual, expected)
     return max(jax.tree.leaves(differences))
 
@@ -104,7 +104,7 @@ def test_two_passes_give_the_whole_batchs_terms_and_gradient(mesh, count):
     for name in values:
         np.testing.assert_allclose(values[name], expected[name], rtol=1e-5, err_msg=name)
     assert difference(gradient, of_all) < 1e-5
-    # Micro-batches that see their own negatives alone have another objective.
+    # Micro-batches that see only their own negatives have another objective.
     values, gradient = made(gradient_of(mesh, count, group=None), mesh, params, batch)
     assert values["contrastive"] < expected["contrastive"] - 0.1
     assert difference(gradient, of_all) > 0.01
@@ -116,7 +116,7 @@ def test_two_passes_send_only_the_features_of_clips():
     gradient = jax.jit(accumulation.two_pass(apart(mesh), 2, mesh))
     text = gradient.lower(two_matrices(jax.random.key(0)), batch, STEP).compile().as_text()
     sent = [line for line in text.splitlines() if "all-gather(" in line or "all-to-all(" in line]
-    assert len(sent) == 2, sent  # the features, and a number for each
+    assert len(sent) == 2, sent  # the features, and one number for each
     assert "collective-permute" not in text
 
 
@@ -155,11 +155,11 @@ def test_the_two_parts_of_the_objective_equal_the_whole():
 @pytest.mark.slow
 @pytest.mark.parametrize(("fsdp", "accumulate"), [(1, 2), (8, 4)])
 def test_hicmaes_gradient_has_the_negatives_of_the_whole_batch(fsdp, accumulate):
-    """In micro-batches, of the real step's inputs: cropped and masked by (seed, step, example)."""
+    """The real step in micro-batches, whose inputs are cropped and masked by (seed, step, example)."""
     mesh = mesh_of(8, fsdp)
 
     def of(**changes):
-        # Heavy, for the contrast to show in all of the encoders' gradient.
+        # A large weight, so that the contrastive loss shows in the gradient of all encoder parameters.
         config = shrunk_recipe.config(batch=32, loss__contrastive_weight=0.5, **changes)
         shapes = jax.eval_shape(initialiser(config.model, config.masks, config.execution), jax.random.key(0))
         params = host(tiny_model.random_like(shapes))

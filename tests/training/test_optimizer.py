@@ -71,7 +71,7 @@ class TestSchedule:
         assert rate(9) == rate(500)
 
     def test_the_rate_still_falls_at_the_end_of_a_full_run(self):
-        """682,200 steps: the last ones must still descend in float32."""
+        """682,200 steps: the rate of the last steps must still fall in float32."""
         rate = jax.jit(optim.OptimizerConfig(steps_per_epoch=6822).schedule())
         assert rate(0) == 0
         np.testing.assert_allclose(rate(34_110 - 1), 3e-4 * 160 / 256, rtol=1e-6)
@@ -194,7 +194,7 @@ def test_layer_scales(scan, modality, fusion_depth):
 
 
 def test_updates_equal_adamw_written_out():
-    """Three steps against AdamW written out, decay and layer factor on the whole curve."""
+    """Three steps, compared with AdamW written out; the layer factor scales the decay too."""
     shapes = finetune_shapes("video")
     params = tiny_model.random_like(shapes)
     config = optim.OptimizerConfig(
@@ -226,7 +226,7 @@ def test_updates_equal_adamw_written_out():
 
 
 def first_update(config, params, gradient):
-    """What a constant rate of 1 adds to the parameters, float64, at the first step."""
+    """The first step's updates with a constant rate of 1, in float64."""
     transformation = optim.make_optimizer(config, params)
 
     @jax.jit
@@ -242,7 +242,7 @@ CONSTANT = {"base_rate": 1.0, "base_minimum": 1.0, "batch": 256, "warmup_epochs"
 
 class TestLamb:
     def test_updates_of_two_tensors_equal_those_computed_by_hand(self, monkeypatch):
-        """Adam's first update is the gradient's sign, here of norm 2; the matrix has a norm of 5."""
+        """Adam's first update is the sign of the gradient, here with norm 2; the norm of the matrix is 5."""
         monkeypatch.setattr(optim, "DECAY_RULES", ((r"kernel$", True), (r"bias$", False)))
         params = {"kernel": jnp.array([[3.0, 0.0], [0.0, 4.0]]), "bias": jnp.array([3.0, 4.0])}
         gradient = {"kernel": jnp.array([[1.0, -2.0], [3.0, -4.0]]), "bias": jnp.array([1.0, -1.0])}
@@ -250,7 +250,7 @@ class TestLamb:
         updates = first_update(config, params, gradient)
         np.testing.assert_allclose(updates["kernel"], -5 / 2 * np.array([[1, -1], [1, -1]]), rtol=1e-6)
         np.testing.assert_allclose(updates["bias"], [-1, 1], rtol=1e-6)
-        # With decay the ratio is that of signs and decay together: [[4, -1], [1, 3]], of norm √27.
+        # With decay, the ratio is that of signs plus decay: [[4, -1], [1, 3]], with norm √27.
         updates = first_update(
             optim.OptimizerConfig(kind="lamb", weight_decay=1.0, **CONSTANT), params, gradient
         )
@@ -271,7 +271,7 @@ class TestLamb:
         )
         depth = tiny_model.model_config().encoder_depth
         unrolled, gradient = tiny_model.random_like(shapes, seed=1), tiny_model.random_like(shapes, seed=2)
-        # Layers of other sizes, or one ratio for all would do.
+        # The layers' norms must differ, or one ratio for all layers would pass.
         for i in range(depth):
             unrolled["encoder"][f"blocks_{i}"]["mlp"]["fc1"]["kernel"] *= 10.0**i
 

@@ -1,6 +1,6 @@
-"""Where arrays live: the mesh, the rules, and the whole of HiCMAE-B's state as a table.
+"""Where arrays live: the mesh, the rules, and a table of HiCMAE-B's whole state.
 
-After a change that is meant, write the table anew:
+After an intended change, write the table again:
 
     python -m tests.training.test_sharding > tests/goldens/sharding_B.txt
 """
@@ -38,7 +38,7 @@ GOLDEN = GOLDENS / "sharding_B.txt"
 
 
 def abstract_mesh(fsdp, data=1):
-    """A mesh of no devices: enough to say what would lie where."""
+    """A mesh without devices, which is enough to compute shardings."""
     kinds = (jax.sharding.AxisType.Auto,) * 2
     return jax.sharding.AbstractMesh((data, fsdp), (DATA, FSDP), axis_types=kinds)
 
@@ -55,18 +55,18 @@ def state_of_b(fsdp, kind="adamw", clip=None, **execution):
 
 
 def leaves(tree):
-    """Path → leaf, of a tree of dictionaries."""
+    """Path → leaf of a tree of dictionaries."""
     return flatten_dict(tree, sep="/")
 
 
 def shown(leaf):
-    """Shape, with the split dimension marked by the axis that splits it."""
+    """The shape; the mesh axis marks the dimension that it splits."""
     spec = (*leaf.sharding.spec, *[None] * len(leaf.shape))
     return "×".join(f"{size}/{axis}" if axis else str(size) for size, axis in zip(leaf.shape, spec)) or "·"
 
 
 def table(fsdp=8):
-    """How each parameter of HiCMAE-B and its two Adam moments are split, a line each."""
+    """A line for each parameter of HiCMAE-B: how it and its two Adam moments are split."""
     state = state_of_b(fsdp)
     adam = state.opt_state[0]
     first, second = leaves(adam.mu), leaves(adam.nu)
@@ -88,7 +88,7 @@ def test_every_array_of_hicmae_b_is_split_as_the_table_says():
 
 
 def test_nearly_all_of_hicmae_b_is_split():
-    """What every device holds whole is under a hundredth."""
+    """Arrays that every device holds whole are less than a hundredth of the state."""
     sizes = {True: 0, False: 0}
     for leaf in jax.tree.leaves(state_of_b(8)):
         sizes[FSDP in leaf.sharding.spec] += leaf.size
@@ -107,7 +107,7 @@ def test_the_layers_of_scanned_encoders_stay_on_every_device(fsdp):
 @pytest.mark.parametrize("scanned", [True, False])
 @pytest.mark.parametrize("modality", ["audio-visual", "audio", "video"])
 def test_every_parameter_of_the_fine_tuning_model_is_covered(modality, scanned):
-    """By the rules of sharding, of weight decay and of layer-wise rates."""
+    """The rules of sharding, weight decay and layer-wise rates each cover every parameter."""
     config = tiny_model.model_config()
     model = HiCMAEFinetune(
         config, FinetuneConfig(outputs=6, modality=modality), ExecutionConfig(scan_encoders=scanned)
@@ -127,7 +127,7 @@ def test_every_parameter_of_the_fine_tuning_model_is_covered(modality, scanned):
 
 
 def test_lamb_and_clipping_keep_the_same_state_as_adamw():
-    """Nor anything of another shape, or elsewhere."""
+    """The shapes and the shardings are the same too."""
     lamb, adamw = (
         jax.tree.leaves(state_of_b(8, **choices)) for choices in ({"kind": "lamb", "clip": 1.0}, {})
     )
@@ -146,9 +146,9 @@ def test_layers_that_are_not_stacked_may_be_split_in_any_dimension():
         ((512, 1536), 8, 0, (None, FSDP)),
         ((1536, 512), 8, 0, (FSDP,)),
         ((512, 512), 8, 0, (FSDP,)),
-        ((512, 1530), 8, 0, (FSDP,)),  # the largest does not divide: the next
-        ((510, 1530), 8, 0, ()),  # none does: whole
-        ((1024, 16, 512), 8, 1, (None, None, FSDP)),  # the first is the loop's
+        ((512, 1530), 8, 0, (FSDP,)),  # the largest dimension does not divide, so the next one is split
+        ((510, 1530), 8, 0, ()),  # no dimension divides, so nothing is split
+        ((1024, 16, 512), 8, 1, (None, None, FSDP)),  # the first dimension is the loop over layers
         ((1024, 10, 10), 8, 1, ()),
         ((512, 512), 1, 0, ()),
         ((8,), 8, 0, (FSDP,)),
@@ -190,7 +190,7 @@ def test_fsdp_that_does_not_divide_the_devices_is_refused(fsdp):
 
 @dataclasses.dataclass(frozen=True)
 class OfASlice:
-    """A device of one of several slices, as far as a mesh looks at it."""
+    """A device in one of several slices, with the attributes that a mesh needs."""
 
     id: int
     slice_index: int
@@ -200,7 +200,7 @@ class OfASlice:
 
 
 def two_slices(each=4):
-    """Devices of both, taking turns."""
+    """Devices of two slices, alternating."""
     return [OfASlice(i, i % 2) for i in range(2 * each)]
 
 
@@ -210,7 +210,7 @@ def test_each_copy_of_the_parameters_lies_within_one_slice(fsdp):
     assert devices.shape == (8 // fsdp, fsdp)
     assert len(set(devices.ravel())) == 8
     assert all(len({device.slice_index for device in copy}) == 1 for copy in devices)
-    # Whole slices follow each other along `data`, so that a sum is made within them first.
+    # Along `data`, whole slices follow each other, so a sum is first made within each slice.
     assert [device.slice_index for device in devices.ravel()] == [0] * 4 + [1] * 4
 
 
@@ -248,7 +248,7 @@ print("arranged")
 @pytest.mark.slow
 @tpu_compiler.needs_libtpu
 def test_a_mesh_can_be_made_on_every_topology():
-    """Also those whose network has three axes, of which a mesh of two must share or split some."""
+    """Even if its network has three axes, which a mesh of two axes must merge or split."""
     program = [sys.executable, "-c", TOPOLOGIES]
     done = subprocess.run(program, capture_output=True, text=True, env=tpu_compiler.environment())
     assert done.stdout == "arranged\n", done.stderr
@@ -263,7 +263,7 @@ def test_a_batch_is_spread_over_all_devices_in_order(fsdp):
 
 
 def test_parameters_are_gathered_and_activations_stay_on_their_device():
-    """Of split matrices the parts are gathered: no activation leaves the device of its clip."""
+    """Devices gather the parts of split matrices; no activation leaves the device of its clip."""
     model = sizes.model_config("mu", encoder_depth=2, skip_layers=(1, 2))
     encoder = Encoder(model, ExecutionConfig(scan_encoders=True, remat_encoder="full"))
     mesh = sharding.make_mesh(4)
@@ -283,7 +283,7 @@ def test_parameters_are_gathered_and_activations_stay_on_their_device():
     messages = collectives(Walk(parse(step.lower(shapes, rows).compile().as_text())))
     gathered = {message.bytes for message in messages if message.kind == "all-gather"}
     kernels = [leaf for path, leaf in flatten_dict(params).items() if path[-1] == "kernel"]
-    # A layer of a stack at a time.
+    # One layer of a stack at a time.
     expected = {4 * leaf.size // (leaf.shape[0] if leaf.ndim == 3 else 1) for leaf in kernels}
     assert gathered == expected
     assert {message.kind for message in messages} <= {"all-gather", "all-reduce", "reduce-scatter"}

@@ -1,4 +1,4 @@
-"""A run's first state: made where it is to live, the same on every mesh."""
+"""A run's first state is created sharded, and is the same on every mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ OPTIMIZER = optax.adamw(optax.constant_schedule(0.1))
 
 
 def initialise(key):
-    """Of shapes whose largest dimension is split by eight, is the loop's, or is not divided by eight."""
+    """Parameters whose largest dimension is split by 8, is the loop over layers, or is no multiple of 8."""
     shapes = {"encoder": {"blocks": {"fc": (3, 16, 64)}}, "proj": (64, 6), "odd": (6, 6)}
     keys = iter(jax.random.split(key, 3))
 

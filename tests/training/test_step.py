@@ -1,4 +1,4 @@
-"""One update: the same on every mesh and in micro-batches, compiled once, in place."""
+"""One update is the same on every mesh and in micro-batches, is compiled once, and works in place."""
 
 import functools
 
@@ -29,7 +29,7 @@ from tests.support.two_matrices import (
 
 
 def assert_where_they_should_be(state, abstract):
-    """Every array, parameters and moments alike, lies on the devices as it was asked to."""
+    """Check that every array, of parameters and moments, has the requested sharding."""
 
     def check(path, leaf, wanted):
         assert leaf.sharding == wanted.sharding, jax.tree_util.keystr(path)
@@ -45,7 +45,7 @@ def assert_where_they_should_be(state, abstract):
 
 @pytest.fixture(scope="module")
 def reference():
-    """One device, no micro-batches."""
+    """Training on one device without micro-batches."""
     return trained(mesh_of(1, 1))
 
 
@@ -92,7 +92,7 @@ def test_steps_and_replaced_clips_are_counted():
 
 
 def without_a_gradient(params, batch, step, group):
-    """The same terms, of whose sum step 1 has no derivative although it is the same number."""
+    """The same terms and total, but at step 1 the total has no finite derivative."""
     total, values = terms(params, batch, step, group)
     nothing = jnp.sum(params["video"]["kernel"]) * 0
     return total + jnp.sqrt(nothing + (step != 1)) - (step != 1), values
@@ -101,7 +101,7 @@ def without_a_gradient(params, batch, step, group):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("bad", ["one clip", "gradient"])
 def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
-    """On every device, although the clip lies on one."""
+    """Every device skips it, although the clip lies on one device."""
     mesh = mesh_of(8, 2)
     loss = terms if bad == "one clip" else without_a_gradient
     state, _, step, _ = small(mesh, accumulate=accumulate, of=loss)
@@ -120,7 +120,7 @@ def test_an_update_that_is_not_finite_is_skipped(accumulate, bad):
     assert not np.isfinite(logged[1]["norm/gradient"])
     assert logged[1]["norm/update"] == 0
     assert [(int(state.skipped), int(state.skipped_in_row)) for state in states] == [(0, 0), (1, 1), (1, 0)]
-    # Steps and rates go on, and the next update is the one that it would be without the batch in between.
+    # Step and rate advance, and the next update is the same as without the batch in between.
     assert [int(state.step) for state in states] == [1, 2, 3]
     np.testing.assert_allclose([metrics["rate"] for metrics in logged], [0.1, 0.11, 0.12], rtol=1e-6)
     params = jax.tree.map(jnp.asarray, first.params)
@@ -145,7 +145,7 @@ def test_many_steps_compile_once_and_update_the_state_in_place(accumulate):
 
 
 def test_the_traced_step_of_hicmae_has_no_device_array_among_its_constants():
-    """Compiling would fetch it, which the loop forbids and a CPU, whose memory is the host's, lets pass."""
+    """Compiling would copy it to the host, which the loop forbids; on a CPU such a copy raises no error."""
     config = shrunk_recipe.config(batch=16, seed=2**32 - 1)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
     mesh = mesh_of(8, 1)
@@ -158,8 +158,8 @@ def test_the_traced_step_of_hicmae_has_no_device_array_among_its_constants():
 
 @functools.cache
 def hicmae(devices=8, fsdp=1, accumulate=1):
-    """Of the shrunk recipe: parameters as drawn, the state after steps from others, each step's metrics."""
-    # With the recipe's epsilon Adam would make updates of the rounding of gradients that are nearly zero.
+    """The shrunk recipe: initial parameters, the state after steps from other parameters, all metrics."""
+    # With the recipe's epsilon, Adam would turn the rounding of tiny gradients into updates.
     config = shrunk_recipe.config(batch=16, fsdp=fsdp, accumulate=accumulate, optimizer__epsilon=1e-3)
     optimizer_config = config.optimizer_config(steps_per_epoch=1)
     mesh = mesh_of(devices, fsdp)
@@ -168,7 +168,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
     state = train_state.create(initialise, optimizer, abstract, parameter_key(config.seed))
     assert_where_they_should_be(state, abstract)
     drawn, logged = host(state.params), []
-    # Biases of zero would become nothing but their gradients, of which some are mostly rounding.
+    # From zero, biases would become multiples of their gradients, some of which are mostly rounding.
     begun = host(tiny_model.random_like(drawn))
     where = jax.tree.map(lambda leaf: leaf.sharding, abstract.params)
     state = state.replace(params=jax.device_put(begun, where))
@@ -187,7 +187,7 @@ def hicmae(devices=8, fsdp=1, accumulate=1):
 @pytest.mark.slow
 def test_hicmae_trains_the_same_with_a_sharded_state():
     whole, split = hicmae(), hicmae(fsdp=4)
-    jax.tree.map(np.testing.assert_array_equal, split[0], whole[0])  # drawn alike on any mesh
+    jax.tree.map(np.testing.assert_array_equal, split[0], whole[0])  # the same draws on every mesh
     assert_same_training(split[1:], whole[1:])
     assert_trees_close(split[1].opt_state[0].mu, whole[1].opt_state[0].mu, 1e-5)
     assert_trees_close(split[1].opt_state[0].nu, whole[1].opt_state[0].nu, 1e-5)
