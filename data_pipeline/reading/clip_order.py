@@ -19,7 +19,7 @@ import numpy as np
 from data_pipeline.reading.requests import ClipRequest, hash_of
 
 POSITIONS = 2**48
-"""Length of the stream that Grain is told: at 100,000 clips a second it lasts 89 years."""
+"""Length that the stream has for Grain: at 100,000 clips a second it lasts 89 years."""
 
 
 class ClipOrder:

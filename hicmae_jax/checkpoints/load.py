@@ -1,4 +1,4 @@
-"""Reads the parameters of a run, for anyone, on any machine, also while the run goes on."""
+"""Reads the parameters of a run on any machine, even while the run continues."""
 
 from typing import Any
 

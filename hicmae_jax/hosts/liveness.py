@@ -26,7 +26,7 @@ SECONDS_TO_END = 60
 """Seconds for which the first host, at the normal end of a run, waits for the others to end too."""
 LONGEST_LINE = 65536
 GONE = 75
-"""Exit code of the other hosts when one is gone: the same command goes on."""
+"""Exit code of the other hosts when one is gone: the same command resumes the run."""
 
 
 class Connection:
@@ -89,7 +89,7 @@ class Connection:
 
 
 class LivenessMonitor:
-    """Watches connections in a thread: of the first process to all, of the others to the first.
+    """Watches connections in a thread: the first process watches all others, and they watch the first.
 
     `rendezvous.gather` and `rendezvous.join` make it.
 
@@ -130,7 +130,7 @@ class LivenessMonitor:
         self.wait()
 
     def end(self) -> None:
-        """Tell the others that this process ends as all do."""
+        """Tell the others that this process ends normally."""
         for connection in self._connections:
             connection.send(ends=True)
 

@@ -247,7 +247,7 @@ class Loop:
         return found
 
     def _save(self, made: int, state: TrainState, scores: Mapping[str, float] | None = None) -> None:
-        # Lines go to the file before the state: a run that goes on from the state does not write them again.
+        # Write the lines before the state, because a run that resumes from the state does not write them.
         self._write_lines()
         with self._clock.paused(), self._supervisor.stage("checkpoint"):
             self._checkpoints.save(made, state, self._record, scores)

@@ -166,7 +166,7 @@ class Session:
         self._record = {"config": self._described, "versions": self._versions, "data": dict(data)}
 
     def resume(self, total_steps: int, best: BestBy | None = None, branched: str | None = None) -> bool:
-        """Open the checkpoints, and find the one that the run goes on from.
+        """Open the checkpoints, and find the one from which the run resumes.
 
         Args:
             total_steps: updates in the whole run.

@@ -82,7 +82,7 @@ class PretrainSettings:
         """
         for section in ("general", *SCHEMA.sections):
             getattr(self, section)
-        # A group lies in one micro-batch. Negatives of the whole batch are found in two passes instead.
+        # A group must lie in one micro-batch. Negatives from the whole batch take two passes instead.
         group, micro_batch = self.loss.group_size, self.batch // self.accumulate
         if group is not None and micro_batch % group:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A list of commands, each done once: a record says which are done, and the same list goes on with the rest.
+"""Runs a list of commands, each once: a record lists the finished ones, and the next call runs the rest.
 
 Every command is printed before it runs, as one would type it.
 """

@@ -29,7 +29,7 @@ DOING = {
     "evaluation": "evaluating",
     "compilation": "compiling",
 }
-"""The stages of a run, in the words of messages; `training` is all that is none of the others."""
+"""The stages of a run → their words in messages; `training` is everything outside the other stages."""
 STOPPED = "stopped"
 """Stage of a host that has ended with an error."""
 SILENT_AFTER = 30.0

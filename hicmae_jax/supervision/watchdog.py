@@ -36,7 +36,7 @@ QUIET = 60.0
 BEAT, BEAT_HELD_UP = 10.0, 2.0
 """Seconds from one heartbeat to the next, usually and while this host may have to wait for another."""
 PATIENCE = SILENT_AFTER + 5.0
-"""Seconds that a host that waits for the others waits with its report, until it knows for whom."""
+"""Seconds by which a host delays a report that it waits for other hosts, to find out for which one."""
 
 _ADVICE = {
     "input": "clips are read slowly: see to the disk, then to config.data.threads and config.data.workers",

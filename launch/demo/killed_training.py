@@ -13,7 +13,7 @@ from hicmae_jax.logs import metrics
 from hicmae_jax.studies.stages import Stage, StageError
 
 POLL_SECONDS = 0.1
-"""Time between two looks at the run's log."""
+"""Seconds from one reading of the run's log to the next."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
