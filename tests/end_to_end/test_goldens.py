@@ -190,7 +190,7 @@ def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys,
         ),
         ({"lr_scale": np.ones(384)}, "no rule to check lr_scale"),
         ({"mask_ratio": 0.01}, "mask ratio 0.01 of 16 units leaves no masked token"),
-        ({"temperature": 0.0}, "temperature 0.0 must be positive"),
+        ({"temperature": 0.0}, "temperature 0.0 is not above 0"),
         ({"train": {"lr": 1.0}}, "config.train lacks betas, epochs, min_lr"),
     ],
 )

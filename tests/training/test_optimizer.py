@@ -149,7 +149,7 @@ class TestSchedule:
             ),
             ({"warmup_epochs": 100}, "warmup_epochs 100 in 0 … 99"),
             ({"steps_per_epoch": 0}, "steps_per_epoch 0"),
-            ({"batch": 0}, "batch 0 must be at least 1"),
+            ({"batch": 0}, "batch 0 is not at least 1"),
             ({"base_minimum": 1.0}, "base_minimum 1.0"),
             ({"layer_decay": 0.0}, "layer_decay 0.0"),
         ],
