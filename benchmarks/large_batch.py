@@ -3,7 +3,7 @@
     python -m benchmarks.large_batch --root=runs/large_batch [--epochs=32] [--only='512, sqrt']
 
 Makes and prepares a corpus, trains each of `VARIANTS`, and scores each on the same speakers, none of whom is
-in the training data. After an interruption the same command goes on; after the end it prints its table again.
+in the training data. After an interruption, the same command continues; after the end, it prints the table.
 On one core it takes 40 to 60 minutes. `ROOT/results` keeps the figures of each run.
 
 The model is about the smallest that still learns. Learning rates are given at batch 32, so every rate rule
@@ -151,10 +151,10 @@ def stages(root: Path, clips: int, epochs: int, names: Iterable[str]) -> list[St
     """The commands that make the data, and train and score each variant.
 
     Args:
-        root: directory in which they work.
+        root: directory in which the commands work.
         clips: number of clips of both splits.
         epochs: passes over the data, in each run.
-        names: of the variants.
+        names: names of the variants.
     """
     speakers = clips // CLIPS_EACH
 

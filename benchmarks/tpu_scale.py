@@ -3,7 +3,7 @@
     python -m benchmarks.tpu_scale --root=runs/tpu_scale
 
 Compiles one step after the other with `launch.aot`, which takes minutes each and needs no TPU. After an
-interruption the same command goes on. Then it prints two tables: the cost of each step, and an estimate of
+interruption, the same command continues. Then it prints two tables: the cost of each step, and an estimate of
 how the step scales.
 """
 

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is the best by a score.
+"""Finds the best checkpoint of a run by a score.
 
 The score is in the record of each checkpoint that has one, so the best is known after a restart too::
 
@@ -53,8 +53,8 @@ class Scored(NamedTuple):
     """A checkpoint that has a score.
 
     Attributes:
-        step: of the checkpoint.
-        value: of the score.
+        step: step of the checkpoint.
+        value: value of the score.
     """
 
     step: int
@@ -69,7 +69,7 @@ def with_score(record: Mapping[str, Any], best: BestBy, value: float) -> dict[st
 
 
 def find_best(root: epath.Path, best: BestBy | None = None) -> Scored | None:
-    """The complete checkpoint with the best score; of equal scores the first.
+    """The complete checkpoint with the best score; if scores are equal, the first of them.
 
     A checkpoint whose record cannot be read counts as one without a score.
 

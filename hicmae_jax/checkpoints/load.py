@@ -20,8 +20,8 @@ def load_parameters(directory: epath.PathLike, step: int | str | None = None) ->
     It writes and removes nothing, so the run may still be training.
 
     Args:
-        directory: of a run, or its `checkpoints`.
-        step: of the checkpoint; None for the last, `best` for the one with the best score.
+        directory: directory of a run, or its `checkpoints`.
+        step: step of the checkpoint; None for the last, `best` for the one with the best score.
 
     Returns:
         The parameters, NumPy arrays as they were saved (scanned encoders have stacked layers), and the record
@@ -69,7 +69,7 @@ def _find(directory: epath.PathLike, step: int | str | None) -> epath.Path:
 
 
 def _checkpoints_of(directory: epath.PathLike) -> epath.Path:
-    """The checkpoints' directory; a run's directory or that one may be given."""
+    """The directory of checkpoints of a run, from either the run's directory or that directory."""
     root = reader.absolute(directory)
     inside = root / reader.DIRECTORY
     return inside if inside.exists() else root

@@ -33,7 +33,7 @@ from hicmae_jax.hosts import agreement
 DAMAGED = "damaged_checkpoints"
 # Endings of the name of a checkpoint that is not complete yet, and of one that is being removed.
 PARTIAL, REMOVED = ".partial", ".removed"
-# How long a process that ends with an error waits until the other processes have written their parts.
+# Seconds for which a process that ends with an error waits for the other processes to write their parts.
 SECONDS_FOR_OTHERS = 30.0
 
 Record = Mapping[str, Any]
@@ -41,12 +41,12 @@ Decision = TypeVar("Decision")
 
 
 class Checkpoints:
-    """Saves and restores the state of a run; every process makes one and makes the same calls.
+    """Saves and restores the state of a run. Every process has its own and must make the same calls.
 
     Use it as a context manager, or call `close`, because the process must not end before the last save.
 
     Attributes:
-        best: the score by which the best checkpoint is kept; None if none is.
+        best: the score by which the best checkpoint is kept; None to keep no best checkpoint.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Checkpoints:
 
         Args:
             run: directory of the run on a local or mounted disk; it is made if it is missing.
-            keep: how many of the last checkpoints to keep.
-            milestone: checkpoints of steps divisible by it are never removed; None for none.
+            keep: number of last checkpoints to keep.
+            milestone: checkpoints of steps that are multiples of it are never removed; None for none.
             best: also keep the best checkpoint by this score.
 
         Raises:
@@ -97,10 +97,10 @@ class Checkpoints:
         return self._writer is not None and self._writer.failure is not None
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
-        """Whether the score of these is better than that of every checkpoint so far.
+        """Whether these scores are better than those of every checkpoint so far, by the score in `best`.
 
         Args:
-            scores: by their names in the log; the same on every process.
+            scores: name in the log → score; the same on every process.
         """
         if self.best is None or self.best.score not in scores:
             return False
@@ -130,10 +130,10 @@ class Checkpoints:
         It waits for the previous save first. Older checkpoints are removed when this one is complete.
 
         Args:
-            step: updates made, above every saved step.
+            step: number of updates made, above every saved step.
             state: tree of arrays, whose parameters are its field or key `params`.
-            record: what the run is; only what JSON can hold.
-            scores: of this state, by their names in the log. If the best checkpoint is kept, its score is
+            record: description of the run, in types of JSON.
+            scores: name in the log → score of this state. If the best checkpoint is kept, its score is
                 added to the record.
 
         Raises:
@@ -210,7 +210,7 @@ class Checkpoints:
         """Make the directories to write to, in the first process.
 
         Returns:
-            What went wrong, empty if nothing did.
+            One line about the failure; empty if there was none.
         """
         if jax.process_index() > 0:
             return ""
@@ -362,7 +362,7 @@ def _decided_by_first_process(decide: Callable[[], Decision]) -> Decision:
     """Let the first process decide, and tell all processes; they raise its error if it raises one.
 
     Args:
-        decide: returns what JSON can hold; a tuple comes back as a list.
+        decide: returns a value in types of JSON; a tuple becomes a list.
     """
     decision = None
     with agreement.all_or_none():

@@ -25,7 +25,7 @@ SHOWN = 5
 """Most differences that a message names."""
 MARK = ".seen_by_all_hosts"
 SECONDS_TO_SEE = 10.0
-"""How long a host waits for a new file: network file systems show it to other hosts later."""
+"""Seconds for which a host waits for a new file: network file systems show it to other hosts later."""
 
 
 class RefusedError(ValueError):
@@ -33,10 +33,10 @@ class RefusedError(ValueError):
 
 
 def exchange(text: str) -> list[str]:
-    """Give every process the texts of all.
+    """Send this process's text to all processes, and receive theirs.
 
     Args:
-        text: of this process, of any length.
+        text: text of this process, of any length.
 
     Returns:
         The texts in the order of the processes' numbers.
@@ -78,7 +78,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def check_alike(**parts: Mapping[str, Any]) -> None:
-    """Refuse hosts with different settings, and name what differs on which host.
+    """Refuse hosts with different settings; name each setting that differs, with the value of each host.
 
     Args:
         **parts: what must be the same on all hosts, by name; nested dictionaries that JSON can hold.
@@ -105,13 +105,13 @@ def check_alike(**parts: Mapping[str, Any]) -> None:
 def check_shared(directory: epath.PathLike) -> None:
     """Refuse a directory that is not the same on all hosts, for example one on each host's own disk.
 
-    The first host creates a file there, which is deleted again, and the directory if it is missing.
+    The first host creates a file in the directory and deletes it later. It creates a missing directory first.
 
     Args:
         directory: where all hosts will write.
 
     Raises:
-        RefusedError: it names the hosts that do not see the file; or the directory cannot be written.
+        RefusedError: a host does not see the file, and is named; or the directory cannot be written.
     """
     if jax.process_count() == 1:
         return

@@ -28,15 +28,15 @@ _monitor: LivenessMonitor | None = None
 
 
 def connect(address: str, count: int, number: int, wait_seconds: float, program: str) -> None:
-    """Meet the other processes of the run; call it before anything asks for devices.
+    """Connect to the other processes of the run; call it before any code asks JAX for devices.
 
     From then on this process ends, with one line on stderr, when another one is gone or has failed.
 
     Args:
         address: HOST:PORT of the first process.
-        count: how many processes the run has.
-        number: which of them this is, from 0.
-        wait_seconds: how long to wait for all of them.
+        count: number of processes of the run.
+        number: number of this process, from 0.
+        wait_seconds: seconds to wait for all processes.
         program: name of the command, which its messages begin with.
 
     Raises:
@@ -61,13 +61,13 @@ def find_cluster(wait_seconds: int) -> tuple[str, int, int]:
     """Ask the TPU pod, Slurm or Open MPI that started this process.
 
     Args:
-        wait_seconds: how long JAX may wait for the cluster's answer.
+        wait_seconds: seconds for which JAX may wait for the cluster's answer.
 
     Returns:
         HOST:PORT of the first process, how many processes there are, and which of them this is.
 
     Raises:
-        ValueError: nothing of that kind has started this process.
+        ValueError: no such cluster has started this process.
     """
     address, count, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
         None, None, None, None, None, wait_seconds
@@ -97,7 +97,7 @@ def leave(
         if known:
             _monitor.end()
         else:
-            # A failure here often follows from a failure elsewhere, which is the one to report.
+            # A failure here is often caused by an earlier failure on another host; report that one.
             collective = GLOO in str(error or why)
             _monitor.fail(why, code, PATIENCE_SECONDS_COLLECTIVE if collective else PATIENCE_SECONDS)
     if error is not None:

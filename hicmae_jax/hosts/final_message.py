@@ -9,7 +9,7 @@ STDERR = 2
 
 
 def write(line: str) -> None:
-    """Write a line to stderr and discard whatever is written there later; for the end of a process.
+    """Write a line to stderr at the end of a process, and discard everything written there later.
 
     Args:
         line: the text, without its newline; empty changes nothing.

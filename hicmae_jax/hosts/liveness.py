@@ -4,7 +4,7 @@ JAX's runtime notices too, but after minutes, and then aborts without naming a h
 TCP connection to the first one (see `rendezvous`). When a process ends, its kernel closes the connection; a
 machine that vanishes no longer answers TCP's keep-alive probes.
 
-A message is a line of JSON: ``{"ends": true}`` before a process ends as all do, or ``{"failed": why, "code":
+A message is a line of JSON: ``{"ends": true}`` before a process ends normally, or ``{"failed": why, "code":
 exit code}`` before it ends otherwise. The first process passes failures on, with the number of the host.
 """
 
@@ -34,9 +34,9 @@ class Connection:
 
     Attributes:
         host: number of the process at the other end; -1 until it is known.
-        count: of all processes, as that one was told; -1 until it is known.
-        name: of its machine.
-        ends: whether it has said that it ends as all do.
+        count: number of all processes, by the flags of that process; -1 until it is known.
+        name: name of its machine.
+        ends: whether it has announced a normal end.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -94,10 +94,10 @@ class LivenessMonitor:
     `rendezvous.gather` and `rendezvous.join` make it.
 
     Args:
-        connections: to the others.
+        connections: connections to the other processes.
         first: whether this is the first process, which passes failures on.
-        ended: called in the thread when another host is gone or has failed, with a line that names it and an
-            exit code. The others have been told before.
+        ended: called in the thread if another host is gone or has failed, with a line that names it and an
+            exit code, after the other hosts have been told.
     """
 
     def __init__(

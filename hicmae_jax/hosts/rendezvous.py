@@ -1,4 +1,4 @@
-"""The processes of a run meet before JAX connects them; if one is missing, each says which.
+"""Connects the processes of a run before JAX does; if one is missing, every process names it.
 
 JAX's own way to meet aborts the process when a host does not come, and names nobody. So the other processes
 first call the first one, at the address where JAX will listen later, with a line of JSON: ``host``, ``of``
@@ -26,9 +26,9 @@ def gather(port: int, count: int, seconds: float, ended: Callable[[str, int], No
     """Wait for the others, as the first process.
 
     Args:
-        port: to listen at, on all addresses of this machine; free again on return.
-        count: of all processes.
-        seconds: to wait.
+        port: port to listen at, on all addresses of this machine; free again on return.
+        count: number of all processes.
+        seconds: seconds to wait.
         ended: for `LivenessMonitor`.
 
     Raises:
@@ -71,9 +71,9 @@ def join(
 
     Args:
         address: HOST:PORT of the first process.
-        host: number of this one.
-        count: of all.
-        seconds: to wait, first for the first process, then for its answer.
+        host: number of this process.
+        count: number of all processes.
+        seconds: seconds to wait for the connection to the first process, and again for its answer.
         ended: for `LivenessMonitor`.
 
     Raises:

@@ -1,6 +1,6 @@
 """The training loop, for any update function, any source of batches and any evaluations.
 
-The host starts steps ahead of the devices, so that the devices always have work. It looks at the numbers of a
+The host starts steps ahead of the devices, so that the devices always have work. It reads the numbers of a
 step two steps later, and fetches the metrics of a line of the log when the next line is due.
 """
 
@@ -31,7 +31,7 @@ class Evaluation:
     """Scores of the parameters, computed while a run trains and after its last step.
 
     Attributes:
-        name: of the evaluation; a score `s` is logged as `name/s`.
+        name: name of the evaluation; a score `s` is logged as `name/s`.
         every: steps between two evaluations; None for only one, after the last step.
         function: parameters → scores. Every process calls it and must get the same scores.
     """
@@ -41,7 +41,7 @@ class Evaluation:
     function: Callable[[Any], Mapping[str, float]]
 
     def scores(self, params: Any) -> dict[str, float]:
-        """Scores of these parameters by the names that the log has."""
+        """Name in the log → score of these parameters."""
         return {f"{self.name}/{score}": value for score, value in self.function(params).items()}
 
 
@@ -72,7 +72,7 @@ class Loop:
         checkpoints: takes the states. If it keeps the best, a step with a better score is saved too.
         record: saved beside each state.
         supervisor: says when the run must stop.
-        evaluations: each with a name of its own.
+        evaluations: evaluations with different names.
         profile_directory: where the profile is written.
         show_progress: whether to draw a progress bar; only on one process.
 
@@ -108,7 +108,7 @@ class Loop:
         self._start(0, 0)
 
     def _start(self, first_step: int, total_steps: int) -> None:
-        """Set what changes while the loop runs."""
+        """Set the variables that change while the loop runs."""
         self._first_step, self._total_steps = first_step, total_steps
         self._clock = Clock(self._work)
         self._unwritten: list[tuple[int, dict[str, Any]]] = []
@@ -122,8 +122,8 @@ class Loop:
         """Train from `first_step` to `total_steps`, and save the last state.
 
         Args:
-            state: after `first_step` updates; donated.
-            batches: on the devices, from the batch of `first_step` on.
+            state: state after `first_step` updates; donated.
+            batches: batches on the devices, from the batch of `first_step` on.
             first_step: updates made so far.
             total_steps: updates to have made at the end.
 
@@ -269,7 +269,7 @@ class Loop:
 
     def _show_step(self, made: int) -> None:
         if made == self._first_step + 1:
-            self._bar.unpause()  # the time of the compilation says nothing of the time left
+            self._bar.unpause()  # the time of the compilation would distort the estimate of the time left
         self._bar.update()
 
     def _start_profile(self, made: int) -> None:

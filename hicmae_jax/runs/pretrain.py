@@ -1,6 +1,6 @@
-"""A pre-training run, from its settings to a finished directory (see `session` for what is in it).
+"""A pre-training run, from its settings to a finished directory; `session` lists the files in it.
 
-Everything that can be wrong is checked first, in seconds; only then is anything compiled or written.
+The run first checks, within seconds, everything that can be wrong; only then it compiles or writes anything.
 """
 
 import dataclasses
@@ -44,12 +44,12 @@ def run(
     stop_signals: StopSignals | None = None,
     branch: Branch | None = None,
 ) -> TrainState | None:
-    """Pre-train, or go on where an earlier call with this directory has stopped.
+    """Pre-train, or resume where an earlier call with this directory has stopped.
 
     Args:
         config: settings of the run.
-        directory: of the run; new, empty, or that of a run.
-        allow_changes: go on from a checkpoint although the batches so far were others.
+        directory: directory of the run: new, empty, or of an earlier call.
+        allow_changes: resume from a checkpoint that was made with other batches.
         show_progress: draw a progress bar.
         stop_signals: takes the signals, and is entered already; None leaves the signals to Python.
         branch: another run's checkpoint to begin with, if this run has none yet.
@@ -172,7 +172,7 @@ def _branch(
     schedule: optax.Schedule,
     allow_changes: bool,
 ) -> str | None:
-    """Copy the first checkpoint from another run, if the command says so; what was done, in one line."""
+    """Copy the first checkpoint from another run, if requested; return one line that says so, or None."""
     with agreement.all_or_none():
         if branch is None or not session.is_first:
             return None

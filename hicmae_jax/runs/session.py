@@ -91,19 +91,19 @@ class Session:
     Until `resume` nothing is written. A method that fails on one host fails on all.
 
     Args:
-        settings: of the run.
-        directory: of the run; new, empty, or that of a run.
-        allow_changes: go on from a checkpoint although the batches so far were others.
+        settings: settings of the run.
+        directory: directory of the run: new, empty, or of an earlier call.
+        allow_changes: resume from a checkpoint that was made with other batches.
         show_progress: whether to draw a progress bar, on the first process.
         stop_signals: takes the signals, and is entered already; None leaves the signals to Python.
-        arguments: what else the command was told and must be the same on all hosts.
+        arguments: further arguments of the command, which must be the same on all hosts.
 
     Attributes:
         directory: of the run.
         is_first: whether this is the first process, which prints and writes for all.
-        events: of the run; after `resume`.
+        events: events of the run; after `resume`.
         first_step: updates made so far; after `resume`.
-        watchdog: of this process; after `open_logs`.
+        watchdog: watchdog of this process; after `open_logs`.
 
     Raises:
         agreement.RefusedError: the hosts have different settings, arguments or code.
@@ -177,7 +177,7 @@ class Session:
             Whether the run is finished already.
 
         Raises:
-            ValueError: all checkpoints are damaged, or the run was another one when it saved the last.
+            ValueError: all checkpoints are damaged, or the last one does not fit the settings.
             OSError: the directory cannot be read or written.
         """
         self._total_steps = total_steps
@@ -206,7 +206,7 @@ class Session:
             open_batches: number of the first step → context manager that gives the batches from there on.
 
         Returns:
-            What `open_batches` gives.
+            The batches that `open_batches` gives.
 
         Raises:
             ValueError: the log is damaged.
@@ -241,7 +241,7 @@ class Session:
         return batches
 
     def restore_or_create(self, abstract: TrainState, create: Callable[[], TrainState]) -> TrainState:
-        """The state to go on from; a new run saves its first state at once.
+        """The state from which the run starts or resumes; a new run saves its first state at once.
 
         Args:
             abstract: shapes and shardings of the state.
@@ -278,10 +278,10 @@ class Session:
         Args:
             train_step: see `Loop`.
             state: from `restore_or_create`; donated.
-            batches: on the devices, from `first_step` on.
+            batches: batches on the devices, from `first_step` on.
             mesh: the devices of the run.
             work: the work of one step.
-            evaluations: with their intervals.
+            evaluations: evaluations with their intervals.
 
         Returns:
             The last state.
@@ -339,7 +339,7 @@ def _end_written(events: Events) -> Iterator[None]:
     try:
         yield
     except (Stopped, Exception) as error:
-        # A full disk may be what has ended it, and the first error counts.
+        # A full disk may have ended the training, and the first error counts.
         with contextlib.suppress(OSError):
             events.write("stopped", line=typed_line(error))
         raise

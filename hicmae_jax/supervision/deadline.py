@@ -30,11 +30,11 @@ class Deadline:
     Time in which this object's own thread did not run does not count, so a suspended process is not ended.
 
     Args:
-        seconds: without a sign of life, after which the process ends.
+        seconds: seconds without a sign of life after which the process ends.
         heard: returns a number that changes with every sign of life.
         describe: returns what the main thread does; must not block.
         stacks: file to append the stacks of all threads to.
-        clock: seconds, never going back.
+        clock: returns seconds that never go back.
         interval: seconds from one look to the next.
     """
 
@@ -82,7 +82,7 @@ class Deadline:
         armed_for = armed_at = None
         try:
             while True:
-                # Each arming starts a thread, so not at every sign of life.
+                # Not at every sign of life, because each restart of the timer starts a thread.
                 due = armed_at is None or self._looked - armed_at >= self._seconds / 4
                 if due and armed_for != self._last_heard:
                     self._arm()

@@ -58,10 +58,10 @@ class Heartbeats:
     beat: the run goes on.
 
     Args:
-        directory: of the run; all hosts share it.
+        directory: directory of the run, which all hosts share.
         process: number of this process.
-        processes: how many the run has.
-        clock: seconds, never going back.
+        processes: number of processes of the run.
+        clock: returns seconds that never go back.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Heartbeats:
         Args:
             step: steps made so far.
             stage: a key of `DOING`, or `STOPPED`.
-            seconds: how long it has been in the stage.
+            seconds: seconds since the stage began.
         """
         if self._processes == 1:
             return
         self._beats += 1
         beat = {
-            "beat": self._beats,  # makes every heartbeat another text
+            "beat": self._beats,  # makes the text of every heartbeat different
             "step": step,
             "stage": stage,
             "seconds": round(seconds, 1),
@@ -125,7 +125,7 @@ class Heartbeats:
         return "; ".join(filter(None, (self._reason(host, step, stage) for host in self._watched)))
 
     def forget(self) -> None:
-        """Forget what was read: this host is not held up any more."""
+        """Forget the other hosts' heartbeats, because this host is no longer held up."""
         self._news.clear()
 
     def remove(self) -> None:

@@ -1,7 +1,7 @@
 """Watches the loss of each step: reports skipped updates and losses that jump.
 
-The training step itself skips an update whose loss or gradient is not finite (see `training.step`). Here the
-update is recorded with the clips of its batch, and a run that skips many in a row is ended.
+The training step itself skips an update whose loss or gradient is not finite (see `training.step`). The
+guard records the update with the clips of its batch, and ends a run that skips many updates in a row.
 """
 
 import collections

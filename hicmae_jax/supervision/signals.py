@@ -70,7 +70,7 @@ class StopSignals:
         os.close(self._writer)
 
     def defer(self) -> None:
-        """From now on only record the first signal in `requested`, at which the loop looks.
+        """From now on, only record the first signal in `requested`; the loop reads it.
 
         Raises:
             Stopped: a signal has come before.

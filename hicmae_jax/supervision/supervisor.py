@@ -20,7 +20,7 @@ from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training.sharding import batch_sharding, replicated
 
 SAVE_FAILED = 1
-"""A reason to stop, as the numbers of signals are; of several the highest number counts."""
+"""A reason to stop, like the numbers of signals; of several reasons, the highest number counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,8 @@ class Supervisor:
 
         Args:
             made: steps made, with this one.
-            metrics: of the step, with `loss/total` and `skipped_in_row`.
-            batch: of the step, with `example`, the ids of its clips.
+            metrics: metrics of the step, with `loss/total` and `skipped_in_row`.
+            batch: batch of the step, with `example`, the ids of its clips.
             save_failed: whether this process could not write its part of a checkpoint.
         """
         examples = batch["example"]
@@ -94,7 +94,7 @@ class Supervisor:
         """Check a step that the devices have finished.
 
         Returns:
-            What to raise once the state is saved: `Stopped` or a RuntimeError; None if the run goes on.
+            The error to raise once the state is saved: `Stopped` or a RuntimeError; None to continue.
         """
         self._watchdog.step(step.made)
         numbers = jax.device_get(step.numbers)

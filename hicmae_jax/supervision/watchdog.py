@@ -26,7 +26,7 @@ from hicmae_jax.supervision.heartbeats import DOING, SILENT_AFTER, STOPPED, Hear
 STEP = "step"
 PAUSES = ("start", "checkpoint", "evaluation", "compilation")
 WINDOW = 100
-"""Durations of each kind that the median is taken of."""
+"""Number of last durations of each kind from which the median is computed."""
 ENOUGH = {STEP: 20} | dict.fromkeys(PAUSES, 3)
 """Durations that must be known before their median counts; pauses are rare."""
 SHORTEST = 1.0
@@ -82,14 +82,14 @@ class Watchdog:
     watchdog itself does not stop the run.
 
     Args:
-        report: takes a line; called from another thread.
-        directory: of the run, the same for all its processes; exists.
+        report: called with one line, from another thread.
+        directory: directory of the run, shared by all its processes; it must exist.
         process: number of this process.
-        processes: how many the run has.
-        slow: how many times the median a step may take.
-        minutes: without a sign of life, after which the process ends with exit code 70.
-        step: steps made before.
-        clock: seconds, never going back.
+        processes: number of processes of the run.
+        slow: multiple of the median above which a step is slow.
+        minutes: minutes without a sign of life after which the process ends with exit code 70.
+        step: number of steps made before.
+        clock: returns seconds that never go back.
         interval: seconds from one look to the next.
     """
 
@@ -156,7 +156,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Say what the main thread does inside the block; of nested stages the innermost counts.
+        """Say what the main thread does inside the block. If stages are nested, the innermost counts.
 
         Args:
             name: a key of `DOING`.
@@ -269,7 +269,7 @@ class Watchdog:
         return "another host is slow or stuck"
 
     def _describe(self) -> str:
-        """For the deadline: what the main thread does, and for which host it may wait."""
+        """A description for the deadline: what the main thread does, and for which host it may wait."""
         activity = self._activity
         idle = duration(self._clock() - activity.since)
         line = f"{self._name}: no progress for {idle}, {DOING[activity.stage]} after step {activity.step:,}"

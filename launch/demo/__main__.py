@@ -7,7 +7,7 @@ shards, pre-train (killed on purpose, then resumed), score on speakers that trai
 weights for PyTorch. The exit code is 0 only if the model has learned, by the criteria of
 `launch.demo.criteria`; it is 2 if a criterion does not hold.
 
-After an interruption the same command goes on. After the end it prints the results again.
+After an interruption, the same command continues. After the end, it prints the results again.
 """
 
 import json
@@ -38,12 +38,12 @@ KILLED, RESUMED = "train, killed on purpose", "train on, the same command"
 
 
 def define_flags() -> None:
-    """Declares the command line; only when run, so that other commands may use the same names."""
+    """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string("root", "runs/demo", "Directory to create, or to go on with.")
 
 
 def main(argv: list[str]) -> int:
-    """Runs the demo and returns the exit code: 2 if a criterion does not hold, else that of what failed."""
+    """Run the demo and return the exit code: 2 if a criterion does not hold, else that of a failed stage."""
     root = Path(FLAGS.root)
     config = recipes.load(CONFIG)
     record = Record(root)
@@ -56,7 +56,7 @@ def stages(root: Path, steps: int) -> list[Stage]:
     """The commands of the demo.
 
     Args:
-        root: directory in which they work.
+        root: directory in which the commands work.
         steps: number of training steps.
     """
 
@@ -110,8 +110,8 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
 
     Args:
         root: directory of the demo.
-        plan: its stages, all done.
-        record: of the stages.
+        plan: stages of the demo, all finished.
+        record: record of the stages.
         log_every: steps from one line of metrics to the next.
         steps: number of training steps.
 

@@ -1,4 +1,4 @@
-"""Criteria, fixed in advance, by which the demo has learned and resumed; and the page that shows them."""
+"""The criteria, fixed in advance, for a demo that has learned and resumed, and the page that shows them."""
 
 import math
 import re
@@ -65,7 +65,7 @@ def resumption(
     Args:
         killed: `step`, `checkpoint` and `loss` at the kill, as `KilledTraining.execute` returns them.
         printed: lines that the resumed command printed.
-        lines: of the finished run's metrics.
+        lines: lines of the finished run's metrics.
         log_every: steps from one line to the next.
         total_steps: number of training steps.
     """

@@ -21,8 +21,8 @@ class KilledTraining(Stage):
     """A training command that is killed with SIGKILL, as a preemption may do.
 
     Attributes:
-        run_directory: of the training run.
-        kill_in: the step after which it is killed is drawn from this range.
+        run_directory: directory of the training run.
+        kill_in: range from which the step is drawn after which the command is killed.
     """
 
     run_directory: Path
