@@ -53,7 +53,7 @@ class Variant:
     Attributes:
         batch: clips for each update.
         rule: how the learning rate follows from `rate` and `batch`.
-        kind: of the optimiser.
+        kind: kind of the optimiser.
         negatives: as in the recipe's `loss.negatives`.
         rate: learning rate at batch 32.
         seed: of all random draws.
@@ -71,7 +71,7 @@ class Variant:
 
         Args:
             epochs: passes over the data.
-            clips: that a pass sees.
+            clips: number of clips in a pass.
         """
         anchored = optim.rate_factor(self.rule, ANCHOR)
         return {

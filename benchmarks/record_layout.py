@@ -120,9 +120,9 @@ def measure_preparation(root: epath.Path, directory: Path, clips: list[media.Cli
     """Prepares a corpus shard by shard, as a worker does, and returns what it costs.
 
     Args:
-        root: of the corpus.
-        directory: to prepare it in.
-        clips: of the corpus, decoded.
+        root: directory of the corpus.
+        directory: directory of the prepared set.
+        clips: decoded clips of the corpus.
     """
     plan = ensure_plan(root, epath.Path(directory), Options())
     specs = [ShardSpec(str(root), str(directory), index) for index in range(plan.n_shards)]

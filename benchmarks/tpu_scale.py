@@ -30,7 +30,7 @@ class Case(NamedTuple):
     """A train step to compile.
 
     Attributes:
-        size: of the model.
+        size: size of the model.
         topology: chips and their network.
         batch: clips in a step.
         options: further options of `launch.aot`.
@@ -119,7 +119,7 @@ def message_seconds(figures: Mapping[str, Any]) -> float:
     the bytes of a sum over all chips. All links are assumed to be busy at the rate that the maker states.
 
     Args:
-        figures: of the step.
+        figures: figures of the step.
     """
     crossing = sum(
         message["total"] * (2 if message["kind"] == "all-reduce" else 1) for message in figures["collectives"]

@@ -1,1 +1,1 @@
-"""From raw clips to per-host batches; imports no model code."""
+"""Turns raw clips into batches for each host; imports no model code."""

@@ -63,7 +63,7 @@ def read(
 
     Args:
         data: directory of a prepared set, or several; `hicmae prepare` makes them.
-        count: how many clips; all if there are fewer.
+        count: number of clips; all clips if there are fewer.
         frames: T, frames of a sample.
         stride: every how many frames of the clip, of 25 a second.
 
@@ -93,7 +93,7 @@ def preprocess(
     """Make model inputs of clips: crops, log-mel features, masks (paper sections 3.1.1 and 4.1).
 
     Args:
-        clips: from `read`, or a batch of `data_pipeline.reading`.
+        clips: clips from `read`, or a batch of `data_pipeline.reading`.
         config: the model.
         seed: the seed of the run; with the step and the clip it decides every random draw.
         step: the step of the run.
@@ -205,8 +205,8 @@ def pretrain(settings: PretrainSettings, directory: epath.PathLike) -> None:
     `hicmae pretrain` does the same, and also handles stop signals and several hosts.
 
     Args:
-        settings: from `pretrain_settings`.
-        directory: of the run: new, empty, or that of a run with these settings. `load` reads the result.
+        settings: settings from `pretrain_settings`.
+        directory: directory of the run: new, empty, or of a run with these settings. `load` reads the result.
 
     Raises:
         ValueError: settings, data, checkpoint and devices do not fit each other.

@@ -1,1 +1,1 @@
-"""From clips to shards."""
+"""Turns clips into shards."""

@@ -34,7 +34,7 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
     Args:
         input_root: directory that holds ``<split>/mp4/<speaker>/<video>/<clip>.mp4``.
         output: directory of the prepared set, see `prepared_set`.
-        options: what the user asks for.
+        options: the user's choices.
         run: makes the shards of the work items that it is given: those that are not finished yet.
 
     Returns:

@@ -43,7 +43,7 @@ class Problem(NamedTuple):
     Attributes:
         clip: name of the clip, or how many clips.
         place: the file or record.
-        what: what is wrong.
+        what: the fault, in words.
     """
 
     clip: str
@@ -132,7 +132,7 @@ def verify(
 
     Args:
         root: directory of the set.
-        surveyed: what `survey` found there.
+        surveyed: result of `survey` for the set.
         workers: threads; by default one a core.
         on_clips: called with the number of clips that have just been checked.
 

@@ -50,7 +50,7 @@ class Plan:
     """All that decides the contents of the shards, except the clips themselves.
 
     Attributes:
-        options: what the user asked for.
+        options: the user's choices.
         n_clips: number of clips found.
         names_sha256: hash of their names.
         n_shards: number of shards.

@@ -42,7 +42,7 @@ def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> 
     """Makes a shard unless it is finished.
 
     Args:
-        spec: what to make.
+        spec: description of the shard.
         on_clip: called after every clip; an exception that it raises ends the work.
 
     Raises:

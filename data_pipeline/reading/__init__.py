@@ -1,1 +1,1 @@
-"""From shards to batches."""
+"""Turns shards into batches."""

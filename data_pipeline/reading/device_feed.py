@@ -1,4 +1,4 @@
-"""From the batches that a host reads to global arrays on the devices.
+"""Turns the batches that a host reads into global arrays on the devices.
 
 The sharding decides which rows of the global batch a host reads. So the global array of a step is the same on
 every mesh: row `r` is the clip at position `step * batch + r` of the order.

@@ -27,7 +27,7 @@ def read_clips(
 
     Args:
         source: prepared sets.
-        requests: what to read.
+        requests: samples to read.
         threads: number of clips to read at a time.
 
     Returns:

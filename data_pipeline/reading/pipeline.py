@@ -77,7 +77,7 @@ class Pipeline:
         batch_bytes: size of these rows in bytes.
 
     Args:
-        config: what to read and how.
+        config: the prepared sets, and how clips are read from them.
         rows: rows of the global batch to read here, from `sharding_rows`; None for all.
 
     Raises:

@@ -188,7 +188,7 @@ class ClipSource:
         """Reads a sample, or its replacement, into the caller's arrays.
 
         Args:
-            request: what to read.
+            request: sample to read.
             frames: uint8[T, H, W, 3] to fill.
             audio: int16[audio_samples] to fill.
 

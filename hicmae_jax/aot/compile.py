@@ -76,7 +76,7 @@ def abstract_batch(config: PretrainSettings, mesh: jax.sharding.Mesh) -> dict[st
     """Shapes and shardings of a batch that the data pipeline reads from prepared clips of standard size.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         mesh: over which the clips are divided.
 
     Returns:
@@ -103,7 +103,7 @@ def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Ste
     """Compile the train step that `launch.pretrain` would run with this configuration.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         devices: to compile for.
 
     Raises:

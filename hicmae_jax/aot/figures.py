@@ -24,9 +24,9 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
     compiler's own count: it counts the body of a loop once and a hand-written kernel as nothing.
 
     Args:
-        step: from `compile_step`.
-        config: from which the step was compiled.
-        largest: how many of the instructions that move most bytes to list.
+        step: the compiled step, from `compile_step`.
+        config: settings with which the step was compiled.
+        largest: number of instructions to list, of those that move the most bytes.
     """
     devices = step.mesh.devices.ravel()
     clips = config.batch // len(devices)

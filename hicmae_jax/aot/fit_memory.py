@@ -23,7 +23,7 @@ def changes(
     efficiency. A smaller batch makes another experiment, so it comes last.
 
     Args:
-        config: of the step that does not fit.
+        config: settings of the step that does not fit.
         devices: that the step is compiled for.
         missing: bytes a chip that the step needs beyond what there is.
 
@@ -74,7 +74,7 @@ def first_that_fits(
     """Compile one change after the other until a step fits.
 
     Args:
-        config: of the step that does not fit.
+        config: settings of the step that does not fit.
         devices: that the step was compiled for.
         error: that the step has raised.
 

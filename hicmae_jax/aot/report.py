@@ -10,7 +10,7 @@ def report(figures: Mapping[str, Any]) -> list[str]:
     """The figures as lines to print.
 
     Args:
-        figures: from `figures.figures`.
+        figures: the figures of a step, from `figures.figures`.
     """
     return [
         *_summary(figures),

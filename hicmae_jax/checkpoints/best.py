@@ -16,7 +16,7 @@ from etils import epath
 from hicmae_jax.checkpoints import reader
 
 BEST = "best"
-"""In place of the number of a step: the step of the best checkpoint."""
+"""Given instead of a step's number, this means the step of the best checkpoint."""
 MODES = ("max", "min")
 _SCORE = "score"
 

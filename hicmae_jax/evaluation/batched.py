@@ -43,7 +43,7 @@ class BatchedApply:
 
         Args:
             params: parameters, on the devices or NumPy arrays.
-            batches: of clips, from `data_pipeline.reading.fixed_clips`; the same in every process.
+            batches: batches of clips, from `data_pipeline.reading.fixed_clips`; the same in every process.
 
         Returns:
             Tree of NumPy arrays, as of the function, over all clips.

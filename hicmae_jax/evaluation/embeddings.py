@@ -31,10 +31,10 @@ def level_features(
     clip's sound by its picture would show nothing.
 
     Args:
-        params: of the pre-training model.
+        params: parameters of the pre-training model.
         video: [B, T, H, W, 3], uint8 or floats in [0, 1].
         log_mel: float[B, time, bins], normalised.
-        config: of the model.
+        config: configuration of the model.
         execution: how it is computed.
 
     Returns:

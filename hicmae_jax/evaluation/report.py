@@ -121,7 +121,7 @@ def picture_blocks(
 
     Args:
         contenders: name → parameters.
-        batches: of the clips to show.
+        batches: batches of the clips to show.
         rows: largest number of clips in a batch.
         preprocess: geometry.
         loss: defines the meaning of a prediction.

@@ -29,7 +29,7 @@ def score_run(
 
     Args:
         run: directory of the run.
-        step: of the checkpoint; None for the last.
+        step: step of the checkpoint; None for the last.
         data: directories of prepared sets.
         count: number of clips.
         batch: number of clips computed at a time.

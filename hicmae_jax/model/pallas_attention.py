@@ -150,7 +150,7 @@ class _Layout:
         width: channels.
         lanes: channels of a group of heads.
         groups: number of these groups.
-        parts: for queries, keys and values: index of the array, and of the part within it.
+        parts: for each of queries, keys and values, the index of the array and the index of the part in it.
     """
 
     def __init__(self, projections: Sequence[jax.Array], width: int, heads: int) -> None:

@@ -1,1 +1,1 @@
-"""From a host batch to model inputs, on the device: crop, resize, log-mel features, masks."""
+"""Turns a host batch into model inputs on the device: crop, resize, log-mel features, masks."""

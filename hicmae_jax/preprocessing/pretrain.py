@@ -1,4 +1,4 @@
-"""From a host batch to the inputs of pre-training, inside the compiled step: crop, resize, log-mel, masks.
+"""Turns a host batch into inputs of pre-training, in the compiled step: crop, resize, log-mel, masks.
 
 The host sends uint8 frames and int16 samples, the fewest bytes for a clip. All random draws here use keys
 folded from (seed, purpose, step, example). So the draws of a clip depend neither on its place in the batch
@@ -68,7 +68,7 @@ def preprocess_batch(
         batch: samples as they are stored, with square frames; `replaced` is ignored.
         seed_key: a typed PRNG key, the same throughout a run.
         step: number of the step, may be traced.
-        config: what to make.
+        config: choices of the preprocessing.
 
     Returns:
         Video, log-mel and masks, each with the batch as its first dimension.

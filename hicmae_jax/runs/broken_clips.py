@@ -14,12 +14,12 @@ BROKEN = "broken_clips.txt"
 
 
 def note_faults(stream: BatchStream, path: epath.Path, events: Events) -> Iterator[HostBatch[np.ndarray]]:
-    """Pass batches on, and write down what went wrong while they were read.
+    """Pass batches on, and record the faults that occurred while they were read.
 
     Args:
-        stream: of batches.
-        path: of the list, a line for each clip that could not be read; it keeps the lines that it has.
-        events: where restarts of data workers are written.
+        stream: stream of batches.
+        path: file with one line for each clip that could not be read; lines that it already has stay.
+        events: log to which restarts of data workers are written.
 
     Yields:
         The batches of the stream.

@@ -16,7 +16,7 @@ def check_directory(directory: epath.Path) -> None:
     """Refuse a bucket, a file, and a directory that holds other things than a run.
 
     Args:
-        directory: of the run, which need not exist.
+        directory: directory of the run, which need not exist.
 
     Raises:
         ValueError: names the directory, and what is in it.
@@ -39,7 +39,7 @@ def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
     """Write a file whole or not at all, and make its directory if it is missing.
 
     Args:
-        path: of the file.
+        path: path of the file.
         value: nested dictionary that JSON can hold.
 
     Raises:

@@ -99,7 +99,7 @@ class Session:
         arguments: further arguments of the command, which must be the same on all hosts.
 
     Attributes:
-        directory: of the run.
+        directory: directory of the run.
         is_first: whether this is the first process, which prints and writes for all.
         events: events of the run; after `resume`.
         first_step: updates made so far; after `resume`.
@@ -277,7 +277,7 @@ class Session:
 
         Args:
             train_step: see `Loop`.
-            state: from `restore_or_create`; donated.
+            state: state from `restore_or_create`; donated.
             batches: batches on the devices, from `first_step` on.
             mesh: the devices of the run.
             work: the work of one step.

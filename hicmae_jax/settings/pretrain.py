@@ -236,7 +236,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> P
     """Check a configuration and make the choices that it leaves open.
 
     Args:
-        config: from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
+        config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
         platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype or attention of `auto`.
 
     Raises:

@@ -39,7 +39,7 @@ class Stage:
     """One command.
 
     Attributes:
-        name: what the command does, in a few words; no two stages of a list have the same.
+        name: a few words about what the command does; different for each stage of a list.
         command: program and arguments.
         makes: files that the command refuses to overwrite. They are removed before it runs, since an
             interrupted attempt may have left a part of them.
@@ -199,7 +199,7 @@ def run_all(stages: Sequence[Stage], record: Record) -> None:
 
     Args:
         stages: to be done.
-        record: of the directory in which they work.
+        record: record of the directory in which they work.
 
     Raises:
         StageError: a command has failed; the stages before it are recorded.

@@ -58,7 +58,7 @@ def mean_of_micro_batches(terms: LossAndTerms, count: int, group: int, mesh: jax
 
     Args:
         terms: (parameters, batch, step) → the loss and its terms.
-        count: how many micro-batches.
+        count: number of micro-batches.
         group: consecutive rows that stay in one micro-batch, such as a group of negatives; `count` × `group`
             divides the batch.
         mesh: each micro-batch is spread over all its devices.
@@ -80,7 +80,7 @@ def two_pass(loss: SplitLoss, count: int, mesh: jax.sharding.Mesh) -> Gradient:
 
     Args:
         loss: the loss in its two parts.
-        count: how many micro-batches; it divides the batch.
+        count: number of micro-batches; it divides the batch.
         mesh: each micro-batch is spread over all its devices.
     """
 
@@ -117,7 +117,7 @@ def cut(arrays: Any, count: int, group: int, mesh: jax.sharding.Mesh) -> Any:
 
     Args:
         arrays: tree of [B, …], rows spread over all devices.
-        count: how many micro-batches.
+        count: number of micro-batches.
         group: consecutive rows that stay in one micro-batch; `count` × `group` divides B.
         mesh: the devices.
 

@@ -17,7 +17,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
 
     Args:
         run: directory of the run.
-        step: of the checkpoint; None for the last.
+        step: step of the checkpoint; None for the last.
         output: a new file.
         check: whether to compare with PyTorch.
 

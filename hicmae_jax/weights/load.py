@@ -20,7 +20,7 @@ class Weights(NamedTuple):
 
     Attributes:
         params: tree of float32 NumPy arrays, one array for each layer.
-        config: of the model: `HiCMAE(config).apply({"params": params}, *inputs)`.
+        config: configuration of the model: `HiCMAE(config).apply({"params": params}, *inputs)`.
     """
 
     params: Any
@@ -33,7 +33,7 @@ def load(source: epath.PathLike, step: int | None = None, **fields: Any) -> Weig
     Args:
         source: the directory of a run, its `checkpoints`, one checkpoint in it, or a `.safetensors`, `.pth`
             or `.pt` file of the published names.
-        step: which checkpoint of a run; None for the last.
+        step: step of the run's checkpoint; None for the last.
         **fields: fields of `ModelConfig` for a file that does not hold its configuration, see `infer_config`.
 
     Returns:
@@ -58,8 +58,8 @@ def save(params: Mapping[str, Any], config: ModelConfig, path: epath.PathLike) -
     """Save a pre-training model under the published names, with its configuration, for `load` and PyTorch.
 
     Args:
-        params: of the model.
-        config: of the model.
+        params: parameters of the model.
+        config: configuration of the model.
         path: a new file that ends in `.safetensors`, `.pth` or `.pt`.
 
     Raises:

@@ -15,8 +15,8 @@ def trip_count(loop: Instruction, computation: Computation, program: Program) ->
 
     Args:
         loop: a `while` instruction.
-        computation: that contains the loop.
-        program: that contains the computation.
+        computation: the computation that contains the loop.
+        program: the program that contains the computation.
 
     Returns:
         None if it cannot be found.

@@ -22,7 +22,7 @@ class Instruction:
         opcode: its kind, such as `fusion`.
         type: of the result, as text.
         operands: names of its operands.
-        attributes: what follows the operands, as text.
+        attributes: the text after the operands.
         argument: the text between the parentheses, such as the value of a constant or the number of a
             parameter.
     """
@@ -149,7 +149,7 @@ def parse(text: str) -> Program:
     """Parse a compiled program.
 
     Args:
-        text: from `jax.stages.Compiled.as_text()`.
+        text: the program's text, from `jax.stages.Compiled.as_text()`.
 
     Raises:
         ValueError: there is no entry computation, or an instruction cannot be read.

@@ -65,7 +65,7 @@ def moved(shape: Shape, share: float = 1.0) -> Moved:
     """Bytes of an array, read or written once.
 
     Args:
-        shape: of the array.
+        shape: shape of the array.
         share: of the array that is read or written.
     """
     if shape.space == MAIN_MEMORY:

@@ -25,7 +25,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw every loss term in training and on held-out clips, retrieval, and the learning rate, by step.
 
     Args:
-        lines: of `metrics.jsonl`, from `hicmae_jax.logs.metrics.read_metrics`.
+        lines: lines of `metrics.jsonl`, from `hicmae_jax.logs.metrics.read_metrics`.
 
     Raises:
         ValueError: the lines hold none of the curves.
