@@ -1,13 +1,12 @@
 """Every test runs on the CPU, as eight virtual devices, also where the machine has an accelerator."""
 
+import gc
 import os
 
+from tests.support.xla_flags import xla_flags
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Most of a test's time is compilation. What the compiler's optimisations would save later is less.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
-    "--xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(8)}"
 
 import hypothesis
 import pytest
@@ -24,3 +23,9 @@ def compiled(tmp_path_factory):
     Each process of pytest-xdist has one of its own, for JAX writes there without locks.
     """
     return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_garbage_collection():
+    """Exempt what earlier modules left from collections: with all that JAX keeps, each would take seconds."""
+    gc.freeze()

@@ -1,7 +1,6 @@
 """Two processes that save one checkpoint: they agree, and both stop if one of them cannot write."""
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,8 @@ from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.checkpoints.manager import Checkpoints
 from tests.support.checkpoint_fixtures import damage, flip, steps_in
 from tests.support.processes import HANG
+from tests.support.several_hosts import free_port
+from tests.support.xla_flags import xla_flags
 
 # Each has two devices and half of the array; the second process can write no large file at the chosen step.
 ONE_OF_TWO = textwrap.dedent("""
@@ -55,10 +56,8 @@ ONE_OF_TWO = textwrap.dedent("""
 
 def run_two(run, full=0, failing=""):
     """Exit codes and outputs of both processes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    port = str(free_port())
+    environment = os.environ | {"XLA_FLAGS": xla_flags(2)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ONE_OF_TWO, port, str(index), str(run), str(full), failing],

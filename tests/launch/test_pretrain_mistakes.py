@@ -1,4 +1,7 @@
-"""Typical mistakes in a command: one line that names the thing and the remedy, and nothing is written."""
+"""Typical mistakes in a command: one line that names the thing and the remedy, and nothing is written.
+
+Every mistake is a process of several seconds, so that only those of `QUICK` are in `make test`.
+"""
 
 import os
 import shutil
@@ -41,8 +44,8 @@ def files(root) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def assert_is_one_line(place, arguments, message, **environment):
-    """Check a command, run in `place`, by default on two devices."""
+def refusal(place, arguments, **environment):
+    """The only line that a command prints, run in `place`, by default on two devices; it must write nothing."""
     before, names = files(place), sorted(os.listdir(place))
     environment = {
         **os.environ,
@@ -61,9 +64,11 @@ def assert_is_one_line(place, arguments, message, **environment):
         cwd=place,
         timeout=HANG,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"pretrain: {message}\n")
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert files(place) == before
     assert sorted(os.listdir(place)) == names
+    (line,) = done.stderr.splitlines()
+    return line
 
 
 RUN = "--run=run"
@@ -133,6 +138,11 @@ MISTAKES = {
         ["--platform=gpu"],
         "JAX finds no gpu devices here; choose another --platform",
     ),
+    "a flag without its companion": (
+        {},
+        ["--branch_step=3"],
+        "--branch_step=3 goes with --branch_from=RUN",
+    ),
     "a directory of something else": (
         {},
         ["--run=notes"],
@@ -147,15 +157,33 @@ MISTAKES = {
 }
 
 
-@pytest.mark.slow  # half a minute in total, mostly imports
-@pytest.mark.parametrize("mistake", MISTAKES)
+# A setting, data, a flag and devices: each is found in another stage of the start.
+QUICK = {
+    "a batch that does not divide into groups",
+    "a directory that is not there",
+    "a flag without its companion",
+    "devices that are not there",
+}
+
+
+@pytest.mark.parametrize(
+    "mistake", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MISTAKES]
+)
 def test_a_mistake_is_one_line_at_once_and_writes_nothing(place, mistake):
     changes, words, message = MISTAKES[mistake]
     if "--run=other" in words:
         write_run(place / "other", shrunk_recipe.config())
     changes = {name.replace(".", "__"): value for name, value in changes.items()}
     command = shrunk_recipe.arguments("prepared", "run", **changes)
-    assert_is_one_line(place, command + words, message)  # if a flag is given twice, the last one counts
+    # If a flag is given twice, the last one counts.
+    assert refusal(place, command + words) == f"pretrain: {message}"
+
+
+def test_a_platform_in_the_environment_that_is_not_there_is_one_line(place):
+    words = shrunk_recipe.arguments("prepared", "run")
+    line = refusal(place, words, JAX_PLATFORMS="abacus")
+    assert line.startswith("pretrain: JAX finds no abacus devices here: ")
+    assert line.endswith("; choose another --platform")
 
 
 @pytest.mark.slow
@@ -171,4 +199,4 @@ def test_a_mistake_is_one_line_at_once_and_writes_nothing(place, mistake):
     ids=["no configuration", "a configuration that is not there"],
 )
 def test_a_command_without_its_file_is_one_line(place, words, message):
-    assert_is_one_line(place, words, message)
+    assert refusal(place, words) == f"pretrain: {message}"

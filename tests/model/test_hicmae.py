@@ -25,9 +25,9 @@ def value_and_grad(model, objective, params, inputs, execution=ExecutionConfig()
     return total, terms, gradient
 
 
-@pytest.mark.parametrize("switch", model_switches.SWITCHES)
-def test_loss_and_gradients_equal_those_of_the_reference(switch):
-    model, objective, masks = model_switches.configs(switch)
+@pytest.mark.parametrize("switches", model_switches.COMBINATIONS, ids="; ".join)
+def test_loss_and_gradients_equal_those_of_the_reference(switches):
+    model, objective, masks = model_switches.configs(*switches)
     inputs, params = tiny_model.inputs(model, masks), tiny_model.parameters(model, masks=masks)
     total, _, gradient = value_and_grad(model, objective, params, inputs)
     expected, expected_gradient = jax.value_and_grad(reference_objective.loss, argnums=2)(

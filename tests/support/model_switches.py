@@ -25,16 +25,30 @@ SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }
 
 
-def configs(switch: str, **model: Any) -> tuple[ModelConfig, LossConfig, MaskConfig]:
-    """Configurations of the tiny model with one switch, all clips being negatives of each other.
+# Together every switch, for tests in which each combination costs many compilations.
+COMBINATIONS: tuple[tuple[str, ...], ...] = (
+    ("published",),
+    ("no skips", "raw-input", "no contrast"),
+    ("one tap", "video-first", "heavy contrast, groups"),
+    ("paper's skip order", "audio-first", "random and time masks"),
+    ("no taps", "appearance only"),
+    ("no fusion", "frequency mask, other ratio", "dual masking"),
+)
+
+
+def configs(*switches: str, **model: Any) -> tuple[ModelConfig, LossConfig, MaskConfig]:
+    """Configurations of the tiny model with these switches, all clips being negatives of each other.
 
     Args:
-        switch: a name of `SWITCHES`.
-        **model: fields of `ModelConfig` that the switch may change.
+        *switches: names of `SWITCHES`.
+        **model: fields of `ModelConfig` that a switch may change.
     """
-    of_model, of_loss, of_masks = SWITCHES[switch]
-    return (
-        tiny_model.model_config(**model | of_model),
-        LossConfig(**{"negatives": "global"} | of_loss),
-        MaskConfig(**{"video_ratio": 0.5, "audio_ratio": 0.5} | of_masks),
-    )
+    of_loss: dict[str, Any] = {"negatives": "global"}
+    of_masks: dict[str, Any] = {"video_ratio": 0.5, "audio_ratio": 0.5}
+    for switch in switches:
+        for fields, changes in zip((model, of_loss, of_masks), SWITCHES[switch]):
+            fields.update(changes)
+    return tiny_model.model_config(**model), LossConfig(**of_loss), MaskConfig(**of_masks)
+
+
+assert {switch for combination in COMBINATIONS for switch in combination} == set(SWITCHES)

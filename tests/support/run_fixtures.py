@@ -15,6 +15,7 @@ from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import PretrainSettings
 from tests.support import tiny_model
+from tests.support.xla_flags import xla_flags
 
 MODEL = tiny_model.model_config(audio_bins=128)
 
@@ -48,8 +49,8 @@ def parameters(run: PretrainSettings, step: int) -> Any:
 
 
 def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run ``python -m name`` on one device, compiled without optimisations, and wait for its end."""
-    flags = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    """Run ``python -m name`` on one device, compiled as quickly as can be, and wait for its end."""
+    environment = os.environ | {"XLA_FLAGS": xla_flags(1)}
     return subprocess.run(
-        [sys.executable, "-m", name, *arguments], capture_output=True, text=True, env=os.environ | flags
+        [sys.executable, "-m", name, *arguments], capture_output=True, text=True, env=environment
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.processes import HANG
+from tests.support.xla_flags import xla_flags
 
 # Below those that Linux gives to outgoing connections: none of them can take one before we use it.
 PORTS = range(20_000, 32_000)
@@ -27,8 +28,7 @@ def environment(compiled: Path, devices: int, **variables: str) -> dict[str, str
     """Variables of a process with so many devices, which keeps what it compiles in `compiled`."""
     mine = {
         "JAX_PLATFORMS": "cpu",
-        # As in conftest.py.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
+        "XLA_FLAGS": xla_flags(devices),
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
     }
     return os.environ | mine | variables

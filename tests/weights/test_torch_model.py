@@ -100,10 +100,10 @@ def jax_parameters(state, model, *inputs):
     return jax.tree.map(jnp.asarray, torch_names.parameters(state, template))
 
 
-# JAX runs without jit here: compiling fifteen small models would take minutes.
-@pytest.mark.parametrize("switch", model_switches.SWITCHES)
-def test_pretraining_agrees_with_jax_under_every_switch(switch):
-    config, loss_config, masks = model_switches.configs(switch)
+# JAX runs without jit here: the combinations share nearly all operations, so that few compile more than once.
+@pytest.mark.parametrize("switches", model_switches.COMBINATIONS, ids="; ".join)
+def test_pretraining_agrees_with_jax_under_every_switch(switches):
+    config, loss_config, masks = model_switches.configs(*switches)
     inputs = tiny_model.inputs(config, masks)
     model = torch_model.PretrainModel(config_of(config), loss_config.frame_difference)
     state = jittered_state(model)

@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,8 @@ from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from tests.support.processes import HANG
 from tests.support.set_fixtures import write_set
+from tests.support.several_hosts import free_port
+from tests.support.xla_flags import xla_flags
 
 
 def sharding(devices=None, axes=(4, 2)) -> jax.sharding.NamedSharding:
@@ -112,10 +113,8 @@ jax.block_until_ready(whole)
 
 def test_two_processes_make_the_same_global_batch(tmp_path):
     root = write_set(tmp_path / "set", [64 + clip for clip in range(20)])
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    port = str(free_port())
+    environment = os.environ | {"XLA_FLAGS": xla_flags(4)}
     hosts = [
         subprocess.Popen(
             [sys.executable, "-c", HOST, port, str(host), str(root)], env=environment, cwd=tmp_path
