@@ -45,7 +45,7 @@ def files(root) -> dict[str, bytes]:
 
 
 def refusal(place, arguments, **environment):
-    """The only line that a command prints, run in `place`, by default on two devices; it must write nothing."""
+    """The only line that a command prints in `place`, by default on two devices; it must write nothing."""
     before, names = files(place), sorted(os.listdir(place))
     environment = {
         **os.environ,
