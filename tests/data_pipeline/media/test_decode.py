@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 from etils import epath
 
-from data_pipeline.media import decode as media
+from data_pipeline.media import limits
 from data_pipeline.media.decode import Crop, Reason, UnusableClipError, load_clip
 from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 
@@ -189,17 +189,17 @@ def test_a_wrong_declared_rate_gives_a_length_mismatch(files):
 
 def test_a_too_long_or_too_large_file_is_refused(files, monkeypatch):
     write(files)
-    monkeypatch.setattr(media, "MAX_SECONDS", 1)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 1)
     assert reason_of(*files) == Reason.TOO_LONG
     with files[0].open("wb") as file:
-        file.truncate(media.MAX_BYTES + 1)  # takes no room on the disk
+        file.truncate(limits.MAX_BYTES + 1)  # takes no room on the disk
     assert reason_of(*files) == Reason.TOO_LONG
 
 
 def test_ten_minutes_are_not_too_long(files, tmp_path, monkeypatch):
     write(files, n_frames=25, seconds=1.0)
     write_m4a(tmp_path / "clip.m4a", tone(1.0))  # its last block reaches beyond the end
-    monkeypatch.setattr(media, "MAX_SECONDS", 1)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 1)
     assert len(load_clip(files[0], epath.Path(tmp_path / "clip.m4a"), SMALL).samples) == 16_000
 
 
