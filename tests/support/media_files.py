@@ -1,0 +1,158 @@
+"""Media files as people have them: any timestamps, several tracks, odd headers."""
+
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import simplejpeg
+from etils import epath
+
+from data_pipeline.media.decode import Crop, UnusableClipError, load_clip
+from data_pipeline.media.encode import write_mp4, write_wav
+
+SMALL = Crop(top=0, left=8, height=32, width=32)
+MS = Fraction(1, 1_000)
+
+
+def grey_steps(count, height=32, width=48):
+    """Frame `i` is grey with value `4 i`, so that a decoded frame tells its number."""
+    return np.broadcast_to((np.arange(count) * 4)[:, None, None, None], (count, height, width, 3)).astype(
+        np.uint8
+    )
+
+
+def numbers(clip):
+    """The numbers of the frames of a clip that `grey_steps` made."""
+    return [round(simplejpeg.decode_jpeg(jpeg).mean() / 4) for jpeg in clip.jpegs]
+
+
+def tone(seconds, rate=16_000):
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def write(files, n_frames=50, seconds=2.0, fps=25, rate=16_000, **kwargs):
+    """Write a pair of files."""
+    write_mp4(files[0], grey_steps(n_frames), fps=fps, crf=5, **kwargs)
+    write_wav(files[1], tone(seconds, rate), rate)
+
+
+def reason_of(video, audio, crop=SMALL):
+    with pytest.raises(UnusableClipError) as caught:
+        load_clip(video and epath.Path(video), audio and epath.Path(audio), crop)
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def remux(source, target, delay_audio=0.0, delay_video=0.0, **options):
+    """Copy the packets of an mp4 into another file, optionally with the index first or a track later."""
+    delays = {"audio": delay_audio, "video": delay_video}
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
+        streams = {stream: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                late = round(delays[packet.stream.type] / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                packet.stream = streams[packet.stream]
+                new.mux(packet)
+
+
+def add_picture_track(container, pictures, codec="png", setup=lambda stream: None):
+    """Add a track for `mux_pictures`; all tracks must be added before the first packet.
+
+    Args:
+        container: an mp4 file open for writing.
+        pictures: uint8 [height, width, 3 or 4] each, of any sizes.
+        codec: "png", without loss, or "mjpeg".
+        setup: called with the stream.
+
+    Returns:
+        The stream.
+    """
+    kinds = {3: "rgb24", 4: "rgba"}
+    stream = container.add_stream(codec, rate=25)
+    stream.height, stream.width = pictures[0].shape[:2]
+    stream.pix_fmt = kinds[pictures[0].shape[2]] if codec == "png" else "yuvj420p"
+    stream.time_base = MS
+    setup(stream)
+    return stream
+
+
+def mux_pictures(container, stream, pictures, times=None):
+    """Write pictures, each coded by itself; `times` in ms, in any order, by default 25 a second."""
+    times = [40 * index for index in range(len(pictures))] if times is None else times
+    codec = stream.codec_context.name
+    decoding = [min(times) - len(times) + index for index in range(len(times))]
+    in_order = decoding if sorted(times) != list(times) or len(set(times)) < len(times) else times
+    for picture, shown, decoded in zip(pictures, times, in_order, strict=True):
+        encoder = av.CodecContext.create(codec, "w")
+        encoder.height, encoder.width = picture.shape[:2]
+        encoder.pix_fmt, encoder.time_base = stream.pix_fmt, MS
+        frame = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(picture), format={3: "rgb24", 4: "rgba"}[picture.shape[2]]
+        )
+        for packet in encoder.encode(frame.reformat(format=encoder.pix_fmt)):
+            packet.stream, packet.time_base = stream, MS
+            packet.pts, packet.dts, packet.duration = shown, decoded, 40
+            container.mux(packet)
+
+
+def write_pictures(path, pictures, times=None, setup=lambda stream: None):
+    """Write an mp4 file with one track of pictures; arguments as of the functions above."""
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = add_picture_track(container, pictures, setup=setup)
+        mux_pictures(container, stream, pictures, times)
+
+
+LAYOUTS = {1: "mono", 2: "stereo"}  # by the number of axes of the samples
+
+
+def add_sound_track(container, parts, codec="alac", disposition=None):
+    """Add a track for `mux_sound`; all tracks must be added before the first packet.
+
+    Args:
+        container: an mp4 file open for writing.
+        parts: (time in s, float samples [n] or [n, 2], rate in Hz) each.
+        codec: "alac", without loss and priming; or "ac3", which may change rate and layout midway.
+        disposition: the track's disposition.
+
+    Returns:
+        The stream.
+    """
+    stream = container.add_stream(codec, rate=parts[0][2], layout=LAYOUTS[parts[0][1].ndim])
+    stream.format = {"alac": "s16p", "ac3": "fltp"}[codec]
+    if disposition is not None:
+        stream.disposition = disposition
+    return stream
+
+
+def mux_sound(container, stream, parts):
+    """Write the parts of a track, each coded by itself."""
+    codec, sample_format = stream.codec_context.name, stream.format.name
+    for time, samples, rate in parts:
+        encoder = av.CodecContext.create(codec, "w")
+        encoder.sample_rate, encoder.layout = rate, LAYOUTS[samples.ndim]
+        encoder.format, encoder.time_base = sample_format, Fraction(1, rate)
+        pcm = np.rint(samples * 32_767).astype(np.int16) if codec == "alac" else samples.astype(np.float32)
+        planes = np.ascontiguousarray(np.atleast_2d(pcm.T))
+        frame = av.AudioFrame.from_ndarray(planes, format=sample_format, layout=LAYOUTS[samples.ndim])
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        for packet in [*encoder.encode(frame), *encoder.encode(None)]:
+            at = time + packet.pts * packet.time_base
+            packet.stream, packet.time_base = stream, Fraction(1, stream.rate)
+            packet.pts = packet.dts = round(at * stream.rate)
+            packet.duration = round(packet.duration * Fraction(stream.rate, rate))
+            container.mux(packet)
+
+
+def write_sound(path, parts, codec="alac"):
+    """Write an m4a file with one track of sound; arguments as of the functions above."""
+    with av.open(str(path), "w", format="mp4") as container:
+        mux_sound(container, add_sound_track(container, parts, codec), parts)
+
+
+def without_length(wav, announced):
+    """Make the header of a wav file, bytes, announce `announced` bytes of sound, as one from a pipe does."""
+    at = wav.index(b"data") + 4
+    return wav[:at] + struct.pack("<I", announced) + wav[at + 4 :]
