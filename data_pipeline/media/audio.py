@@ -2,7 +2,8 @@
 
 The frames of a track are joined to runs without a gap or a change of rate, layout or format. Each run is
 resampled by itself and placed where its first timestamp says: what lies between two runs is silence, and what
-overlaps an earlier run is cut.
+overlaps an earlier run is cut. A track whose timestamps contradict its samples all the time is refused, for
+sound in shreds would be left of it.
 """
 
 from fractions import Fraction
@@ -17,6 +18,9 @@ from data_pipeline.media.reasons import Reason, UnusableClipError
 
 _LEAST_GAP = Fraction(5, 1_000)
 """Seconds. Timestamps are rounded; a difference below this is no gap. It does not add up."""
+_FEW_BREAKS = 4
+_MOST_BREAKS = 2
+"""Gaps, overlaps and changes a second that a track may have, besides a few."""
 _CANCELLED = 0.01
 """If mono has less than this share of the channels' mean power, the channels cancel each other."""
 _MOST_CANCELLED = 0.1
@@ -60,7 +64,7 @@ def decode_audio(data: bytes, name: str, if_absent: Reason, origin: Fraction) ->
             raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has no sample")
         timeline.place(run)
     mix.check()
-    return np.concatenate(timeline.pieces), timeline.resampled
+    return timeline.sound(), timeline.resampled
 
 
 class _Run:
@@ -70,6 +74,7 @@ class _Run:
         start: its time in s.
         end: the time after its last sample in s.
         rate: its sample rate in Hz.
+        padding: how much longer the last block is than its sound, in s.
     """
 
     def __init__(self, first: av.AudioFrame) -> None:
@@ -77,7 +82,7 @@ class _Run:
         self.rate = first.sample_rate
         self._kind = _kind(first)
         self._n_samples = 0
-        self._padding = Fraction(0)
+        self.padding = Fraction(0)
         self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         self._pieces: list[np.ndarray] = []
 
@@ -93,14 +98,14 @@ class _Run:
         # sound.
         stated = seconds(frame.duration, frame.time_base)
         if stated:
-            self._padding = max(Fraction(frame.samples, self.rate) - stated, Fraction(0))
+            self.padding = max(Fraction(frame.samples, self.rate) - stated, Fraction(0))
         self._resample(frame)
 
     def samples(self) -> np.ndarray:
         """Ends the run and returns its int16 [n] at `SAMPLE_RATE`."""
         self._resample(None)
         whole = np.concatenate([np.zeros(0, np.int16), *self._pieces])
-        return whole[: max(len(whole) - round(self._padding * SAMPLE_RATE), 0)]
+        return whole[: max(len(whole) - round(self.padding * SAMPLE_RATE), 0)]
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
         # A resampler that has nothing to do returns None for None.
@@ -115,17 +120,15 @@ class _Timeline:
     """The sound so far.
 
     Attributes:
-        pieces: int16 arrays that follow each other, the first at the origin.
         resampled: whether a sample rate was changed.
     """
 
     def __init__(self, origin: Fraction, name: str) -> None:
         self._origin = origin
         self._name = name
-        self._covered: int | None = None  # the end of the last run, in samples after the origin
-        self._overlap = 0
-        self._length = 0
-        self.pieces = [np.zeros(0, np.int16)]
+        self._covered: int | None = None  # the end of all runs and padding, in samples after the origin
+        self._overlap = self._breaks = self._length = 0
+        self._pieces = [np.zeros(0, np.int16)]
         self.resampled = False
 
     def place(self, run: _Run) -> None:
@@ -133,17 +136,30 @@ class _Timeline:
         samples = run.samples()
         at = nearest((run.start - self._origin) * SAMPLE_RATE)
         if self._covered is not None:
-            self._overlap += min(max(self._covered - at, 0), len(samples))
-        if self._overlap >= MAX_LENGTH_DIFFERENCE * SAMPLE_RATE:
-            detail = f"{self._name} has two sounds for {self._overlap / SAMPLE_RATE:.2f} s of its time"
-            raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
-        self._covered = max(at if self._covered is None else self._covered, at + len(samples))
+            self._breaks += 1
+            self._overlap += max(self._covered - at, 0)
+        end = at + len(samples) + round(run.padding * SAMPLE_RATE)
+        self._covered = end if self._covered is None else max(self._covered, end)
         samples = samples[max(self._length - at, 0) :]
         if len(samples):
             silence = np.zeros(max(at - self._length, 0), np.int16)
-            self.pieces += [silence, samples]
+            self._pieces += [silence, samples]
             self._length += len(silence) + len(samples)
         self.resampled |= run.rate != SAMPLE_RATE
+
+    def sound(self) -> np.ndarray:
+        """Returns int16 [n] from the origin to the last run's end.
+
+        Raises:
+            UnusableClipError: the runs overlap too much, or are too many.
+        """
+        if self._overlap >= MAX_LENGTH_DIFFERENCE * SAMPLE_RATE:
+            detail = f"{self._name} has two sounds for {self._overlap / SAMPLE_RATE:.2f} s of its time"
+            raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
+        if self._breaks > _FEW_BREAKS + _MOST_BREAKS * self._length / SAMPLE_RATE:
+            detail = f"the timestamps of {self._name} contradict its sound {self._breaks} times"
+            raise UnusableClipError(Reason.CORRUPT_AUDIO, detail)
+        return np.concatenate(self._pieces)
 
 
 class _Mix:

@@ -45,15 +45,25 @@ def reason_of(video, audio, crop=SMALL):
     return caught.value.reason
 
 
-def remux(source, target, delay_audio=0.0, delay_video=0.0, **options):
-    """Copy the packets of an mp4 into another file, optionally with the index first or a track later."""
+def remux(source, target, delay_audio=0.0, delay_video=0.0, late=None, **options):
+    """Copy the packets of an mp4 into another file.
+
+    Args:
+        source: the mp4 file.
+        target: the new file.
+        delay_audio: how much later the sound comes, in s.
+        delay_video: the same for the picture.
+        late: instead of these, gives for a packet how much later it comes, in its ticks.
+        **options: of the muxer, such as movflags="faststart" for the index first.
+    """
     delays = {"audio": delay_audio, "video": delay_video}
+    late = late or (lambda packet: round(delays[packet.stream.type] / packet.time_base))
     with av.open(str(source)) as old, av.open(str(target), "w", options=options) as new:
         streams = {stream: new.add_stream_from_template(stream) for stream in old.streams}
         for packet in old.demux():
             if packet.dts is not None:
-                late = round(delays[packet.stream.type] / packet.time_base)
-                packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                ticks = late(packet)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
                 packet.stream = streams[packet.stream]
                 new.mux(packet)
 
