@@ -42,7 +42,9 @@ def opened(data: bytes, name: str, damaged: Reason, corrupt: Reason) -> Iterator
         UnusableClipError: the bytes do not open, or the body raised an error.
     """
     try:
-        container = av.open(io.BytesIO(data), "r", format=_CONTAINERS[PurePath(name).suffix], **_TEXTS)
+        container = av.open(
+            io.BytesIO(data), "r", format=_CONTAINERS[PurePath(name).suffix.lower()], **_TEXTS
+        )
     except av.error.FFmpegError as error:
         raise UnusableClipError(damaged, f"{name} does not open: {error.strerror}") from error
     try:

@@ -33,9 +33,8 @@ from etils import epath
 
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
-from data_pipeline.media import limits
 from data_pipeline.media.audio import decode_audio
-from data_pipeline.media.limits import FPS, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
+from data_pipeline.media.limits import FPS, MAX_BYTES, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.video import JPEG_QUALITY, Crop, decode_video
 
@@ -124,8 +123,8 @@ def check_lengths(n_frames: int, n_samples: int) -> None:
 
 def _read(path: epath.Path, if_absent: Reason) -> bytes:
     try:
-        if path.stat().length > limits.MAX_BYTES:
-            raise UnusableClipError(Reason.TOO_LONG, f"{path.name} has more than {limits.MAX_BYTES} bytes")
+        if path.stat().length > MAX_BYTES:
+            raise UnusableClipError(Reason.TOO_LONG, f"{path.name} has more than {MAX_BYTES} bytes")
         return path.read_bytes()
     except FileNotFoundError:
         raise UnusableClipError(if_absent, f"no file {path.name}") from None
