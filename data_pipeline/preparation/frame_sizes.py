@@ -21,8 +21,8 @@ def warning(n_clips: Mapping[str, int], crop: Crop) -> str | None:
 
     Args:
         n_clips: number of clips of each size.
-        crop: the part of each frame that was kept. The default one is made for VoxCeleb2; another one is taken
-            to be made for the most frequent size.
+        crop: the part of each frame that was kept. The default one is made for VoxCeleb2. Another one is
+            taken to be made for the most frequent size.
 
     Returns:
         None if there are no such clips.
@@ -35,8 +35,9 @@ def warning(n_clips: Mapping[str, int], crop: Crop) -> str | None:
         return None
     n_all, n_others = sum(n_clips.values()), sum(others.values())
     most = max(others, key=others.__getitem__)
+    share = f"{n_others} of {n_all} clips ({n_others / n_all:.1%})"
     return (
-        f"warning: the frames of {n_others} of {n_all} clips ({n_others / n_all:.1%}) are not {fitting}, most of "
-        f"them {most}, so the crop {crop.top},{crop.left},{crop.height},{crop.width} keeps another part of them: "
-        f"cut the faces out of these videos first, or prepare them by themselves with the --crop that fits"
+        f"warning: the frames of {share} are not {fitting}, most of them {most}, so the crop "
+        f"{crop.top},{crop.left},{crop.height},{crop.width} keeps another part of them: cut the faces out of "
+        "these videos first, or prepare them by themselves with the --crop that fits"
     )
