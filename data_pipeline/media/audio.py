@@ -1,9 +1,9 @@
 """Decodes a clip's sound to 16 kHz mono int16, each sample at the time that its file gives it.
 
 The frames of a track are joined to runs without a gap or a change of rate, layout or format. Each run is
-resampled by itself and placed where its first timestamp says: what lies between two runs is silence, and what
-overlaps an earlier run is cut. A track whose timestamps contradict its samples all the time is refused, for
-sound in shreds would be left of it.
+resampled by itself and placed where its first timestamp says. Between two runs there is silence; where two
+overlap, the later one counts. A track whose timestamps contradict its samples all the time is refused, for
+its sound would be in shreds.
 """
 
 from fractions import Fraction
@@ -18,9 +18,9 @@ from data_pipeline.media.reasons import Reason, UnusableClipError
 
 _LEAST_GAP = Fraction(5, 1_000)
 """Seconds. Timestamps are rounded; a difference below this is no gap. It does not add up."""
-_FEW_BREAKS = 4
-_MOST_BREAKS = 2
-"""Gaps, overlaps and changes a second that a track may have, besides a few."""
+_FEW_RUNS = 5
+_MOST_RUNS = 2
+"""Runs a second that a track may have, besides a few."""
 _CANCELLED = 0.01
 """If mono has less than this share of the channels' mean power, the channels cancel each other."""
 _MOST_CANCELLED = 0.1
@@ -74,15 +74,15 @@ class _Run:
         start: its time in s.
         end: the time after its last sample in s.
         rate: its sample rate in Hz.
-        padding: how much longer the last block is than its sound, in s.
+        last_block: the time of its last block in s.
     """
 
     def __init__(self, first: av.AudioFrame) -> None:
-        self.start = self.end = seconds(first.pts, first.time_base)
+        self.start = self.last_block = self.end = seconds(first.pts, first.time_base)
         self.rate = first.sample_rate
         self._kind = _kind(first)
         self._n_samples = 0
-        self.padding = Fraction(0)
+        self._padding = Fraction(0)
         self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         self._pieces: list[np.ndarray] = []
 
@@ -92,20 +92,21 @@ class _Run:
         return _kind(frame) == self._kind and abs(late) < least_gap
 
     def add(self, frame: av.AudioFrame) -> None:
+        self.last_block = self.end
         self._n_samples += frame.samples
         self.end = self.start + Fraction(self._n_samples, self.rate)
         # AAC comes in blocks of 1,024 samples. Only the duration of the last block tells how much of it is
         # sound.
         stated = seconds(frame.duration, frame.time_base)
         if stated:
-            self.padding = max(Fraction(frame.samples, self.rate) - stated, Fraction(0))
+            self._padding = max(Fraction(frame.samples, self.rate) - stated, Fraction(0))
         self._resample(frame)
 
     def samples(self) -> np.ndarray:
         """Ends the run and returns its int16 [n] at `SAMPLE_RATE`."""
         self._resample(None)
         whole = np.concatenate([np.zeros(0, np.int16), *self._pieces])
-        return whole[: max(len(whole) - round(self.padding * SAMPLE_RATE), 0)]
+        return whole[: max(len(whole) - round(self._padding * SAMPLE_RATE), 0)]
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
         # A resampler that has nothing to do returns None for None.
@@ -126,40 +127,41 @@ class _Timeline:
     def __init__(self, origin: Fraction, name: str) -> None:
         self._origin = origin
         self._name = name
-        self._covered: int | None = None  # the end of all runs and padding, in samples after the origin
-        self._overlap = self._breaks = self._length = 0
-        self._pieces = [np.zeros(0, np.int16)]
+        self._placed: list[tuple[int, np.ndarray]] = []  # each run and its place, in samples
+        self._last_block = Fraction(0)
+        self._backwards = Fraction(0)
         self.resampled = False
 
     def place(self, run: _Run) -> None:
-        """Places a run at its time."""
-        samples = run.samples()
-        at = nearest((run.start - self._origin) * SAMPLE_RATE)
-        if self._covered is not None:
-            self._breaks += 1
-            self._overlap += max(self._covered - at, 0)
-        end = at + len(samples) + round(run.padding * SAMPLE_RATE)
-        self._covered = end if self._covered is None else max(self._covered, end)
-        samples = samples[max(self._length - at, 0) :]
-        if len(samples):
-            silence = np.zeros(max(at - self._length, 0), np.int16)
-            self._pieces += [silence, samples]
-            self._length += len(silence) + len(samples)
+        """Places a run at its time.
+
+        Raises:
+            UnusableClipError: there are two sounds for one time. Only the last block of a run may reach into
+                the next run, as it does where an edit list cuts a film.
+        """
+        if self._placed:
+            self._backwards += max(self._last_block - run.start, Fraction(0))
+            if float(self._backwards) >= MAX_LENGTH_DIFFERENCE:
+                detail = f"the timestamps of {self._name} go back by {float(self._backwards):.2f} s"
+                raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
+        self._last_block = run.last_block
+        self._placed.append((nearest((run.start - self._origin) * SAMPLE_RATE), run.samples()))
         self.resampled |= run.rate != SAMPLE_RATE
 
     def sound(self) -> np.ndarray:
-        """Returns int16 [n] from the origin to the last run's end.
+        """Returns int16 [n] from the origin to the last run's end. Where runs overlap, the later one is kept.
 
         Raises:
-            UnusableClipError: the runs overlap too much, or are too many.
+            UnusableClipError: there are too many runs.
         """
-        if self._overlap >= MAX_LENGTH_DIFFERENCE * SAMPLE_RATE:
-            detail = f"{self._name} has two sounds for {self._overlap / SAMPLE_RATE:.2f} s of its time"
-            raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
-        if self._breaks > _FEW_BREAKS + _MOST_BREAKS * self._length / SAMPLE_RATE:
-            detail = f"the timestamps of {self._name} contradict its sound {self._breaks} times"
+        length = max(0, *(at + len(samples) for at, samples in self._placed))
+        if len(self._placed) > _FEW_RUNS + _MOST_RUNS * length / SAMPLE_RATE:
+            detail = f"the timestamps of {self._name} contradict its sound {len(self._placed) - 1} times"
             raise UnusableClipError(Reason.CORRUPT_AUDIO, detail)
-        return np.concatenate(self._pieces)
+        sound = np.zeros(length, np.int16)
+        for at, samples in self._placed:
+            sound[max(at, 0) : max(at + len(samples), 0)] = samples[max(-at, 0) :]
+        return sound
 
 
 class _Mix:

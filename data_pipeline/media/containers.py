@@ -1,6 +1,7 @@
 """Opens a media file, chooses its track and decodes that track's frames (PyAV 18 and later)."""
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -81,11 +82,26 @@ def decoded(
     for packet in container.demux(stream):
         if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
             return
+        _keep_end(packet, stream)
         for frame in packet.decode():
             assert isinstance(frame, kind)
             if frame.pts is None or not frame.time_base:
                 raise ValueError("a frame has no time")
             yield frame
+
+
+def _keep_end(packet: av.Packet, stream: av.VideoStream | av.AudioStream) -> None:
+    """Keeps FFmpeg 9 (PyAV 19) from cutting the delay of a sound that begins late off its end, too.
+
+    What FFmpeg cuts is written at a packet: samples to skip at its beginning, and samples to drop at its end.
+    """
+    late = seconds(stream.start_time, stream.time_base)
+    if isinstance(stream, av.AudioStream) and late > 0 and packet.has_sidedata("skip_samples"):
+        side_data = packet.get_sidedata("skip_samples")
+        skip, drop, reasons = struct.unpack("<II2s", bytes(side_data))
+        drop = max(drop - round(late * stream.rate), 0)
+        side_data.update(struct.pack("<II2s", skip, drop, reasons))
+        side_data.to_packet(packet)
 
 
 def _usable_if_cut(stream: av.VideoStream | av.AudioStream, n_bytes: int) -> bool:

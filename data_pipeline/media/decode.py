@@ -5,8 +5,8 @@ plays is either followed or refused:
 
 * Followed: turned and mirrored pictures, pixels that are not square, another size midway (scaled to the first
   one's), another frame rate, gaps and several frames for one moment (timestamps decide, see `frame_times`);
-  the default track; another sample rate or several channels, also midway; gaps, delays and small overlaps of
-  sound (timestamps decide, see `audio`); sound that is only a track of the video file.
+  the default track; another sample rate or several channels, also midway; gaps, delays and cuts of sound
+  (timestamps decide, see `audio`); sound that is only a track of the video file.
 * Refused: a clip that cannot be used raises `UnusableClipError` with a `Reason`. So does everything that this
   code cannot follow, such as a tilted, interlaced or transparent picture, or channels that cancel each other,
   and every clip whose sound and picture have different lengths in the end, whatever the cause. A file that

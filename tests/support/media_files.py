@@ -124,14 +124,15 @@ def add_sound_track(container, parts, codec="alac", disposition=None):
     Args:
         container: an mp4 file open for writing.
         parts: (time in s, float samples [n] or [n, 2], rate in Hz) each.
-        codec: "alac", without loss and priming; or "ac3", which may change rate and layout midway.
+        codec: "alac", without loss and priming; "ac3", which may change rate and layout midway; or
+            "pcm_s16le", in mono, for a mov file.
         disposition: the track's disposition.
 
     Returns:
         The stream.
     """
     stream = container.add_stream(codec, rate=parts[0][2], layout=LAYOUTS[parts[0][1].ndim])
-    stream.format = {"alac": "s16p", "ac3": "fltp"}[codec]
+    stream.format = {"alac": "s16p", "ac3": "fltp", "pcm_s16le": "s16"}[codec]
     if disposition is not None:
         stream.disposition = disposition
     return stream
@@ -144,7 +145,7 @@ def mux_sound(container, stream, parts):
         encoder = av.CodecContext.create(codec, "w")
         encoder.sample_rate, encoder.layout = rate, LAYOUTS[samples.ndim]
         encoder.format, encoder.time_base = sample_format, Fraction(1, rate)
-        pcm = np.rint(samples * 32_767).astype(np.int16) if codec == "alac" else samples.astype(np.float32)
+        pcm = np.rint(samples * 32_767).astype(np.int16) if codec != "ac3" else samples.astype(np.float32)
         planes = np.ascontiguousarray(np.atleast_2d(pcm.T))
         frame = av.AudioFrame.from_ndarray(planes, format=sample_format, layout=LAYOUTS[samples.ndim])
         frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
@@ -166,3 +167,50 @@ def without_length(wav, announced):
     """Make the header of a wav file, bytes, announce `announced` bytes of sound, as one from a pipe does."""
     at = wav.index(b"data") + 4
     return wav[:at] + struct.pack("<I", announced) + wav[at + 4 :]
+
+
+def with_edits(mp4, edits):
+    """Give all tracks of an mp4 file, bytes, another edit list.
+
+    Args:
+        mp4: a file whose index comes last.
+        edits: (duration in s, beginning in the track in s or None for an empty edit) each.
+    """
+    top = list(_boxes(mp4))
+    assert top[-1][0] == b"moov"
+    a_second = _ticks(top[-1][1], b"mvhd")
+    moov = b"".join(
+        _box(kind, _with_edits(body, edits, a_second)) if kind == b"trak" else _box(kind, body)
+        for kind, body in _boxes(top[-1][1])
+    )
+    return mp4[: len(mp4) - len(top[-1][1]) - 8] + _box(b"moov", moov)
+
+
+def _with_edits(trak, edits, a_second):
+    ticks = _ticks(trak, b"mdhd")
+    entries = [
+        struct.pack(">IiI", round(length * a_second), -1 if start is None else round(start * ticks), 1 << 16)
+        for length, start in edits
+    ]
+    edit_list = _box(b"edts", _box(b"elst", struct.pack(">II", 0, len(edits)) + b"".join(entries)))
+    others = [_box(kind, body) for kind, body in _boxes(trak) if kind != b"edts"]
+    return others[0] + edit_list + b"".join(others[1:])
+
+
+def _ticks(data, kind):
+    """The number of ticks a second in the first header of a kind."""
+    at = data.index(kind) + 16
+    return struct.unpack(">I", data[at : at + 4])[0]
+
+
+def _boxes(data):
+    """The boxes of an mp4 file or of a box: kind and content."""
+    at = 0
+    while at < len(data):
+        (size,) = struct.unpack(">I", data[at : at + 4])
+        yield data[at + 4 : at + 8], data[at + 8 : at + size]
+        at += size
+
+
+def _box(kind, body):
+    return struct.pack(">I", len(body) + 8) + kind + body
