@@ -5,9 +5,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from numbers import Rational
 from pathlib import PurePath
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import av
 from av.stream import Disposition
@@ -21,7 +20,7 @@ _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
 _CONTAINERS = {".mp4": "mp4", ".m4a": "mp4", ".wav": "wav"}
 
 # Titles and other texts, which are not used here, may be in any encoding. PyAV 19 accepts that by itself.
-_TEXTS = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+_TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
@@ -115,11 +114,20 @@ def _usable_if_cut(stream: av.VideoStream | av.AudioStream, n_bytes: int) -> boo
     return n_bytes >= stream.codec_context.format.bytes * stream.codec_context.layout.nb_channels
 
 
-def seconds(ticks: int | None, time_base: Rational | None) -> Fraction:
+class _Ratio(Protocol):
+    """A ratio of PyAV, whose type depends on its version."""
+
+    @property
+    def numerator(self) -> int: ...
+    @property
+    def denominator(self) -> int: ...
+
+
+def seconds(ticks: int | None, time_base: _Ratio | None) -> Fraction:
     """Converts a time of FFmpeg to seconds, exactly; an unknown time is 0."""
     return ticks * exact(time_base) if ticks and time_base else Fraction(0)
 
 
-def exact(ratio: Rational | None) -> Fraction:
-    """Converts a ratio of PyAV, whose type depends on its version, to a fraction; an unknown one is 0."""
+def exact(ratio: _Ratio | None) -> Fraction:
+    """Converts a ratio of PyAV to a fraction; an unknown one is 0."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio else Fraction(0)

@@ -2,6 +2,7 @@
 
 import functools
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -84,7 +85,8 @@ class Upright:
         Returns:
             Whether rows and columns are exchanged, and the axes that are flipped after that.
         """
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        side_data: Any = frame.side_data  # PyAV 18 declares another type than it has
+        data = side_data.get(Type.DISPLAYMATRIX)
         if data is None:
             return False, ()
         # The point (x, y) is shown at (a x + c y, b x + d y).

@@ -77,7 +77,8 @@ def decode_video(data: bytes, name: str, crop: Crop) -> Picture:
     order = sorted(range(len(times)), key=times.__getitem__)
     start = times[order[0]] if order else Fraction(0)
     length = ends[order[-1]] - start if order else Fraction(0)
-    held = length + max(start, 0)  # the header may count the delay of a picture that begins late
+    check_seconds(length, name)
+    held = length + max(start, Fraction(0))  # the header may count the delay of a picture that begins late
     if not order or declared - held >= MAX_LENGTH_DIFFERENCE:
         stated = f"of the {float(declared):.2f} s of picture that its header says"
         raise UnusableClipError(Reason.TRUNCATED_VIDEO, f"{name} holds {float(length):.2f} s {stated}")

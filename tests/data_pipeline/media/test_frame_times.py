@@ -7,10 +7,20 @@ import numpy as np
 import pytest
 from etils import epath
 
-from data_pipeline.media.decode import load_clip
+from data_pipeline.media import limits
+from data_pipeline.media.decode import Reason, load_clip
 from data_pipeline.media.encode import write_wav
 from data_pipeline.media.frame_times import frames_on_screen
-from tests.support.media_files import SMALL, grey_steps, numbers, remux, tone, write, write_pictures
+from tests.support.media_files import (
+    SMALL,
+    grey_steps,
+    numbers,
+    reason_of,
+    remux,
+    tone,
+    write,
+    write_pictures,
+)
 
 
 def fps_filter(times, last, ticks=1_000):
@@ -86,6 +96,12 @@ def test_frames_out_of_order_are_put_in_order(files):
     clip = load_clip(*files, SMALL)
     assert numbers(clip)[:5] == [0, 2, 1, 3, 5]
     assert clip.resampled
+
+
+def test_times_that_go_back_far_take_no_memory(files, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_SECONDS", 1)
+    write_pictures(files[0], grey_steps(4), [1_500, 1_540, 0, 40])
+    assert reason_of(*files) == Reason.TOO_LONG
 
 
 @pytest.mark.parametrize("fps", [20, 24, 30, 50, Fraction(30_000, 1_001)])
