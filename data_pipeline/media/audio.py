@@ -12,11 +12,10 @@ import av
 import numpy as np
 
 from data_pipeline.media.containers import chosen, decoded, exact, opened, seconds
-from data_pipeline.media.frame_times import nearest
 from data_pipeline.media.limits import MAX_LENGTH_DIFFERENCE, SAMPLE_RATE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
 
-_LEAST_GAP = Fraction(5, 1_000)
+_LEAST_GAP = 0.005
 """Seconds. Timestamps are rounded; a difference below this is no gap. It does not add up."""
 _FEW_RUNS = 5
 _MOST_RUNS = 2
@@ -59,7 +58,7 @@ def decode_audio(data: bytes, name: str, if_absent: Reason, origin: Fraction) ->
             run.add(frame)
             mix.add(frame)
             # The last block may reach beyond the end.
-            check_seconds(max(run.end - origin, run.end - run.start) - Fraction(MAX_LENGTH_DIFFERENCE), name)
+            check_seconds(run.end - float(min(origin, run.start)) - MAX_LENGTH_DIFFERENCE, name)
         if run is None:
             raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has no sample")
         timeline.place(run)
@@ -71,35 +70,35 @@ class _Run:
     """Sound without a gap or a change of format.
 
     Attributes:
-        start: its time in s.
+        start: its time in s, exactly.
         end: the time after its last sample in s.
-        rate: its sample rate in Hz.
         last_block: the time of its last block in s.
+        rate: its sample rate in Hz.
     """
 
     def __init__(self, first: av.AudioFrame) -> None:
-        self.start = self.last_block = self.end = seconds(first.pts, first.time_base)
+        self.start = seconds(first.pts, first.time_base)
+        self.last_block = self.end = float(self.start)
         self.rate = first.sample_rate
         self._kind = _kind(first)
+        self._tick = float(exact(first.time_base))
         self._n_samples = 0
-        self._padding = Fraction(0)
+        self._padding = 0.0
         self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         self._pieces: list[np.ndarray] = []
 
     def goes_on_with(self, frame: av.AudioFrame) -> bool:
-        late = seconds(frame.pts, frame.time_base) - self.end
-        least_gap = max(_LEAST_GAP, exact(frame.time_base) * 3 / 2)
-        return _kind(frame) == self._kind and abs(late) < least_gap
+        late = (frame.pts or 0) * self._tick - self.end
+        return _kind(frame) == self._kind and abs(late) < max(_LEAST_GAP, 1.5 * self._tick)
 
     def add(self, frame: av.AudioFrame) -> None:
         self.last_block = self.end
         self._n_samples += frame.samples
-        self.end = self.start + Fraction(self._n_samples, self.rate)
+        self.end = float(self.start) + self._n_samples / self.rate
         # AAC comes in blocks of 1,024 samples. Only the duration of the last block tells how much of it is
         # sound.
-        stated = seconds(frame.duration, frame.time_base)
-        if stated:
-            self._padding = max(Fraction(frame.samples, self.rate) - stated, Fraction(0))
+        if frame.duration:
+            self._padding = max(frame.samples / self.rate - frame.duration * self._tick, 0.0)
         self._resample(frame)
 
     def samples(self) -> np.ndarray:
@@ -128,8 +127,7 @@ class _Timeline:
         self._origin = origin
         self._name = name
         self._placed: list[tuple[int, np.ndarray]] = []  # each run and its place, in samples
-        self._last_block = Fraction(0)
-        self._backwards = Fraction(0)
+        self._last_block = self._backwards = 0.0
         self.resampled = False
 
     def place(self, run: _Run) -> None:
@@ -140,12 +138,12 @@ class _Timeline:
                 the next run, as it does where an edit list cuts a film.
         """
         if self._placed:
-            self._backwards += max(self._last_block - run.start, Fraction(0))
-            if float(self._backwards) >= MAX_LENGTH_DIFFERENCE:
-                detail = f"the timestamps of {self._name} go back by {float(self._backwards):.2f} s"
+            self._backwards += max(self._last_block - float(run.start), 0.0)
+            if self._backwards >= MAX_LENGTH_DIFFERENCE:
+                detail = f"the timestamps of {self._name} go back by {self._backwards:.2f} s"
                 raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
         self._last_block = run.last_block
-        self._placed.append((nearest((run.start - self._origin) * SAMPLE_RATE), run.samples()))
+        self._placed.append((round((run.start - self._origin) * SAMPLE_RATE), run.samples()))
         self.resampled |= run.rate != SAMPLE_RATE
 
     def sound(self) -> np.ndarray:

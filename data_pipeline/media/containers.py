@@ -94,8 +94,8 @@ def _keep_end(packet: av.Packet, stream: av.VideoStream | av.AudioStream) -> Non
 
     What FFmpeg cuts is written at a packet: samples to skip at its beginning, and samples to drop at its end.
     """
-    late = seconds(stream.start_time, stream.time_base)
-    if isinstance(stream, av.AudioStream) and late > 0 and packet.has_sidedata("skip_samples"):
+    if isinstance(stream, av.AudioStream) and packet.has_sidedata("skip_samples"):
+        late = max(seconds(stream.start_time, stream.time_base), Fraction(0))
         side_data = packet.get_sidedata("skip_samples")
         skip, drop, reasons = struct.unpack("<II2s", bytes(side_data))
         drop = max(drop - round(late * stream.rate), 0)

@@ -1,6 +1,5 @@
 """Which frame is on the screen in each 1/25 s: the frames' timestamps decide."""
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -9,7 +8,7 @@ import numpy as np
 from data_pipeline.media.limits import FPS
 
 
-def frames_on_screen(times: Sequence[Fraction], length: Fraction) -> np.ndarray:
+def frames_on_screen(times: Sequence[int], length: int, tick: Fraction) -> np.ndarray:
     """Picks the frame for every 1/`FPS` s, as FFmpeg's filter ``fps`` does.
 
     Each time is rounded to the nearest multiple of 1/`FPS` s, upwards from the middle. A frame stays until
@@ -17,16 +16,14 @@ def frames_on_screen(times: Sequence[Fraction], length: Fraction) -> np.ndarray:
     one is taken.
 
     Args:
-        times: the frames' presentation times in s, ascending from 0.
-        length: duration of all frames, in s.
+        times: the frames' presentation times in ticks, ascending from 0.
+        length: duration of all frames, in ticks.
+        tick: in s.
 
     Returns:
-        (round(length * FPS),) int64, indices of frames.
+        (round(length * tick * FPS),) int64, indices of frames.
     """
-    begins = np.array([nearest(time * FPS) for time in times])
-    return np.searchsorted(begins, np.arange(nearest(length * FPS)), side="right") - 1
-
-
-def nearest(value: Fraction) -> int:
-    """Rounds to the nearest whole number, upwards from the middle."""
-    return math.floor(value + Fraction(1, 2))
+    # In whole numbers, which are exact, and many times faster than fractions.
+    above, below = 2 * FPS * tick.numerator, 2 * tick.denominator
+    *begins, end = ((above * time + tick.denominator) // below for time in (*times, length))
+    return np.searchsorted(begins, np.arange(end), side="right") - 1

@@ -1,7 +1,5 @@
 """The rates of stored clips, and how long and how large a clip may be."""
 
-from fractions import Fraction
-
 from data_pipeline.media.reasons import Reason, UnusableClipError
 
 FPS = 25
@@ -12,7 +10,7 @@ MAX_SECONDS = 600
 MAX_BYTES = 2**30
 
 
-def check_seconds(seconds: Fraction | float, name: str) -> None:
+def check_seconds(seconds: float, name: str) -> None:
     """Checks that a file is not too long.
 
     Args:

@@ -51,7 +51,9 @@ class Upright:
             detail = f"{self._name} is interlaced: convert it with ffmpeg -vf bwdif"
             raise UnusableClipError(Reason.INTERLACED_VIDEO, detail)
         swapped, flips = self._orientation(frame)
-        width, height = round(frame.width * self._pixel_aspect), frame.height
+        width, height = frame.width, frame.height
+        if self._pixel_aspect != 1:
+            width = round(width * self._pixel_aspect)
         size = (width, height) if swapped else (height, width)
         if self.size == (0, 0):
             self.size = size

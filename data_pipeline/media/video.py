@@ -60,8 +60,9 @@ def decode_video(data: bytes, name: str, crop: Crop) -> Picture:
     """
     damaged = Reason.TRUNCATED_VIDEO if data[4:8] == b"ftyp" else Reason.NOT_MEDIA
     jpegs: list[bytes] = []
-    times: list[Fraction] = []
-    ends: list[Fraction] = []
+    times: list[int] = []  # in ticks
+    ends: list[int] = []
+    tick = Fraction(1)
     with opened(data, name, damaged, Reason.CORRUPT_VIDEO) as container:
         stream = chosen(container.streams.video)
         if stream is None:
@@ -69,22 +70,25 @@ def decode_video(data: bytes, name: str, crop: Crop) -> Picture:
         declared = seconds(stream.duration, stream.time_base)
         upright = Upright(exact(stream.sample_aspect_ratio), name)
         for frame in decoded(container, stream, av.VideoFrame):
-            times.append(seconds(frame.pts, frame.time_base))
-            ends.append(times[-1] + (seconds(frame.duration, frame.time_base) or Fraction(1, FPS)))
+            assert frame.pts is not None  # or `decoded` raises an error
+            if not times:
+                tick = exact(frame.time_base)
+            times.append(frame.pts)
+            ends.append(frame.pts + (frame.duration or round(1 / FPS / tick)))
             jpegs.append(_jpeg(upright.picture(frame), crop))
-            check_seconds(ends[-1] - times[0], name)
+            check_seconds((ends[-1] - times[0]) * float(tick), name)
     # Timestamps decide, should frames come in another order. Of equal times the last one counts.
     order = sorted(range(len(times)), key=times.__getitem__)
-    start = times[order[0]] if order else Fraction(0)
-    length = ends[order[-1]] - start if order else Fraction(0)
-    check_seconds(length, name)
-    held = length + max(start, Fraction(0))  # the header may count the delay of a picture that begins late
+    first = times[order[0]] if order else 0
+    length = ends[order[-1]] - first if order else 0
+    check_seconds(float(length * tick), name)
+    held = (length + max(first, 0)) * tick  # the header may count the delay of a picture that begins late
     if not order or declared - held >= MAX_LENGTH_DIFFERENCE:
         stated = f"of the {float(declared):.2f} s of picture that its header says"
-        raise UnusableClipError(Reason.TRUNCATED_VIDEO, f"{name} holds {float(length):.2f} s {stated}")
-    shown = frames_on_screen([times[index] - start for index in order], length)
+        raise UnusableClipError(Reason.TRUNCATED_VIDEO, f"{name} holds {float(length * tick):.2f} s {stated}")
+    shown = frames_on_screen([times[index] - first for index in order], length, tick)
     resampled = order != list(range(len(jpegs))) or not np.array_equal(shown, np.arange(len(jpegs)))
-    return Picture([jpegs[order[index]] for index in shown], start, upright.size, resampled)
+    return Picture([jpegs[order[index]] for index in shown], first * tick, upright.size, resampled)
 
 
 def _jpeg(picture: np.ndarray, crop: Crop) -> bytes:

@@ -149,7 +149,7 @@ def test_a_block_ends_where_the_next_one_begins(files, change_times):
 
 def test_two_sounds_for_one_time_are_refused(files, change_times):
     write_sound(files[1], [(0, noise(2.05), RATE)])
-    change_times(lambda number, time: time - (4_096 + 1_600) * (number > 3))
+    change_times(lambda number, time: time - (4_096 + 1_700) * (number > 3))
     assert reason_of(*files) == Reason.OVERLAPPING_AUDIO
     change_times(lambda number, time: time % 16_384)  # back to the beginning, as after a splice
     assert reason_of(*files) == Reason.OVERLAPPING_AUDIO
