@@ -73,7 +73,7 @@ def decoded(
     """Yields the frames of a track, of type `kind`, up to the file's end, even if that comes too early.
 
     Raises:
-        ValueError: the codec is unknown, or a frame has no time.
+        ValueError: the codec is unknown, or a frame is damaged or has no time.
     """
     if stream.codec_context is None:
         raise ValueError("its codec is unknown")
@@ -86,6 +86,8 @@ def decoded(
             assert isinstance(frame, kind)
             if frame.pts is None or not frame.time_base:
                 raise ValueError("a frame has no time")
+            if frame.is_corrupt:  # the decoder has filled it with guesses
+                raise ValueError("a frame is damaged")
             yield frame
 
 

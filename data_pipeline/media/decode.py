@@ -8,8 +8,8 @@ plays is either followed or refused:
   the default track; another sample rate or several channels, also midway; gaps, delays and cuts of sound
   (timestamps decide, see `audio`); sound that is only a track of the video file.
 * Refused: a clip that cannot be used raises `UnusableClipError` with a `Reason`. So does everything that this
-  code cannot follow, such as a tilted, interlaced or transparent picture, or channels that cancel each other,
-  and every clip whose sound and picture have different lengths in the end, whatever the cause. A file that
+  code cannot follow, such as a tilted, interlaced or transparent picture, channels that cancel each other, or
+  a damaged frame, which the decoder fills with guesses; and so does every clip whose sound and picture have different lengths in the end, whatever the cause. A file that
   declares a wrong rate is one.
 * Reported: `Clip.frame_size`, because a crop in pixels fits one size of frames only and no file says whether
   it is the right one.

@@ -190,6 +190,22 @@ def test_texts_that_are_not_utf8_do_not_matter(files, tmp_path):
     assert clip.jpegs == load_clip(files[0], None, SMALL).jpegs
 
 
+def test_frames_that_the_decoder_guesses_are_refused(files):
+    """FFmpeg fills what it cannot decode with something near it, and only marks the frame."""
+    rng = np.random.default_rng(0)
+    write_mp4(files[0], rng.integers(0, 256, (10, 8, 12, 3), np.uint8).repeat(8, axis=1).repeat(8, axis=2))
+    write_wav(files[1], tone(0.4))
+    whole = files[0].read_bytes()
+    with av.open(str(files[0])) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    assert len(packets) == 10
+    for start, size in packets:
+        hole = bytes(size // 2)  # zeros, as where a download has not arrived
+        end = start + size
+        files[0].write_bytes(whole[: end - len(hole)] + hole + whole[end:])
+        assert reason_of(*files) == Reason.CORRUPT_VIDEO
+
+
 def test_damaged_bytes_raise_only_unusable_clip_error(files, tmp_path):
     """For bytes changed at random, PyAV raises exceptions from UnicodeDecodeError to AttributeError."""
     write_mp4(files[0], grey_steps(8), samples=tone(0.32))
