@@ -1,18 +1,20 @@
 """Decodes a clip's files: face frames as JPEG at 25 frames a second, sound as 16 kHz mono int16 (PyAV).
 
-Wrong data is never stored without a word, because every property of a file that can change what it shows or
-plays is either followed or refused:
+Wrong data is not stored without a word, because what changes the picture or the sound of a file is either
+followed or refused:
 
 * Followed: turned and mirrored pictures, pixels that are not square, another size midway (scaled to the first
   one's), another frame rate, gaps and several frames for one moment (timestamps decide, see `frame_times`);
   the default track; another sample rate or several channels, also midway; gaps, delays and cuts of sound
   (timestamps decide, see `audio`); sound that is only a track of the video file.
-* Refused: a clip that cannot be used raises `UnusableClipError` with a `Reason`. So does everything that this
-  code cannot follow, such as a tilted, interlaced or transparent picture, channels that cancel each other, or
-  a damaged frame, which the decoder fills with guesses; and so does every clip whose sound and picture have different lengths in the end, whatever the cause. A file that
-  declares a wrong rate is one.
-* Reported: `Clip.frame_size`, because a crop in pixels fits one size of frames only and no file says whether
+* Refused: a clip that cannot be used raises `UnusableClipError` with a `Reason`. So does what this code
+  cannot follow: a tilted, interlaced or transparent picture, frames that change their shape, channels that
+  cancel each other, a damaged frame, which the decoder fills with guesses. In the end, so does every clip
+  whose sound and picture have different lengths, whatever the cause; a wrong declared rate is one.
+* Reported: `Clip.frame_size`, because a crop in pixels fits one size of frames only, and no file says whether
   it is the right one.
+* Not seen: pixels whose shape changes midway in frames of one size. And where an edit list cuts the sound
+  within a packet, FFmpeg may place what follows up to a packet (64 ms of AAC at 16 kHz) wrong.
 
 The sound of a file of its own begins with the picture: its time 0 is the time of the first frame. Sound that
 is a track of the video file has the clock of the picture.
