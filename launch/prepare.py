@@ -14,6 +14,7 @@ On a cluster:
 
 import os
 import shlex
+import sys
 import time
 
 from absl import flags
@@ -22,7 +23,7 @@ from etils import epath
 from data_pipeline.common.errors import CommandError
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media.decode import Crop
-from data_pipeline.preparation import builder
+from data_pipeline.preparation import builder, frame_sizes
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
 from data_pipeline.preparation.shard_writer import ShardSpec
@@ -78,6 +79,8 @@ def main(argv: list[str]) -> int:
     options = Options(FLAGS.split, _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
     described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
     print(summary(described, n_made / (time.monotonic() - begun)))
+    if warning := frame_sizes.warning(described.frame_sizes, options.crop):
+        print(f"prepare: {warning}", file=sys.stderr)
     n_rejected = sum(described.rejected.values())
     share = n_rejected / (n_rejected + described.n_clips)
     if share > FLAGS.max_rejected_share:

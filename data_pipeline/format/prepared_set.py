@@ -58,6 +58,8 @@ class PreparedSet:
         rejected: number of rejected clips, by reason.
         fingerprint: hash of the data; two sets with the same fingerprint hold the same bytes.
         shards: the files, in order.
+        frame_sizes: number of clips by the size of their frames before the crop, such as "224 × 224"; clips
+            that 0.1.0 prepared are not counted.
     """
 
     split: str
@@ -74,6 +76,7 @@ class PreparedSet:
     rejected: dict[str, int]
     fingerprint: str
     shards: tuple[Shard, ...]
+    frame_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Returns the text of ``dataset.json``."""

@@ -70,6 +70,9 @@ def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
     )
     atomic_files.publish_text("".join(json.dumps(line) + "\n" for line in rejected), output, REJECTED)
     clips = [clip for manifest in manifests for clip in manifest["clips"]]
+    sizes: collections.Counter[str] = collections.Counter()
+    for manifest in manifests:
+        sizes.update(manifest.get("frame_sizes", {}))  # manifests of version 0.1.0 have none
     if not clips:
         raise ValueError(f"no clip can be used; {output / REJECTED} says why")
     described = PreparedSet(
@@ -94,6 +97,7 @@ def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
             )
             for index, manifest in enumerate(manifests)
         ),
+        frame_sizes=dict(sorted(sizes.items())),
     )
     write_tfds_metadata(output, described)
     atomic_files.publish_text(described.to_json(), output, prepared_set.DESCRIPTION)

@@ -4,6 +4,7 @@
 complete. The manifest appears last. A shard is finished if its manifest is there.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -18,6 +19,7 @@ from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import prepared_set, records
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media import decode as media
+from data_pipeline.preparation import frame_sizes
 from data_pipeline.preparation.plan import Plan, read_names, read_plan
 
 _KINDS = (prepared_set.VIDEO, prepared_set.AUDIO)
@@ -80,8 +82,8 @@ def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
     Returns:
         None if the shard is not finished, or if its files do not have the sizes in the manifest. Otherwise
         ``clips``: [name, number of frames, number of samples, whether resampled] of each clip, in order;
-        ``rejected``: ``path``, ``reason`` and ``message`` of each rejected clip; ``files``: path → ``bytes``
-        and ``sha256``.
+        ``rejected``: ``path``, ``reason`` and ``message`` of each rejected clip; ``frame_sizes``: size of
+        frames before the crop → number of clips; ``files``: path → ``bytes`` and ``sha256``.
     """
     try:
         manifest = json.loads((output / manifest_file(index)).read_text())
@@ -95,13 +97,14 @@ def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
 
 
 def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip: Callable[[], None]) -> dict:
-    """Writes the clips' records and returns the manifest's ``clips`` and ``rejected``."""
+    """Writes the clips' records and returns the manifest without ``files``."""
     root, options = epath.Path(spec.input_root), plan.options
     writers = {
         kind: ArrayRecordWriter(str(path), records.ARRAY_RECORD_OPTIONS) for kind, path in files.items()
     }
     clips: list[list] = []
     rejected: list[dict[str, str]] = []
+    sizes: collections.Counter[str] = collections.Counter()
     try:
         for name in read_names(epath.Path(spec.output), spec.index):
             try:
@@ -112,11 +115,12 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
             else:
                 _write_clip(name, clip, options.crop, writers)
                 clips.append([name, len(clip.jpegs), len(clip.samples), clip.resampled])
+                sizes[frame_sizes.name(clip.frame_size)] += 1
             on_clip()
     finally:
         for writer in writers.values():
             writer.close()
-    return {"clips": clips, "rejected": rejected}
+    return {"clips": clips, "rejected": rejected, "frame_sizes": dict(sorted(sizes.items()))}
 
 
 def _write_clip(name: str, clip: media.Clip, crop: media.Crop, writers: dict[str, ArrayRecordWriter]) -> None:

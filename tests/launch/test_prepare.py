@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from data_pipeline.media.encode import write_mp4
 from launch import prepare
 from tests.support import corpus_fixtures
 from tests.support.processes import (
@@ -135,6 +136,17 @@ def test_beam_from_the_command_line(corpus, whole, tmp_path):
     assert code == 0, err
     assert "kept      16 clips" in out
     assert corpus_fixtures.tree(tmp_path) == corpus_fixtures.tree(whole)
+
+
+def test_frames_of_other_sizes_are_one_warning(corpus, tmp_path):
+    code, _, err = run(corpus, tmp_path / "fits")
+    assert (code, "warning" in err) == (0, False)
+    larger, _ = corpus_fixtures.files_of(tmp_path / "in", corpus_fixtures.write_corpus(tmp_path / "in", 4)[0])
+    write_mp4(larger, corpus_fixtures.picture(20).repeat(2, axis=1).repeat(2, axis=2))
+    code, _, err = run(tmp_path / "in", tmp_path / "out")
+    assert code == 0
+    (line,) = [line for line in err.splitlines() if "warning" in line]
+    assert line.startswith("prepare: warning: the frames of 1 of 4 clips (25.0%) are not 32 × 48")
 
 
 @pytest.mark.parametrize(

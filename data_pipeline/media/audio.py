@@ -1,0 +1,196 @@
+"""Decodes a clip's sound to 16 kHz mono int16, each sample at the time that its file gives it.
+
+The frames of a track are joined to runs without a gap or a change of rate, layout or format. Each run is
+resampled by itself and placed where its first timestamp says. Between two runs there is silence; where two
+overlap, the later one counts. A track whose timestamps contradict its samples all the time is refused, for
+its sound would be in shreds.
+"""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from data_pipeline.media.containers import chosen, decoded, exact, opened, seconds
+from data_pipeline.media.limits import MAX_LENGTH_DIFFERENCE, SAMPLE_RATE, check_seconds
+from data_pipeline.media.reasons import Reason, UnusableClipError
+
+_LEAST_GAP = 0.005
+"""Seconds. Timestamps are rounded; a difference below this is no gap. It does not add up."""
+_FEW_RUNS = 5
+_MOST_RUNS = 2
+"""Runs a second that a track may have, besides a few."""
+_CANCELLED = 0.01
+"""If mono has less than this share of the channels' mean power, the channels cancel each other."""
+_MOST_CANCELLED = 0.1
+"""A clip is left out if this share of its sound's energy or more is in frames that cancel."""
+
+
+def decode_audio(data: bytes, name: str, if_absent: Reason, origin: Fraction) -> tuple[np.ndarray, bool]:
+    """Decodes the sound of a file.
+
+    Args:
+        data: the file's contents.
+        name: the file's name.
+        if_absent: the reason to give if the file has no track of sound.
+        origin: the time in the file, in s, at which the result begins: earlier sound is cut, and before later
+            sound there is silence.
+
+    Returns:
+        int16 [n], mono at `SAMPLE_RATE`, and whether the sample rate was changed.
+
+    Raises:
+        UnusableClipError: the sound cannot be used.
+    """
+    if not data:
+        raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has 0 bytes")
+    timeline, mix = _Timeline(origin, name), _Mix(name)
+    run: _Run | None = None
+    with opened(data, name, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
+        stream = chosen(container.streams.audio)
+        if stream is None:
+            raise UnusableClipError(if_absent, f"{name} has no sound")
+        for frame in decoded(container, stream, av.AudioFrame):
+            if run is None or not run.goes_on_with(frame):
+                if run is not None:
+                    timeline.place(run)
+                run = _Run(frame)
+            run.add(frame)
+            mix.add(frame)
+            # The last block may reach beyond the end.
+            check_seconds(run.end - float(min(origin, run.start)) - MAX_LENGTH_DIFFERENCE, name)
+        if run is None:
+            raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has no sample")
+        timeline.place(run)
+    mix.check()
+    return timeline.sound(), timeline.resampled
+
+
+class _Run:
+    """Sound without a gap or a change of format.
+
+    Attributes:
+        start: its time in s, exactly.
+        end: the time after its last sample in s.
+        last_block: the time of its last block in s.
+        rate: its sample rate in Hz.
+    """
+
+    def __init__(self, first: av.AudioFrame) -> None:
+        self.start = seconds(first.pts, first.time_base)
+        self.last_block = self.end = float(self.start)
+        self.rate = first.sample_rate
+        self._kind = _kind(first)
+        self._tick = float(exact(first.time_base))
+        self._n_samples = 0
+        self._padding = 0.0
+        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        self._pieces: list[np.ndarray] = []
+
+    def goes_on_with(self, frame: av.AudioFrame) -> bool:
+        late = (frame.pts or 0) * self._tick - self.end
+        return _kind(frame) == self._kind and abs(late) < max(_LEAST_GAP, 1.5 * self._tick)
+
+    def add(self, frame: av.AudioFrame) -> None:
+        self.last_block = self.end
+        self._n_samples += frame.samples
+        self.end = float(self.start) + self._n_samples / self.rate
+        # AAC comes in blocks of 1,024 samples. Only the duration of the last block tells how much of it is
+        # sound.
+        if frame.duration:
+            self._padding = max(frame.samples / self.rate - frame.duration * self._tick, 0.0)
+        self._resample(frame)
+
+    def samples(self) -> np.ndarray:
+        """Ends the run and returns its int16 [n] at `SAMPLE_RATE`."""
+        self._resample(None)
+        whole = np.concatenate([np.zeros(0, np.int16), *self._pieces])
+        return whole[: max(len(whole) - round(self._padding * SAMPLE_RATE), 0)]
+
+    def _resample(self, frame: av.AudioFrame | None) -> None:
+        # A resampler that has nothing to do returns None for None.
+        self._pieces += [part.to_ndarray()[0] for part in self._resampler.resample(frame) if part]
+
+
+def _kind(frame: av.AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+class _Timeline:
+    """The sound so far.
+
+    Attributes:
+        resampled: whether a sample rate was changed.
+    """
+
+    def __init__(self, origin: Fraction, name: str) -> None:
+        self._origin = origin
+        self._name = name
+        self._placed: list[tuple[int, np.ndarray]] = []  # each run and its place, in samples
+        self._last_block = self._backwards = 0.0
+        self.resampled = False
+
+    def place(self, run: _Run) -> None:
+        """Places a run at its time.
+
+        Raises:
+            UnusableClipError: there are two sounds for one time. Only the last block of a run may reach into
+                the next run, as it does where an edit list cuts a film.
+        """
+        if self._placed:
+            self._backwards += max(self._last_block - float(run.start), 0.0)
+            if self._backwards >= MAX_LENGTH_DIFFERENCE:
+                detail = f"the timestamps of {self._name} go back by {self._backwards:.2f} s"
+                raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
+        self._last_block = run.last_block
+        self._placed.append((round((run.start - self._origin) * SAMPLE_RATE), run.samples()))
+        self.resampled |= run.rate != SAMPLE_RATE
+
+    def sound(self) -> np.ndarray:
+        """Returns int16 [n] from the origin to the last run's end. Where runs overlap, the later one is kept.
+
+        Raises:
+            UnusableClipError: there are too many runs.
+        """
+        length = max(0, *(at + len(samples) for at, samples in self._placed))
+        if len(self._placed) > _FEW_RUNS + _MOST_RUNS * length / SAMPLE_RATE:
+            detail = f"the timestamps of {self._name} contradict its sound {len(self._placed) - 1} times"
+            raise UnusableClipError(Reason.CORRUPT_AUDIO, detail)
+        sound = np.zeros(length, np.int16)
+        for at, samples in self._placed:
+            sound[max(at, 0) : max(at + len(samples), 0)] = samples[max(-at, 0) :]
+        return sound
+
+
+class _Mix:
+    """Watches whether the channels of a sound cancel each other in mono, as with opposite phases."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._energy = self._cancelled = 0.0
+        self._mixer: av.AudioResampler | None = None
+        self._kind = ("", "", 0)
+
+    def add(self, frame: av.AudioFrame) -> None:
+        n_channels = frame.layout.nb_channels
+        if n_channels < 2 or not frame.samples:
+            return
+        if self._mixer is None or self._kind != _kind(frame):
+            self._kind = _kind(frame)
+            self._split = av.AudioResampler(format="fltp", rate=frame.sample_rate)
+            self._mixer = av.AudioResampler(format="fltp", layout="mono", rate=frame.sample_rate)
+        channels = np.concatenate([part.to_ndarray() for part in self._split.resample(frame)], axis=1)
+        mono = np.concatenate([part.to_ndarray() for part in self._mixer.resample(frame)], axis=1)
+        power = float(np.square(channels, dtype=np.float64).sum()) / n_channels
+        self._energy += power
+        if float(np.square(mono, dtype=np.float64).sum()) < _CANCELLED * power:
+            self._cancelled += power
+
+    def check(self) -> None:
+        """Raises an error if too much of the sound is lost."""
+        if self._energy and self._cancelled >= _MOST_CANCELLED * self._energy:
+            detail = (
+                f"the channels of {self._name} cancel each other: keep one, "
+                'for example with ffmpeg -af "pan=mono|c0=c0"'
+            )
+            raise UnusableClipError(Reason.CANCELLED_AUDIO, detail)

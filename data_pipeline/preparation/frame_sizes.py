@@ -1,0 +1,43 @@
+"""Warns of clips whose frames do not have the size that the crop is made for.
+
+The crop is in pixels, so it keeps the face only in frames of one size. From a larger frame it would keep a
+corner, and no later check could tell.
+"""
+
+from collections.abc import Mapping
+
+from data_pipeline.media.decode import Crop
+
+VOXCELEB2 = "224 × 224"  # what the default crop is made for
+
+
+def name(size: tuple[int, int]) -> str:
+    """Returns the name of a (height, width), as `warning` takes it."""
+    return f"{size[0]} × {size[1]}"
+
+
+def warning(n_clips: Mapping[str, int], crop: Crop) -> str | None:
+    """Describes the clips of another size, in one line.
+
+    Args:
+        n_clips: number of clips of each size.
+        crop: the part of each frame that was kept. The default one is made for VoxCeleb2. Another one is
+            taken to be made for the most frequent size.
+
+    Returns:
+        None if there are no such clips.
+    """
+    if not n_clips:
+        return None
+    fitting = VOXCELEB2 if crop == Crop() else max(sorted(n_clips), key=n_clips.__getitem__)
+    others = {size: count for size, count in sorted(n_clips.items()) if size != fitting}
+    if not others:
+        return None
+    n_all, n_others = sum(n_clips.values()), sum(others.values())
+    most = max(others, key=others.__getitem__)
+    share = f"{n_others} of {n_all} clips ({n_others / n_all:.1%})"
+    return (
+        f"warning: the frames of {share} are not {fitting}, most of them {most}, so the crop "
+        f"{crop.top},{crop.left},{crop.height},{crop.width} keeps another part of them: cut the faces out of "
+        "these videos first, or prepare them by themselves with the --crop that fits"
+    )
