@@ -12,10 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.checkpoints.manager import Checkpoints
-from hicmae_jax.logs.events import Events
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import pretrain
-from hicmae_jax.runs.broken_clips import note_faults
 from hicmae_jax.runs.loop import Loop
 from hicmae_jax.settings.pretrain import from_config_dict
 from hicmae_jax.weights import files as weight_files
@@ -242,33 +240,3 @@ def test_a_log_that_cannot_be_continued_is_refused_at_once(killed, data, nothing
     with pytest.raises(ValueError, match=r"metrics.jsonl: line \d+ is not a line of metrics"):
         run(config(data), killed)
     assert tree(killed) == before
-
-
-# --- Broken clips -------------------------------------------------------------------------------------------
-
-
-def test_data_faults_are_logged_and_the_list_of_broken_clips_survives_an_interruption(tmp_path):
-    class Stream:
-        """A stream with a broken clip in every batch, and a worker that dies before the second batch."""
-
-        def __init__(self, *lines):
-            self.lines, self.broken = lines, {}
-            self.step = self.restarts = 0
-
-        def __iter__(self):
-            for number, line in enumerate(self.lines):
-                self.broken[number] = line
-                self.step, self.restarts = number, min(number, 1)
-                yield {"example": number}
-
-    def note(*lines):
-        return list(note_faults(Stream(*lines), listed, Events(tmp_path)))
-
-    listed = tmp_path / "broken_clips.txt"
-    assert len(note("c: truncated", "a: empty", "a: empty")) == 3
-    assert listed.read_text() == "c: truncated\na: empty\n"
-    note("a: empty")
-    note("b: gone")
-    assert listed.read_text() == "c: truncated\na: empty\nb: gone\n"
-    (event,) = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
-    assert (event["event"], event["step"], event["times"]) == ("data workers started again", 1, 1)
