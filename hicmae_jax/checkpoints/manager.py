@@ -26,6 +26,7 @@ from etils import epath
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.best import BestBy, find_best, with_score
+from hicmae_jax.checkpoints.damage import find_damage
 from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
 from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
@@ -334,7 +335,7 @@ class Checkpoints:
         """The last good step, None if there are no checkpoints; and what is wrong with each one after it."""
         damaged: dict[int, str] = {}
         for step in sorted(reader.find_all(self._root), reverse=True):
-            reason = checksums.check(self._root / str(step))
+            reason = find_damage(self._root / str(step))
             if reason is None:
                 return step, damaged
             damaged[step] = reason
@@ -350,7 +351,7 @@ class Checkpoints:
         """Move the best checkpoint away while it is damaged, so that the next one becomes the best."""
         lines = []
         while self.best and (scored := find_best(self._root, self.best)) and scored.step != good:
-            reason = checksums.check(self._root / str(scored.step))
+            reason = find_damage(self._root / str(scored.step))
             if reason is None:
                 break
             aside = self._move_away(scored.step)
