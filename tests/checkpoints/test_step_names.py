@@ -30,7 +30,9 @@ def test_a_renamed_checkpoint_is_moved_away_and_the_one_before_is_used(tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
         step, (line,) = checkpoints.last_good()
     assert step == 2
-    assert line.startswith("the checkpoint of step 1000 is damaged (its state is of step 3: somebody has renamed")
+    assert line.startswith(
+        "the checkpoint of step 1000 is damaged (its state is of step 3: somebody has renamed"
+    )
     assert (tmp_path / "damaged_checkpoints/1000/record.json").exists()
 
 

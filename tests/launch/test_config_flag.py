@@ -105,7 +105,9 @@ def test_so_it_does_for_numbers_and_for_a_tuple_that_may_be_none(parsed, words, 
 def test_a_list_of_a_users_recipe_is_changed_like_a_tuple(parsed, tmp_path):
     (tmp_path / "own.py").write_text(FILE.replace('"sets": ()', '"sets": ["x"]'))
     assert parsed("--config=own.py", "--config.epochs=3")["data"]["sets"] == ["x"]
-    assert list(parsed("--config=own.py", "--config.data.sets=a", "--config.data.sets=b")["data"]["sets"]) == ["b"]
+    assert list(
+        parsed("--config=own.py", "--config.data.sets=a", "--config.data.sets=b")["data"]["sets"]
+    ) == ["b"]
     assert list(parsed("--config=own.py", "--config.data.sets=none")["data"]["sets"]) == []
 
 
@@ -262,7 +264,10 @@ def get_config():
             "--config=own.py: line 3: the recipe ends the program by exit('no\\nsize')",
         ),
         ("raise GeneratorExit", "--config=own.py: line 1: GeneratorExit"),
-        ("def get_config():\n    return get_config()", "--config=own.py: line 2: RecursionError: maximum rec"),
+        (
+            "def get_config():\n    return get_config()",
+            "--config=own.py: line 2: RecursionError: maximum rec",
+        ),
         (
             "from own import get_config",
             "--config=own.py: line 1: ImportError: cannot import name 'get_config' from partially",

@@ -249,7 +249,9 @@ def test_a_process_that_was_suspended_for_too_long_ends(tmp_path, monkeypatch):
 
 
 def test_it_ends_with_one_line_and_code_1(tmp_path):
-    code = HOLDER.replace("with Hold", "from hicmae_jax.runs import in_use; in_use.RENEWED_EVERY = 0.01\nwith Hold")
+    code = HOLDER.replace(
+        "with Hold", "from hicmae_jax.runs import in_use; in_use.RENEWED_EVERY = 0.01\nwith Hold"
+    )
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

@@ -190,6 +190,12 @@ def nothing_compiled(monkeypatch):
         ),
         ({"fsdp": 3}, "fsdp = 3 does not divide the 8 devices"),
         ({"batch": 16}, "9 clips are fewer than a batch of 16"),
+        ({"batch": 8 * 10**9}, r"batch = 8,000,000,000, .* take at least .* GB, and this host has .* GB: "),
+        (
+            {"model__encoder_dim": 10**9},
+            r"model\.encoder_dim = 1,000,000,000, .* take at least .* GB, and this",
+        ),
+        ({"data__workers": 10**6}, r"data\.workers = 1,000,000"),
         ({"data__sets": ("nowhere",)}, "nowhere/dataset.json is missing"),
         ({"evaluation__sets": ("nowhere",)}, "nowhere/dataset.json is missing"),
     ],

@@ -89,7 +89,9 @@ def test_values_that_are_not_finite_never_agree():
 def test_a_disagreement_gives_exit_code_2_and_no_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
     output = tmp_path / "weights.safetensors"
-    with pytest.raises(CommandError, match=rf"PyTorch disagrees about {output}, which was not written") as error:
+    with pytest.raises(
+        CommandError, match=rf"PyTorch disagrees about {output}, which was not written"
+    ) as error:
         export(str(run), 3, epath.Path(output), check=True)
     assert error.value.code == 2
     assert os.listdir(tmp_path) == []

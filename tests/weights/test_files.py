@@ -244,7 +244,10 @@ def test_an_empty_state_dict_is_refused(tmp_path, content):
         (torch.ones(2).to(torch.float8_e4m3fn), "is of type float8_e4m3fn; save it as float32"),
         (torch.ones(2).to(torch.float8_e5m2), "is of type float8_e5m2; save it as float32"),
         (torch.ones(2, dtype=torch.uint16), "is of type uint16; save it as float32"),
-        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "is of type qint8; save it as"),
+        (
+            lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+            "is of type qint8; save it as",
+        ),
         (torch.ones(2, 2).to_sparse(), "is a tensor of layout torch.sparse_coo; save it as an ordinary one"),
         (torch.ones(2, device="meta"), "is a tensor without values; save it as an ordinary one"),
         ("a text", "is a str, not a tensor: save only the weights"),

@@ -109,7 +109,9 @@ def test_whole_numbers_are_no_weights(run, tmp_path, ending, kind):
     state = torch_names.state_dict(saved.params)
     state["encoder.norm.weight"] = state["encoder.norm.weight"].astype(kind)
     files.write(path, state, dataclasses.asdict(saved.config))
-    with pytest.raises(ValueError, match=rf"{path.name}: encoder\.norm\.weight is of type \w+, which is no weight"):
+    with pytest.raises(
+        ValueError, match=rf"{path.name}: encoder\.norm\.weight is of type \w+, which is no weight"
+    ):
         load(path)
 
 
