@@ -5,8 +5,8 @@
     python -m launch.export --run=runs/b --output=b.safetensors --check    and compare with PyTorch
 
 `hicmae_jax/weights/torch_model.py` loads the file and needs only PyTorch. ``--check`` reads the file back and
-compares predictions and loss terms of both implementations on random clips. If they disagree, it writes no file
-and the exit code is 2.
+compares predictions and loss terms of both implementations on random clips. If they disagree, no file is
+written and the exit code is 2.
 """
 
 from absl import flags

@@ -112,13 +112,14 @@ class Checkpoints:
     ) -> tuple[int | None, list[str]]:
         """Find the last checkpoint that is not damaged; then clear away what a run cannot use.
 
-        Damaged checkpoints are moved to `damaged_checkpoints` in the directory of the run, never deleted. What
-        interrupted saves have left is removed. Only the checkpoints after the one to be used are checked, and
-        the best one.
+        Damaged checkpoints are moved to `damaged_checkpoints` in the directory of the run, never deleted.
+        What interrupted saves have left is removed. Only the checkpoints after the one to be used are
+        checked, and the best one.
 
         Args:
-            accept: called with the step and the record of the checkpoint, before anything is moved or removed;
-                raises ValueError if the run may not go on from there. Only the first process calls it.
+            accept: called with the step and the record of the checkpoint, before anything is moved or
+                removed; raises ValueError if the run may not go on from there. Only the first process calls
+                it.
 
         Returns:
             The step of the last good checkpoint, None if there are no checkpoints at all; and one line for

@@ -73,7 +73,7 @@ def least_parameters(model: ModelConfig) -> int:
 
 
 def least_clip_bytes(model: ModelConfig) -> int:
-    """Bytes of a stored clip of half the model's side: smaller frames would be blurred when they are enlarged."""
+    """Bytes of a stored clip, if its frames have at least half the side of those that the model takes."""
     frames = model.frames * 3 * math.ceil(model.image_size / 2) ** 2
     return frames + 2 * SAMPLES_PER_AUDIO_FRAME * model.audio_frames
 

@@ -12,7 +12,7 @@ Two things keep others out:
   lock may not reach. The holder renews the time stamp of the file every 10 s. Another process watches the
   file for 60 s, and takes the directory over only if the stamp has not changed. No two clocks are compared.
 
-A process that was suspended for longer may find another name in the file. It ends then, before it writes more.
+A process that was suspended for longer may find another name in the file. It ends then.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ class Hold:
         self._thread.join(5.0)  # it may never end, if the disk hangs
         self._release()
 
-    # --- Taking -----------------------------------------------------------------------------------------------
+    # --- Taking ---------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
         self._open()
@@ -170,7 +170,7 @@ class Hold:
         who = "another process" if other is None else f"process {other.process} on host {other.host}"
         return f"{self._directory} is in use by {who}: wait for its end, or give another directory"
 
-    # --- Holding ----------------------------------------------------------------------------------------------
+    # --- Holding --------------------------------------------------------------------------------------------
 
     def _renew_until_stopped(self) -> None:
         while not self._stopping.wait(RENEWED_EVERY):
@@ -180,7 +180,7 @@ class Hold:
                 if other is not None and other != self._me:
                     self._lost(
                         f"{self._directory} was taken over by process {other.process} on host {other.host}, "
-                        f"because this process was silent for {EXPIRES_AFTER:g} s or {FILE} was deleted: ended"
+                        f"because this process was silent for {EXPIRES_AFTER:g} s or {FILE} was deleted"
                     )
                     return
                 os.utime(self._path)

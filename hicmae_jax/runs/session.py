@@ -160,8 +160,8 @@ class Session:
             **others: the same for other sets, such as those of an evaluation.
 
         Raises:
-            ValueError: the directory holds something else than a run, is not on a disk, or is in use by another
-                process.
+            ValueError: the directory holds something else than a run, is not on a disk, or is in use by
+                another process.
             OSError: the directory cannot be written.
             agreement.RefusedError: the hosts have different data, or do not share the directory.
         """

@@ -58,8 +58,8 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
 def read_with_config(path: epath.PathLike) -> Content:
     """Read the weights of a `.pth` or `.safetensors` file, and the configuration if it holds one.
 
-    A `.pth` may hold a state dict, or one under `model`, `module` or `state_dict`. A prefix that every name has
-    and that PyTorch's wrappers have added (`module.`, `_orig_mod.`) is removed. bfloat16 becomes float32
+    A `.pth` may hold a state dict, or one under `model`, `module` or `state_dict`. A prefix that every name
+    has and that PyTorch's wrappers have added (`module.`, `_orig_mod.`) is removed. bfloat16 becomes float32
     without loss, because NumPy has no bfloat16; other types stay.
 
     Args:

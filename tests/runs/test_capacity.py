@@ -111,7 +111,7 @@ def test_devices_hold_the_state_where_they_have_memory_of_their_own(host, monkey
         check_capacity(shrunk_recipe.config(**big))
 
 
-# --- What the machine has ---------------------------------------------------------------------------------------
+# --- What the machine has -----------------------------------------------------------------------------------
 
 
 def write(root, **files):

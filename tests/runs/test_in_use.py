@@ -66,7 +66,7 @@ def name_in(directory):
     return json.loads((directory / FILE).read_text())["process"]
 
 
-# --- With locks -----------------------------------------------------------------------------------------------
+# --- With locks ---------------------------------------------------------------------------------------------
 
 
 def test_a_second_process_is_refused_and_touches_nothing_however_it_names_the_directory(
@@ -154,7 +154,7 @@ def test_a_directory_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, f
         assert name_in(tmp_path) == os.getpid()
 
 
-# --- Without locks, or with locks that do not reach the other host ------------------------------------------------
+# --- Without locks, or with locks that do not reach the other host ------------------------------------------
 
 
 def test_without_locks_a_living_process_keeps_others_out(no_locks, tmp_path, monkeypatch):

@@ -263,7 +263,7 @@ def test_a_value_that_is_no_weight_is_named_with_its_file(tmp_path, key, value, 
         warnings.simplefilter("ignore")  # of PyTorch, about quantised and sparse tensors
         state = {**TENSORS, "head.scale": value() if callable(value) else value}
         torch.save(state if key is None else {key: state}, path)
-        with pytest.raises(ValueError, match="head.scale") as error:
+        with pytest.raises(ValueError, match=r"head\.scale") as error:
             weight_files.read(path)
     assert str(error.value).startswith(f"{path}: head.scale {kind}")
     assert "\n" not in str(error.value)
