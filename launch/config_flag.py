@@ -10,9 +10,11 @@ in which it loads a file, and its messages do not say what is wrong.
 """
 
 import re
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import config_path, tuple_parser
 
 from hicmae_jax.settings import recipes, schema
 from launch import command
@@ -34,6 +36,21 @@ class _WholeNumberOrNone(flags.IntegerParser):
             raise ValueError("not a whole number or none") from None
 
 
+class _Tuple(flags.ArgumentParser):
+    """Parses a tuple, a list or a single value; `none` unsets a setting. Of several the last counts.
+
+    It is no `TupleParser` of `ml_collections`, which would add up the values of a flag that is given twice.
+    """
+
+    def parse(self, argument: Any) -> tuple[Any, ...] | None:
+        if argument in ("none", "None"):
+            return None
+        return () if argument == "" else tuple_parser.TupleParser().parse(argument)
+
+    def flag_type(self) -> str:
+        return "tuple"
+
+
 def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Parse a command line with `--config`; the configuration becomes `flag_values.config`.
 
@@ -49,8 +66,9 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
     """
     try:
         given, argv = _take_file(flag_values.read_flags_from_files(argv, force_gnu=False))
+        plain_tuples: list[str] = []
         if given is not None:
-            _declare(_load(given), argv, flag_values)
+            plain_tuples = _declare(_load(given), argv, flag_values)
         elif any(map(_CHANGE.fullmatch, argv)):
             raise ValueError(_MISSING)
     except flags.Error as error:
@@ -58,6 +76,9 @@ def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[
     rest = command.parse_flags(argv, flag_values)  # answers --help, with or without a recipe
     if given is None:
         raise ValueError(_MISSING)
+    for key in plain_tuples:
+        if config_path.get_value(key, flag_values.config) is None:
+            flag_values.config.update_from_flattened_dict({key: ()})  # none of them
     return rest
 
 
@@ -77,8 +98,12 @@ def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
     return given, argv[:place] + argv[after:]
 
 
-def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues) -> None:
-    """Declare a flag for each setting that the command line changes."""
+def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues) -> list[str]:
+    """Declare a flag for each setting that the command line changes.
+
+    Returns:
+        The settings that are tuples, and may be empty but not None.
+    """
     known = schema.flatten(config.to_dict(preserve_field_references=True))
     for change in filter(None, map(_CHANGE.fullmatch, argv)):
         key = change["key"]
@@ -89,7 +114,10 @@ def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues)
             meant = schema.nearest(key, known)
             raise ValueError(f"there is no setting --config.{key}; the nearest is --config.{meant}")
     config_flags.register_flag_parser_for_type(int, _WholeNumberOrNone())
+    for kind in (tuple, list):
+        config_flags.register_flag_parser_for_type(kind, _Tuple())
     config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
+    return [key for key, value in known.items() if isinstance(value, tuple | list)]
 
 
 def _load(given: str) -> ConfigDict:

@@ -25,7 +25,7 @@ this name."""
 
 @contextmanager
 def replacing(path: epath.PathLike, partial_name: str | None = None) -> Iterator[epath.Path]:
-    """Replace a file by the one that the block writes; after an error in the block, the old file stays.
+    """Replace a file by the one that the block writes; after an error, the old file stays and no other one.
 
     Args:
         path: the file. It need not exist, but its directory must.
@@ -39,11 +39,11 @@ def replacing(path: epath.PathLike, partial_name: str | None = None) -> Iterator
     partial = path.parent / (partial_name or f"{path.name}{PARTIAL}")
     try:
         yield partial
+        partial.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
-    partial.replace(path)
 
 
 def replace_text(path: epath.PathLike, text: str) -> None:

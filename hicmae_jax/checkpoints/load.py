@@ -7,8 +7,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints import reader
 from hicmae_jax.checkpoints.best import BEST, find_best
+from hicmae_jax.checkpoints.damage import find_damage
 
 PARAMETERS = "params"
 """The field or key of the saved state that holds the parameters."""
@@ -32,7 +33,7 @@ def load_parameters(directory: epath.PathLike, step: int | str | None = None) ->
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
     path = _find(directory, step)
-    if reason := checksums.check(path):
+    if reason := find_damage(path):
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
         )

@@ -26,6 +26,7 @@ from etils import epath
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.best import BestBy, find_best, with_score
+from hicmae_jax.checkpoints.damage import find_damage
 from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
 from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
@@ -56,7 +57,7 @@ class Checkpoints:
         milestone: int | None = None,
         best: BestBy | None = None,
     ) -> None:
-        """Open the checkpoints of a run, and remove what interrupted saves have left.
+        """Open the checkpoints of a run.
 
         Args:
             run: directory of the run on a local or mounted disk; it is made if it is missing.
@@ -106,22 +107,30 @@ class Checkpoints:
             return False
         return self.best.is_better(scores[self.best.score], self._best_value)
 
-    def last_good(self) -> tuple[int | None, list[str]]:
-        """Find the last checkpoint that is not damaged, and move damaged ones away.
+    def last_good(
+        self, accept: Callable[[int, Record], None] = lambda step, record: None
+    ) -> tuple[int | None, list[str]]:
+        """Find the last checkpoint that is not damaged; then clear away what a run cannot use.
 
-        They are moved to `damaged_checkpoints` in the directory of the run, never deleted. Only the
-        checkpoints after the one to be used are checked, and the best one.
+        Damaged checkpoints are moved to `damaged_checkpoints` in the directory of the run, never deleted.
+        What interrupted saves have left is removed. Only the checkpoints after the one to be used are
+        checked, and the best one.
+
+        Args:
+            accept: called with the step and the record of the checkpoint, before anything is moved or
+                removed; raises ValueError if the run may not go on from there. Only the first process calls
+                it.
 
         Returns:
             The step of the last good checkpoint, None if there are no checkpoints at all; and one line for
             each damaged one: what is wrong with it, where it is now and which one is used instead.
 
         Raises:
-            ValueError: there are checkpoints, but all are damaged; nothing is moved.
+            ValueError: there are checkpoints, but all are damaged; or `accept` has refused.
             OSError: one cannot be moved.
         """
         self.wait()
-        self._latest, self._best_value, lines = _decided_by_first_process(self._move_damaged_away)
+        self._latest, self._best_value, lines = _decided_by_first_process(lambda: self._clear_up(accept))
         return self._latest, lines
 
     def save(self, step: int, state: Any, record: Record, scores: Mapping[str, float] | None = None) -> None:
@@ -294,32 +303,25 @@ class Checkpoints:
     # --- Resuming ---
 
     def _open(self) -> tuple[int | None, float | None]:
-        """Make the directory and remove leftovers; returns the last step and the best score in it."""
+        """Make the directory; returns the last step and the best score in it."""
         self._root.mkdir(parents=True, exist_ok=True)
+        return max(reader.find_all(self._root), default=None), self._read_best_value()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what interrupted saves and removals have left."""
         for path in self._root.iterdir():
             if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
                 path.rmtree()
-        return max(reader.find_all(self._root), default=None), self._read_best_value()
 
     def _read_best_value(self) -> float | None:
         scored = find_best(self._root, self.best) if self.best else None
         return None if scored is None else scored.value
 
-    def _move_damaged_away(self) -> tuple[int | None, float | None, list[str]]:
-        damaged: dict[int, str] = {}
-        good = None
-        for step in sorted(reader.find_all(self._root), reverse=True):
-            reason = checksums.check(self._root / str(step))
-            if reason is None:
-                good = step
-                break
-            damaged[step] = reason
-        if damaged and good is None:
-            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
-            raise ValueError(
-                f"{self._root}: every checkpoint is damaged ({reasons}); put a good copy of one there, or "
-                "begin again in a new directory"
-            )
+    def _clear_up(self, accept: Callable[[int, Record], None]) -> tuple[int | None, float | None, list[str]]:
+        good, damaged = self._find_good()
+        if good is not None:
+            accept(good, reader.read_record(self._root / str(good)))
+        self._remove_leftovers()
         lines = []
         for step, reason in damaged.items():
             aside = self._move_away(step)
@@ -330,11 +332,27 @@ class Checkpoints:
         lines += self._move_damaged_best_away(good)
         return good, self._read_best_value(), lines
 
+    def _find_good(self) -> tuple[int | None, dict[int, str]]:
+        """The last good step, None if there are no checkpoints; and what is wrong with each one after it."""
+        damaged: dict[int, str] = {}
+        for step in sorted(reader.find_all(self._root), reverse=True):
+            reason = find_damage(self._root / str(step))
+            if reason is None:
+                return step, damaged
+            damaged[step] = reason
+        if damaged:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
+            raise ValueError(
+                f"{self._root}: every checkpoint is damaged ({reasons}); put a good copy of one there, or "
+                "begin again in a new directory"
+            )
+        return None, damaged
+
     def _move_damaged_best_away(self, good: int | None) -> list[str]:
         """Move the best checkpoint away while it is damaged, so that the next one becomes the best."""
         lines = []
         while self.best and (scored := find_best(self._root, self.best)) and scored.step != good:
-            reason = checksums.check(self._root / str(scored.step))
+            reason = find_damage(self._root / str(scored.step))
             if reason is None:
                 break
             aside = self._move_away(scored.step)

@@ -4,6 +4,8 @@ import collections
 import contextlib
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ DIRECTORY = "checkpoints"
 STATE, RECORD = "state", "record.json"
 # In Orbax's database, a name with one of these endings holds the description of an array; any other name
 # holds a part of an array.
+_STEP = re.compile(r"0|[1-9][0-9]*")
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
 
 
@@ -31,7 +34,8 @@ def absolute(directory: epath.PathLike) -> epath.Path:
 
 def find_all(root: epath.Path) -> dict[int, epath.Path]:
     """Step → directory of every completed checkpoint, including those damaged since."""
-    return {int(path.name): path for path in root.iterdir() if path.name.isdecimal()}
+    # Not isdecimal: it allows 007, and the digits of other scripts.
+    return {int(path.name): path for path in root.iterdir() if _STEP.fullmatch(path.name)}
 
 
 def find(root: epath.Path, step: int | None) -> epath.Path:
@@ -74,6 +78,24 @@ def read_record(path: epath.Path) -> dict[str, Any]:
         return json.loads((path / RECORD).read_text())
 
 
+def read_step(path: epath.Path) -> int | None:
+    """Read the number of updates made from the state, without Orbax, which may wait for other processes.
+
+    Returns:
+        The number; None if the state has no array `step`.
+
+    Raises:
+        ValueError: the state cannot be read.
+    """
+    with _damage_named(path):
+        database = tensorstore.KvStore.open(_database(path)).result()
+        for driver, description in (("zarr", "step/.zarray"), ("zarr3", "step/zarr.json")):
+            if database.read(description).result().state == "value":
+                step = {"driver": driver, "kvstore": {**_database(path), "path": "step/"}}
+                return int(tensorstore.open(step).result().read().result())
+        return None
+
+
 def read_shapes(path: epath.Path) -> Mapping[str, Any]:
     """The tree of the saved state: nested dictionaries and lists whose leaves have a shape and a dtype.
 
@@ -97,7 +119,7 @@ def check_written(directory: epath.Path, arrays: int) -> None:
     Raises:
         ValueError: the number of arrays differs, or an array lacks a part.
     """
-    database = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{directory / STATE}/"}).result()
+    database = tensorstore.KvStore.open(_database(directory)).result()
     names = database.list().result()
     described = {name: database.read(name) for name in names if name.endswith(_DESCRIPTIONS)}
     if len(described) != arrays:
@@ -138,6 +160,14 @@ def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ValueError(f"{path}: the checkpoint does not fit: {'; '.join(problems[:3])}{more}")
+
+
+def _database(path: epath.Path) -> dict[str, Any]:
+    """The database of the arrays of a checkpoint, in TensorStore's words."""
+    directory = os.fspath(absolute(path) / STATE)
+    # A bucket's path is a URL; in a URL of a file, characters such as # would have to be escaped.
+    base = f"{directory}/" if "://" in directory else {"driver": "file", "path": f"{directory}/"}
+    return {"driver": "ocdbt", "base": base}
 
 
 def _parts(description: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ import optax
 from etils import epath
 
 from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.damage import find_damage
 from hicmae_jax.checkpoints.manager import PARTIAL
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.runs import resuming
@@ -70,7 +71,7 @@ def begin(
     if root.exists() and reader.find_all(root):
         return None
     path = reader.find(source / DIRECTORY, branch.step)
-    if reason := checksums.check(path):
+    if reason := find_damage(path):
         raise ValueError(
             f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
         )

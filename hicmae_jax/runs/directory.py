@@ -10,6 +10,7 @@ from data_pipeline.common import atomic_files
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.metrics import check_on_disk
+from hicmae_jax.runs import in_use
 
 
 def check_directory(directory: epath.Path) -> None:
@@ -26,7 +27,7 @@ def check_directory(directory: epath.Path) -> None:
         return
     if not directory.is_dir():
         raise ValueError(f"{directory} is not a directory: give another one for the run")
-    names = {path.name for path in directory.iterdir()} - {agreement.MARK}
+    names = {path.name for path in directory.iterdir()} - {agreement.MARK, in_use.FILE}
     # A config.json does not show that it is a run: other programs have files of that name, which the run
     # would overwrite.
     if names and DIRECTORY not in names:

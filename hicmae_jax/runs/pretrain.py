@@ -25,6 +25,7 @@ from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.runs import branching, build
 from hicmae_jax.runs.branching import Branch
 from hicmae_jax.runs.broken_clips import BROKEN, note_faults
+from hicmae_jax.runs.capacity import check_capacity
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.loop import Evaluation
 from hicmae_jax.runs.session import Session
@@ -109,12 +110,13 @@ class _Data:
         held_out_fingerprints: the same of the sets to evaluate on.
 
     Raises:
-        ValueError: the devices or the sets do not fit the settings.
+        ValueError: the devices or the sets do not fit the settings, or the settings are impossible here.
         FileNotFoundError: a set is not there.
     """
 
     def __init__(self, config: PretrainSettings) -> None:
         self.config = config
+        check_capacity(config)
         self.mesh = sharding.make_mesh(config.fsdp)
         build.check_batch_divides(config, self.mesh)
         self._spread = sharding.batch_sharding(self.mesh)

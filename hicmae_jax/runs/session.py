@@ -7,6 +7,7 @@ The directory of a run::
     <directory>/metrics.jsonl      a line for each logged step and each evaluation
     <directory>/events.jsonl       starts, stops, skipped updates, loss spikes, slow steps
     <directory>/checkpoints/       see `checkpoints.manager`, also for damaged_checkpoints/
+    <directory>/in_use.json        while it runs: the process that holds the directory, see `in_use`
     <directory>/hosts/             while it runs on several hosts: what each one is doing
     <directory>/stacks-0.txt       where the threads of the first host were when it hung
     <directory>/broken_clips.txt   clips that could not be read, with the reason; on other hosts the name
@@ -25,7 +26,7 @@ from etils import epath
 
 from data_pipeline.common.errors import typed_line
 from hicmae_jax.checkpoints.best import BestBy
-from hicmae_jax.checkpoints.manager import Checkpoints
+from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import MetricsLog
@@ -33,6 +34,7 @@ from hicmae_jax.logs.versions import versions
 from hicmae_jax.runs import resuming
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.directory import check_directory, write_json
+from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
@@ -151,16 +153,22 @@ class Session:
     def check_inputs(self, data: Mapping[str, str], **others: Mapping[str, str]) -> None:
         """Refuse a directory that may not be used, and data that differ between hosts.
 
+        From then on, the first process holds the directory, until the session ends.
+
         Args:
             data: directory → fingerprint of each prepared set that the run trains on.
             **others: the same for other sets, such as those of an evaluation.
 
         Raises:
-            ValueError: the directory holds something else than a run, or is not on a disk.
+            ValueError: the directory holds something else than a run, is not on a disk, or is in use by
+                another process.
+            OSError: the directory cannot be written.
             agreement.RefusedError: the hosts have different data, or do not share the directory.
         """
         with agreement.all_or_none():
             check_directory(self.directory)
+            if self.is_first:
+                self._exit_stack.enter_context(Hold(self.directory))
         agreement.check_alike(data=data, **others)
         agreement.check_shared(self.directory)
         self._record = {"config": self._described, "versions": self._versions, "data": dict(data)}
@@ -185,7 +193,7 @@ class Session:
         self._checkpoints = self._exit_stack.enter_context(
             Checkpoints(self.directory, kept.keep, kept.milestone, best)
         )
-        self._resumed_step, damaged = self._checkpoints.last_good()
+        self._resumed_step, damaged = self._checkpoints.last_good(self._check_resumed)
         self.first_step = self._resumed_step or 0
         self.events = Events(self.directory, active=self.is_first)
         for line in damaged:
@@ -193,7 +201,7 @@ class Session:
         if branched is not None:
             self.events.note("branched", branched)
         if self._resumed_step is not None:
-            self._check_resumed(self._resumed_step)
+            self._say_resumed(self._resumed_step)
         finished = self._resumed_step is not None and self._resumed_step >= total_steps
         if finished:
             self.say(f"finished    already: {self.directory} holds step {self._resumed_step:,}")
@@ -316,14 +324,15 @@ class Session:
         if self.is_first:
             print(line, flush=True)
 
-    def _check_resumed(self, step: int) -> None:
-        """Refuse a checkpoint that does not fit the settings, and say which settings have changed."""
-        before = self._checkpoints.read_record()
-        with agreement.all_or_none():
-            resuming.check_fits(before, self._described)
-            resuming.check_same_batches(before, self._described, self._record["data"], self._allow_changes)
+    def _check_resumed(self, step: int, before: Record) -> None:
+        """Refuse a checkpoint that does not fit the settings."""
+        resuming.check_fits(before, self._described)
+        resuming.check_same_batches(before, self._described, self._record["data"], self._allow_changes)
+
+    def _say_resumed(self, step: int) -> None:
+        """Say from which step the run goes on, and which settings have changed."""
         self.say(f"going on    from step {step:,} of {self._total_steps:,}")
-        for line in resuming.changes(before, self._described):
+        for line in resuming.changes(self._checkpoints.read_record(), self._described):
             self.say(f"changed     {line}")
 
     def _intervals(self) -> Intervals:

@@ -9,10 +9,14 @@ ways:
 What follows the colon is the argument of `get_config`.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import os
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -21,6 +25,7 @@ from hicmae_jax.settings import schema
 
 DIRECTORY = Path(__file__).parents[2] / "configs"
 """This project's recipes, in the repository or beside the installed package."""
+_being_loaded: set[str] = set()
 
 
 def names() -> list[str]:
@@ -68,20 +73,48 @@ def load(recipe: str) -> ConfigDict:
         path = str(find(name))
     except ValueError as error:
         raise ValueError(f"{recipe}: {error}") from None
+    try:
+        with _loading(path):
+            config = _run(path, argument)
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ValueError(f"{recipe}: {error.filename or path}{line}: {error.msg}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a recipe may raise anything
+        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        where = f"line {lines[-1].lineno}: " if lines else ""
+        what = one_line(error) if isinstance(error, ValueError) else typed_line(error)
+        if isinstance(error, SystemExit):
+            what = f"the recipe ends the program by exit({error.code!r})"
+        raise ValueError(f"{recipe}: {where}{what}") from None
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"{recipe}: get_config made a {type(config).__name__}, not a ConfigDict")
+    try:
+        schema.flatten(config.to_dict(preserve_field_references=True))
+    except RecursionError:
+        raise ValueError(f"{recipe}: the configuration that get_config made holds itself") from None
+    return config
+
+
+def _run(path: str, argument: list[str]) -> Any:
+    """What `get_config` of a file returns."""
     loader = importlib.machinery.SourceFileLoader("configuration", path)
     spec = importlib.machinery.ModuleSpec(loader.name, loader, origin=path)
     spec.has_location = True  # for the module's __file__
     module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module.get_config(*argument)
+
+
+@contextlib.contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Refuse a recipe that loads itself, which would never end."""
+    real = os.path.realpath(path)
+    if real in _being_loaded:
+        raise ValueError("the recipe loads itself")
+    _being_loaded.add(real)
     try:
-        loader.exec_module(module)
-        config = module.get_config(*argument)
-    except SyntaxError as error:
-        raise ValueError(f"{recipe}: {error.filename}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # a recipe may raise anything
-        lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-        where = f"line {lines[-1].lineno}: " if lines else ""
-        what = one_line(error) if isinstance(error, ValueError) else typed_line(error)
-        raise ValueError(f"{recipe}: {where}{what}") from None
-    if not isinstance(config, ConfigDict):
-        raise ValueError(f"{recipe}: get_config made a {type(config).__name__}, not a ConfigDict")
-    return config
+        yield
+    finally:
+        _being_loaded.remove(real)

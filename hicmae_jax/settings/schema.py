@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
+from data_pipeline.common.errors import typed_line
 from data_pipeline.common.setting import Setting, settings_of
 
 Made = TypeVar("Made")
@@ -108,6 +109,8 @@ class Schema:
             tree = config.to_dict() if isinstance(config, ConfigDict) else config
         except config_dict.RequiredValueError:
             raise ValueError("the configuration leaves a required_placeholder without a value") from None
+        except Exception as error:  # a reference may compute its value with any function
+            raise ValueError(f"the configuration cannot be computed: {typed_line(error)}") from None
         return check(flatten(tree), self.hints)
 
     def make(self, section: str, kind: Callable[..., Made], values: Mapping[str, Any], **others: Any) -> Made:

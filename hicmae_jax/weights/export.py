@@ -1,19 +1,24 @@
 """Export of a run's weights to a file for PyTorch, with an optional comparison of both models."""
 
+import contextlib
 import dataclasses
-import sys
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 from etils import epath
 
+from data_pipeline.common import atomic_files
+from data_pipeline.common.errors import CommandError
 from hicmae_jax.checkpoints import load as checkpoints
 from hicmae_jax.settings import recorded as recorded_config
+from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import parity, torch_names
 
 
-def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
-    """Write the file, and compare with PyTorch if `check`.
+def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
+    """Write the file, and compare with PyTorch if `check`. After any failure there is no file.
 
     Args:
         run: directory of the run.
@@ -21,14 +26,13 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
         output: a new file.
         check: whether to compare with PyTorch.
 
-    Returns:
-        0, or 2 if PyTorch disagrees.
-
     Raises:
+        CommandError: PyTorch disagrees; the exit code is 2.
         FileNotFoundError: no such run or checkpoint, or no directory for the file.
         FileExistsError: the file exists.
         ImportError: PyTorch is needed and not installed.
         ValueError: another ending, or a checkpoint that is damaged or of a later version.
+        OSError: the file cannot be written.
     """
     _check_output(output)
     if check:
@@ -37,22 +41,35 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> int:
     params, record = checkpoints.load_parameters(run, step)
     config = recorded_config.load(record["config"], "cpu")
     state = torch_names.state_dict(params, config.model.patch)
-    weight_files.write(output, state, dataclasses.asdict(config.model))
     values = sum(value.size for value in state.values())
+    partial_name = f".{output.stem}{atomic_files.PARTIAL}{output.suffix}"  # of the same format
+    (output.parent / partial_name).unlink(missing_ok=True)  # of an export that was killed
+    with _naming(output), atomic_files.replacing(output, partial_name) as partial:
+        weight_files.write(partial, state, dataclasses.asdict(config.model))
+        if check and not _agrees(params, partial, config):
+            raise CommandError(f"PyTorch disagrees about {output}, which was not written", code=2)
     print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
-    if not check:
-        return 0
+
+
+def _agrees(params: Any, written: epath.Path, config: PretrainSettings) -> bool:
+    """Compare the file with PyTorch, and print the differences."""
     worst = parity.worst_disagreements(
-        params, weight_files.read(output), config.model, config.masks, config.loss, config.execution
+        params, weight_files.read(written), config.model, config.masks, config.loss, config.execution
     )
     allowed = f"{parity.ABSOLUTE:g} + {parity.RELATIVE:g} of the value"
     print(f"compared  with PyTorch; largest difference as a share of what is allowed ({allowed}):")
     for name, share in worst.items():
         print(f"  {name:26}{share:8.4f}")
-    if max(worst.values()) <= 1:
-        return 0
-    print(f"export: PyTorch disagrees about {output}: do not use it", file=sys.stderr)
-    return 2
+    return max(worst.values()) <= 1
+
+
+@contextlib.contextmanager
+def _naming(output: epath.Path) -> Iterator[None]:
+    """Name the file in an error of the disk, which may name only a temporary file or none."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"--output={output} was not written: {error.strerror or error}") from error
 
 
 def _check_output(output: epath.Path) -> None:

@@ -10,6 +10,7 @@ Files written here may also hold the model's configuration, as plain values.
 import argparse
 import io
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ CONFIG = "hicmae_config"
 """Name of the configuration: a key of a .pth, or of the metadata of a .safetensors, where it is JSON."""
 PTH = (".pth", ".pt")
 SAFETENSORS = (".safetensors",)
+KEYS = ("model", "module", "state_dict")
+"""Keys under which training scripts store the state dict in a .pth; the first that holds tensors counts."""
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes of names that DistributedDataParallel and `torch.compile` add."""
 SAFETENSORS_TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -53,9 +58,9 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
 def read_with_config(path: epath.PathLike) -> Content:
     """Read the weights of a `.pth` or `.safetensors` file, and the configuration if it holds one.
 
-    A `.pth` may hold a state dict or `{"model": state dict, …}`. If every name begins with `module.`, a
-    prefix of DistributedDataParallel, the prefix is removed. bfloat16 becomes float32 without loss, because
-    NumPy has no bfloat16; other types stay.
+    A `.pth` may hold a state dict, or one under `model`, `module` or `state_dict`. A prefix that every name
+    has and that PyTorch's wrappers have added (`module.`, `_orig_mod.`) is removed. bfloat16 becomes float32
+    without loss, because NumPy has no bfloat16; other types stay.
 
     Args:
         path: on any file system that etils.epath supports.
@@ -66,7 +71,8 @@ def read_with_config(path: epath.PathLike) -> Content:
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: a `.pth` without PyTorch installed.
-        ValueError: another ending, a damaged file, one that would run code, or one without a state dict.
+        ValueError: another ending, a damaged file, one that would run code, one without a state dict, or a
+            tensor of a type that NumPy does not have.
     """
     path = epath.Path(path)
     _known_ending(path)
@@ -74,8 +80,10 @@ def read_with_config(path: epath.PathLike) -> Content:
         raise FileNotFoundError(f"{path}: no such file")
     data = path.read_bytes()
     state, config = (_load_safetensors if path.suffix in SAFETENSORS else _load_pth)(path, data)
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    if not state:
+        raise ValueError(f"{path}: holds no tensors")
+    while prefix := next((wrapper for wrapper in WRAPPERS if _all_begin_with(wrapper, state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state, config
 
 
@@ -95,6 +103,7 @@ def write(
         FileExistsError: the file exists.
         ImportError: a `.pth` without PyTorch installed.
         ValueError: another ending.
+        OSError: the file cannot be written.
     """
     path = epath.Path(path)
     _known_ending(path)
@@ -117,8 +126,16 @@ def write(
             content[CONFIG] = json.loads(json.dumps(config))  # plain values only, which reading allows
         torch.save(content, buffer)
         data = buffer.getvalue()
-    with atomic_files.replacing(path) as partial:
-        partial.write_bytes(data)
+    try:
+        with atomic_files.replacing(path) as partial:
+            partial.write_bytes(data)
+    except OSError as error:
+        error.filename, error.filename2 = os.fspath(path), None  # not the temporary file, or none at all
+        raise
+
+
+def _all_begin_with(prefix: str, state: Mapping[str, Any]) -> bool:
+    return all(name.startswith(prefix) and name != prefix for name in state)
 
 
 def _known_ending(path: epath.Path) -> None:
@@ -145,7 +162,7 @@ def _load_safetensors(path: epath.Path, data: bytes) -> Content:
     for name, tensor in tensors:
         kind = tensor["dtype"]
         if kind not in SAFETENSORS_TYPES:
-            raise ValueError(f"{path}: {name} is of type {kind}; save it as float32, float16 or bfloat16")
+            raise ValueError(_of_odd_type(path, name, kind))
         values = np.frombuffer(tensor["data"], SAFETENSORS_TYPES[kind])
         if kind == "BF16":  # the upper half of a float32
             values = (values.astype("<u4") << 16).view("<f4")
@@ -153,7 +170,10 @@ def _load_safetensors(path: epath.Path, data: bytes) -> Content:
     # The format begins with the length of a JSON header, 8 bytes; the library does not return its metadata.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     config = header.get("__metadata__", {}).get(CONFIG)
-    return state, None if config is None else json.loads(config)
+    try:
+        return state, None if config is None else json.loads(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: its {CONFIG} is not JSON ({error})") from None
 
 
 def _load_pth(path: epath.Path, data: bytes) -> Content:
@@ -175,13 +195,26 @@ def _load_pth(path: epath.Path, data: bytes) -> Content:
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # one damaged byte can raise nearly any exception
         raise ValueError(f"{path}: {_why_unreadable(error)}") from None
-    state = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise ValueError(f"{path}: holds neither a state dict nor one under `model`")
+    state = _find_state(torch, path, content)
     config = content.get(CONFIG) if state is not content else None
-    return {name: _array(torch, value) for name, value in state.items()}, config
+    return {name: _array(torch, path, name, value) for name, value in state.items()}, config
+
+
+def _find_state(torch: Any, path: epath.Path, content: Any) -> Mapping[str, Any]:
+    """The state dict in a file: the dictionary under a usual key that holds tensors, or the whole."""
+
+    def holds_tensors(found: Any) -> bool:
+        return isinstance(found, dict) and any(isinstance(value, torch.Tensor) for value in found.values())
+
+    candidates = [content[key] for key in KEYS if key in content] if isinstance(content, dict) else []
+    for state in (*candidates, content):
+        if holds_tensors(state) and all(isinstance(name, str) for name in state):
+            return state
+    if any(found == {} for found in (*candidates, content) if isinstance(found, dict)):
+        raise ValueError(f"{path}: holds no tensors")
+    raise ValueError(
+        f"{path}: holds neither a state dict nor one under {', '.join(f'`{key}`' for key in KEYS)}"
+    )
 
 
 def _why_unreadable(error: Exception) -> str:
@@ -198,5 +231,22 @@ def _why_unreadable(error: Exception) -> str:
     return f"not a readable PyTorch file ({type(error).__name__}: {reason[1] if reason else message})"
 
 
-def _array(torch: Any, value: Any) -> np.ndarray:
-    return (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy()
+def _array(torch: Any, path: epath.Path, name: str, value: Any) -> np.ndarray:
+    if not isinstance(value, torch.Tensor):
+        raise ValueError(f"{path}: {name} is a {type(value).__name__}, not a tensor: save only the weights")
+    if value.layout != torch.strided or value.device.type != "cpu":
+        kind = "without values" if value.device.type == "meta" else f"of layout {value.layout}"
+        raise ValueError(f"{path}: {name} is a tensor {kind}; save it as an ordinary one")
+    if value.dtype not in _dtypes(torch):
+        raise ValueError(_of_odd_type(path, name, str(value.dtype).removeprefix("torch.")))
+    return (value.float() if value.dtype == torch.bfloat16 else value).detach().resolve_neg().numpy()
+
+
+def _dtypes(torch: Any) -> set[Any]:
+    """The types of a .pth that are read: the same as those of a .safetensors."""
+    names = [np.dtype(kind).name for name, kind in SAFETENSORS_TYPES.items() if name != "BF16"]
+    return {torch.bfloat16, *(getattr(torch, name) for name in names)}
+
+
+def _of_odd_type(path: epath.Path, name: str, kind: str) -> str:
+    return f"{path}: {name} is of type {kind}; save it as float32, float16 or bfloat16"

@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags
 
 from hicmae_jax.logs import metrics
+from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.settings import recipes, schema
 from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from launch import command
@@ -46,10 +47,12 @@ def main(argv: list[str]) -> int:
     """Run the demo and return the exit code: 2 if a criterion does not hold, else that of a failed stage."""
     root = Path(FLAGS.root)
     config = recipes.load(CONFIG)
-    record = Record(root)
-    plan = stages(root, config.steps)
-    run_all(plan, record)
-    return report(root, plan, record, config.log.every, config.steps)
+    Record(root)  # refuses a directory of something else
+    with Hold(root):
+        record = Record(root)  # read again, because only now no other demo writes it
+        plan = stages(root, config.steps)
+        run_all(plan, record)
+        return report(root, plan, record, config.log.every, config.steps)
 
 
 def stages(root: Path, steps: int) -> list[Stage]:

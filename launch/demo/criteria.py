@@ -99,7 +99,8 @@ def torch_shares(printed: Sequence[str]) -> dict[str, float]:
         ValueError: no comparison was printed.
     """
     begin = next((number for number, line in enumerate(printed) if line.startswith("compared ")), None)
-    rows = [line.rsplit(maxsplit=1) for line in printed[begin + 1 :]] if begin is not None else []
+    after = printed[begin + 1 :] if begin is not None else []
+    rows = [line.rsplit(maxsplit=1) for line in after if line.startswith("  ")]
     if not rows:
         raise ValueError("launch.export has printed no comparison with PyTorch: does it run with --check?")
     return {name.strip(): float(share) for name, share in rows}

@@ -12,7 +12,7 @@ from hicmae_jax.checkpoints.reader import DIRECTORY as CHECKPOINTS
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
-from hicmae_jax.runs import broken_clips, resuming, session
+from hicmae_jax.runs import broken_clips, in_use, resuming, session
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
@@ -82,6 +82,8 @@ def test_the_times_are_those_of_the_program():
     assert f"| {vanished} s |" in text
     assert f"must see within {SECONDS_TO_SEE:.0f} s" in text
     assert f"within {GRACE_SECONDS:.0f} s, on all hosts with the same code" in text
+    assert f"It waits for {in_use.EXPIRES_AFTER:.0f} s if the file system has no locks" in text
+    assert f"renews its time stamp every {in_use.RENEWED_EVERY:.0f} s" in text
     assert f"which one holds it up, or after {PATIENCE:.0f} s" in text
 
 
@@ -99,7 +101,7 @@ def test_the_files_are_those_of_a_run():
         re.findall(r"`([^`]+)`", " ".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
     )
     assert named == {
-        *(session.CONFIG, session.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN),
+        *(session.CONFIG, session.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN, in_use.FILE),
         *(f"{session.PROFILE}/", f"{metrics.TENSORBOARD}/", metrics._WANDB_ID, "wandb/"),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),
         *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),

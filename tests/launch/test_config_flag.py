@@ -51,8 +51,7 @@ def test_a_recipe_with_its_argument_and_changes_is_read(parsed):
         "--config.loss.temperature=1",
         "--config.loss.negatives=group:40",
         "--noconfig.augment",
-        "--config.data.sets=data/a",
-        "--config.data.sets=data/b",
+        "--config.data.sets=('data/a', 'data/b')",
     )
     assert config == {
         "size": "S",
@@ -68,6 +67,48 @@ def test_a_recipe_with_its_argument_and_changes_is_read(parsed):
 def test_none_unsets_a_whole_number(parsed):
     config = parsed("--config=recipe.py", "--config.epochs=none", "--config.steps=5")
     assert (config["epochs"], config["steps"]) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--config.data.sets=a --config.data.sets=b", ("b",)),
+        ("--config.data.sets=('a','b') --config.data.sets=c", ("c",)),
+        ("--config.data.sets=a --config.data.sets=('b','c')", ("b", "c")),
+        ("--config.data.sets=['a','b']", ("a", "b")),
+        ("--config.data.sets a --config.data.sets b", ("b",)),
+        ("--config.data.sets=a --config.data.sets=none", ()),
+        ("--config.data.sets=a --config.data.sets=", ()),
+        ("--config.data.sets=none --config.data.sets=a", ("a",)),
+        ("--config.data.sets=./none", ("./none",)),
+        ("--config.data.sets=data/a-b*", ("data/a-b*",)),
+    ],
+)
+def test_of_a_tuple_given_twice_the_last_counts_as_for_scalars(parsed, words, expected):
+    assert parsed("--config=recipe.py", *words.split())["data"]["sets"] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--config.model.taps=(1,2) --config.model.taps=(3,)", (3,)),
+        ("--config.model.taps=(1,2) --config.model.taps=3", (3,)),
+        ("--config.model.taps=(1,2) --config.model.taps=none", None),
+        ("--config.model.taps=none --config.model.taps=(1.5,2)", (1.5, 2)),
+        ("--config.model.taps=()", ()),
+    ],
+)
+def test_so_it_does_for_numbers_and_for_a_tuple_that_may_be_none(parsed, words, expected):
+    assert parsed("--config=recipe.py", *words.split())["model"]["taps"] == expected
+
+
+def test_a_list_of_a_users_recipe_is_changed_like_a_tuple(parsed, tmp_path):
+    (tmp_path / "own.py").write_text(FILE.replace('"sets": ()', '"sets": ["x"]'))
+    assert parsed("--config=own.py", "--config.epochs=3")["data"]["sets"] == ["x"]
+    assert list(
+        parsed("--config=own.py", "--config.data.sets=a", "--config.data.sets=b")["data"]["sets"]
+    ) == ["b"]
+    assert list(parsed("--config=own.py", "--config.data.sets=none")["data"]["sets"]) == []
 
 
 def test_a_value_may_follow_a_space_or_stand_in_a_file_of_flags(parsed, tmp_path):
@@ -190,6 +231,15 @@ def test_a_wrong_file_is_one_line(parsed, words, line):
     assert str(raised.value).startswith(line)
 
 
+HELD = "--config=own.py: the configuration that get_config made holds itself"
+HOLDS_ITSELF = """from ml_collections import ConfigDict
+def get_config():
+    config = ConfigDict({{"size": "B", "model": {{"width": 3}}}})
+    {}
+    return config
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -208,9 +258,32 @@ def test_a_wrong_file_is_one_line(parsed, words, line):
             "--config=own.py: get_config made a dict, not a ConfigDict",
         ),
         ("def get_config(size):\n    pass", "--config=own.py: TypeError: get_config() missing 1 required"),
+        ("exit()", "--config=own.py: line 1: the recipe ends the program by exit(None)"),
+        (
+            "import sys\ndef get_config():\n    sys.exit('no\\nsize')",
+            "--config=own.py: line 3: the recipe ends the program by exit('no\\nsize')",
+        ),
+        ("raise GeneratorExit", "--config=own.py: line 1: GeneratorExit"),
+        (
+            "def get_config():\n    return get_config()",
+            "--config=own.py: line 2: RecursionError: maximum rec",
+        ),
+        (
+            "from own import get_config",
+            "--config=own.py: line 1: ImportError: cannot import name 'get_config' from partially",
+        ),
+        (
+            "from hicmae_jax.settings import recipes\ndef get_config():\n    return recipes.load('./own.py')",
+            "--config=own.py: line 3: ./own.py: the recipe loads itself",
+        ),
+        (HOLDS_ITSELF.format("config.model.all = config"), HELD),
+        (HOLDS_ITSELF.format("config.model.all = config.model"), HELD),
+        (HOLDS_ITSELF.format("config.size = config.get_ref('size')"), "--config=own.py: line 4: MutabilityE"),
+        ("size = '\0'", "--config=own.py: "),
     ],
 )
-def test_a_mistake_in_a_users_recipe_is_one_line_that_says_where(parsed, tmp_path, text, line):
+def test_a_mistake_in_a_users_recipe_is_one_line_that_says_where(parsed, tmp_path, text, line, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)  # as `python -m` has it
     (tmp_path / "own.py").write_text(text)
     with pytest.raises(ValueError) as raised:  # noqa: PT011
         parsed("--config=own.py")

@@ -8,11 +8,13 @@ import textwrap
 
 import pytest
 
+from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.studies import stages
 from hicmae_jax.studies.stages import StageError
 from launch.demo import __main__ as demo
 from launch.demo import criteria
 from launch.demo.killed_training import KilledTraining
+from tests.support.corpus_fixtures import tree
 from tests.support.paths import ROOT
 from tests.support.processes import descendants, is_alive, start_module, wait_until, workers
 
@@ -104,17 +106,17 @@ def test_a_step_that_is_logged_twice_fails():
 
 def test_weights_with_which_pytorch_differs_fail():
     printed = [
-        "wrote     a.pth",
         "compared  with PyTorch; largest",
         "  loss total   0.0010",
         "  video  1.2000",
+        "wrote     a.pth: 3 tensors",
     ]
     shares = criteria.torch_shares(printed)
     assert shares == {"loss total": 0.001, "video": 1.2}
     assert failing(shares={"a.pth": shares}) == ["a.pth in PyTorch"]
     assert failing(shares={"a.pth": {"audio": 0.1, "video": float("nan")}}) == ["a.pth in PyTorch"]
     with pytest.raises(ValueError, match="no comparison"):
-        criteria.torch_shares(printed[:1])
+        criteria.torch_shares(printed[-1:])
 
 
 def test_the_page_marks_the_criteria_that_do_not_hold():
@@ -195,6 +197,17 @@ def test_an_interrupted_demo_ends_its_command_and_resumes_later(tmp_path, kind):
     assert err.splitlines()[-1] == "demo: interrupted; run the same command again to go on"
     assert "Traceback" not in err
     assert json.loads((tmp_path / "demo" / stages.RECORD).read_text()) == {}
+
+
+def test_a_second_demo_in_the_same_directory_is_refused(tmp_path):
+    stages.Record(tmp_path)
+    with Hold(tmp_path):
+        before = tree(tmp_path)
+        process = start_module("launch.demo", f"--root={tmp_path}")
+        out, err = process.communicate()
+        assert (process.returncode, out) == (1, "")
+        assert err.startswith(f"demo: {tmp_path} is in use by process {os.getpid()} on host ")
+        assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(

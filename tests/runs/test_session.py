@@ -16,6 +16,7 @@ from hicmae_jax.checkpoints.load import find_step, load_parameters
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs.clock import Work
+from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation
 from hicmae_jax.runs.session import Session
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
@@ -155,3 +156,34 @@ def test_a_run_does_not_go_on_with_other_batches(whole):
     with pytest.raises(ValueError, match="the data are 0f0f in the checkpoint, 1e1e now"):
         run(whole[0], data="1e1e", steps=9)
     assert tree(whole[0]) == before
+
+
+def test_a_refused_start_removes_nothing_and_a_resumed_one_what_a_killed_save_has_left(tmp_path):
+    directory = tmp_path / "run"
+    with pytest.raises(OSError, match="nothing can be read any more"):
+        run(directory, stop=3)
+    (directory / "checkpoints/4.partial/state").mkdir(parents=True)
+    (directory / "checkpoints/1.removed").mkdir()
+    before = tree(directory)
+    with pytest.raises(ValueError, match="seed is 0 in the checkpoint, 1 in the config"):
+        run(directory, ToySettings(seed=1))
+    with Hold(directory), pytest.raises(ValueError, match="is in use by process"):
+        run(directory)
+    assert tree(directory) == before
+    assert (directory / "checkpoints/1.removed").exists()
+    run(directory)
+    assert sorted(path.name for path in (directory / "checkpoints").iterdir()) == ["6"]
+
+
+def test_a_refused_start_moves_no_damaged_checkpoint_away(tmp_path):
+    directory = tmp_path / "run"
+    settings = ToySettings(checkpoint=CheckpointConfig(every=2, keep=9))
+    run(directory, settings)
+    (directory / "checkpoints/6/record.json").write_text("{}")
+    before = tree(directory)
+    with pytest.raises(ValueError, match="seed is 0 in the checkpoint, 1 in the config"):
+        run(directory, dataclasses.replace(settings, seed=1))
+    assert tree(directory) == before
+    run(directory, settings)
+    assert (directory / "damaged_checkpoints/6").exists()
+    assert events_of(directory) == ["started", "finished", "damaged checkpoint", "started", "finished"]

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from configs import pretrain as recipe
 from data_pipeline.common.setting import check_limits, setting
 from hicmae_jax.settings import pretrain
 from hicmae_jax.settings.schema import Schema, Section, flatten, nested
@@ -105,3 +106,14 @@ def test_the_listing_has_the_values_of_a_recipe():
     assert "batch = 160 " in command.listing(None)
     assert "batch = 32 " in command.listing("demo")
     assert len(command.listing("demo").splitlines()) == 2 * len(pretrain.SCHEMA.entries)
+
+
+def test_a_setting_that_a_recipe_computes_of_others_may_fail_in_one_line():
+    config = recipe.get_config("B")
+    config.log.every = config.get_ref("batch") // config.get_ref("accumulate")
+    config.batch = 320
+    assert pretrain.SCHEMA.read(config)["log.every"] == 320
+    config.accumulate = 0
+    line = "the configuration cannot be computed: ZeroDivisionError: integer division or modulo by zero"
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        pretrain.SCHEMA.read(config)

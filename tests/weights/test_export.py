@@ -1,12 +1,17 @@
 """Exported weights have the published names, and the comparison with PyTorch notices a difference."""
 
+import errno
+import os
+import pathlib
 import sys
 
 import numpy as np
 import pytest
 import torch
 from etils import epath
+from etils.epath.gpath import PosixGPath
 
+from data_pipeline.common.errors import CommandError
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import parity, torch_model, torch_names
 from hicmae_jax.weights.export import export
@@ -52,7 +57,7 @@ def test_an_exported_run_gives_the_same_numbers_in_pytorch(run, config, tmp_path
 
 
 def test_another_step_as_a_pth_file(run, config, tmp_path, capsys):
-    assert export(str(run), 3, epath.Path(tmp_path / "weights.pth"), check=False) == 0
+    export(str(run), 3, epath.Path(tmp_path / "weights.pth"), check=False)
     assert "weights.pth" in capsys.readouterr().out
     state = torch.load(tmp_path / "weights.pth", weights_only=True)["model"]
     for name, value in torch_names.state_dict(run_fixtures.parameters(config, step=3)).items():
@@ -81,10 +86,43 @@ def test_values_that_are_not_finite_never_agree():
     assert parity.disagreements({"x": one}, {"x": nan}) == {"x": np.inf}
 
 
-def test_a_disagreement_gives_exit_code_2(run, tmp_path, monkeypatch, capsys):
+def test_a_disagreement_gives_exit_code_2_and_no_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "worst_disagreements", lambda *_: {"video": 0.1, "audio": 1.1})
-    assert export(str(run), 3, epath.Path(tmp_path / "weights.safetensors"), check=True) == 2
-    assert "PyTorch disagrees about" in capsys.readouterr().err
+    output = tmp_path / "weights.safetensors"
+    with pytest.raises(
+        CommandError, match=rf"PyTorch disagrees about {output}, which was not written"
+    ) as error:
+        export(str(run), 3, epath.Path(output), check=True)
+    assert error.value.code == 2
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+@pytest.mark.parametrize("failing", ["write", "rename", "check", "interrupted check"])
+def test_a_failed_export_leaves_nothing_and_names_the_file(run, tmp_path, monkeypatch, name, failing):
+    """On the disk, and while PyTorch compares; what lies there from before stays."""
+    (tmp_path / "older.pth").write_text("kept")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    error = KeyboardInterrupt() if failing == "interrupted check" else full
+
+    def fail(self, *arguments, **options):
+        if failing == "write":
+            pathlib.Path(self).touch()
+        raise error
+
+    where = {"write": (PosixGPath, "write_bytes"), "rename": (PosixGPath, "replace")}
+    monkeypatch.setattr(*where.get(failing, (parity, "worst_disagreements")), fail)
+    with pytest.raises(type(error)) as raised:
+        export(str(run), 3, epath.Path(tmp_path / name), check="check" in failing)
+    if error is full:
+        assert str(raised.value) == f"--output={tmp_path / name} was not written: No space left on device"
+    assert os.listdir(tmp_path) == ["older.pth"]
+
+
+def test_what_a_killed_export_has_left_is_no_obstacle(run, tmp_path):
+    (tmp_path / ".weights.partial.safetensors").write_text("half")
+    export(str(run), 3, epath.Path(tmp_path / "weights.safetensors"), check=False)
+    assert os.listdir(tmp_path) == ["weights.safetensors"]
 
 
 def test_bad_input_is_one_line_and_nothing_is_overwritten(run, tmp_path):

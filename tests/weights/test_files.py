@@ -1,9 +1,11 @@
 """Weight files: both formats, published checkpoints, pickles that would run code, no PyTorch installed."""
 
 import argparse
+import collections
 import os
 import subprocess
 import sys
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,10 +67,31 @@ def test_transposed_arrays_are_written_in_their_own_order(tmp_path):
     [
         published(),
         TENSORS,
+        {"module": TENSORS, "epoch": 3},
+        {"state_dict": collections.OrderedDict(TENSORS), "arch": "pretrain_base"},
+        {"model": "pretrain_base", "state_dict": TENSORS},
+        {"model": TENSORS, "module": {"other": torch.ones(1)}, "state_dict": {"other": torch.ones(1)}},
+        {"model": {}, "module": TENSORS},
         {"model": {f"module.{name}": value for name, value in TENSORS.items()}},
         {f"module.{name}": value for name, value in TENSORS.items()},
+        {"state_dict": {f"module._orig_mod.{name}": value for name, value in TENSORS.items()}},
+        {f"module.module.{name}": value for name, value in TENSORS.items()},
+        {name: torch.nn.Parameter(value) for name, value in TENSORS.items()},
     ],
-    ids=["published", "bare", "distributed", "bare distributed"],
+    ids=[
+        "published",
+        "bare",
+        "module",
+        "state_dict",
+        "a model's name beside state_dict",
+        "model before others",
+        "an empty model",
+        "distributed",
+        "bare distributed",
+        "compiled",
+        "distributed twice",
+        "parameters",
+    ],
 )
 def test_published_layouts_are_read(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
@@ -200,8 +223,76 @@ def test_damage_anywhere_is_one_clear_line_that_names_the_file(tmp_path, zipped)
 @pytest.mark.parametrize("content", [[1, 2], {"model": [1]}, {"epoch": 3}, torch.ones(2), {0: torch.ones(1)}])
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="holds neither a state dict nor one under `model`"):
+    message = "a.pth: holds neither a state dict nor one under `model`, `module`, `state_dict`"
+    with pytest.raises(ValueError, match=message):
         weight_files.read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("content", [{}, {"model": {}}, {"state_dict": {}, "epoch": 3}])
+def test_an_empty_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    safetensors.numpy.save_file({}, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name}: holds no tensors$"):
+            weight_files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (torch.ones(2, dtype=torch.complex64), "is of type complex64; save it as float32"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "is of type float8_e4m3fn; save it as float32"),
+        (torch.ones(2).to(torch.float8_e5m2), "is of type float8_e5m2; save it as float32"),
+        (torch.ones(2, dtype=torch.uint16), "is of type uint16; save it as float32"),
+        (
+            lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+            "is of type qint8; save it as",
+        ),
+        (torch.ones(2, 2).to_sparse(), "is a tensor of layout torch.sparse_coo; save it as an ordinary one"),
+        (torch.ones(2, device="meta"), "is a tensor without values; save it as an ordinary one"),
+        ("a text", "is a str, not a tensor: save only the weights"),
+        (3, "is a int, not a tensor: save only the weights"),
+        (None, "is a NoneType, not a tensor: save only the weights"),
+    ],
+    ids=lambda value: value.split(";")[0] if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("key", [None, "model", "state_dict"])
+def test_a_value_that_is_no_weight_is_named_with_its_file(tmp_path, key, value, kind):
+    path = tmp_path / "a.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch, about quantised and sparse tensors
+        state = {**TENSORS, "head.scale": value() if callable(value) else value}
+        torch.save(state if key is None else {key: state}, path)
+        with pytest.raises(ValueError, match=r"head\.scale") as error:
+            weight_files.read(path)
+    assert str(error.value).startswith(f"{path}: head.scale {kind}")
+    assert "\n" not in str(error.value)
+
+
+def test_views_and_shared_storage_are_read_as_they_look(tmp_path):
+    whole = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    views = {
+        "transposed": whole.T,
+        "strided": whole[:, ::2],
+        "same": whole,
+        "again": whole,
+        "expanded": torch.ones(1, 1).expand(2, 3),
+        "negated": torch.complex(torch.ones(2), torch.ones(2)).conj().imag,
+        "half": whole.half().T,
+        "scalar": torch.tensor(2.0, requires_grad=True),
+    }
+    torch.save(views, tmp_path / "a.pth")
+    read = weight_files.read(tmp_path / "a.pth")
+    assert read.keys() == views.keys()
+    for name, value in views.items():
+        np.testing.assert_array_equal(read[name], value.detach().resolve_neg().numpy())
+
+
+def test_a_configuration_that_is_not_json_is_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    safetensors.numpy.save_file(STATE, path, {weight_files.CONFIG: "{"})
+    with pytest.raises(ValueError, match=r"a\.safetensors: its hicmae_config is not JSON"):
+        weight_files.read(path)
 
 
 def test_missing_and_existing_files(tmp_path):

@@ -1,5 +1,7 @@
 """`load` gives the same parameters and configuration from every form that `save` or a run writes."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -94,6 +96,35 @@ def test_wrong_sources_are_refused(run, tmp_path):
     files.write(tmp_path / "a.safetensors", {"head.weight": np.zeros((3, 4), np.float32)})
     with pytest.raises(ValueError, match=r"a\.safetensors: not the weights of a pre-training model"):
         load(tmp_path / "a.safetensors")
-    files.write(tmp_path / "b.safetensors", {}, {"encoder_size": 3})
+    files.write(tmp_path / "b.safetensors", {"x": np.zeros(1, np.float32)}, {"encoder_size": 3})
     with pytest.raises(ValueError, match=r"b\.safetensors: .*unexpected keyword argument 'encoder_size'"):
         load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.bool_])
+def test_whole_numbers_are_no_weights(run, tmp_path, ending, kind):
+    path = tmp_path / f"weights.{ending}"
+    saved = load(run)
+    state = torch_names.state_dict(saved.params)
+    state["encoder.norm.weight"] = state["encoder.norm.weight"].astype(kind)
+    files.write(path, state, dataclasses.asdict(saved.config))
+    with pytest.raises(
+        ValueError, match=rf"{path.name}: encoder\.norm\.weight is of type \w+, which is no weight"
+    ):
+        load(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_half_precision_becomes_float32(run, tmp_path, ending):
+    path = tmp_path / f"weights.{ending}"
+    saved = load(run)
+    halves = {name: value.astype(np.float16) for name, value in torch_names.state_dict(saved.params).items()}
+    files.write(path, halves, dataclasses.asdict(saved.config))
+    loaded = load(path).params
+    jax.tree.map(
+        lambda one, other: np.testing.assert_array_equal(one, other.astype(np.float16).astype(np.float32)),
+        loaded,
+        saved.params,
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
