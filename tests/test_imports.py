@@ -30,8 +30,8 @@ RESULTS = _of("hicmae_jax", "weights", "evaluation")
 ALLOWED = {
     "data_pipeline": [],
     "data_pipeline.common": [],
-    "data_pipeline.format": [],
-    "data_pipeline.media": _of("data_pipeline", "format", "media.log_mel_constants"),
+    "data_pipeline.format": ["data_pipeline.common.paths"],
+    "data_pipeline.media": _of("data_pipeline", "format", "common.paths", "media.log_mel_constants"),
     "data_pipeline.media.log_mel_constants": [],
     "data_pipeline.reading": _of("data_pipeline", "format", "common"),
     "data_pipeline.corpora": _of("data_pipeline", "media", "common"),

@@ -28,6 +28,7 @@ import simplejpeg
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
+from data_pipeline.common.paths import file_length
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
 
@@ -161,7 +162,7 @@ def check_lengths(n_frames: int, n_samples: int) -> None:
 
 def _read(path: epath.Path, if_absent: Reason) -> bytes:
     try:
-        if path.stat().length > MAX_BYTES:
+        if file_length(path) > MAX_BYTES:
             raise UnusableClipError(Reason.TOO_LONG, f"{path.name} has more than {MAX_BYTES} bytes")
         return path.read_bytes()
     except FileNotFoundError:
