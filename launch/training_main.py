@@ -13,7 +13,6 @@ from absl import flags, logging
 
 from data_pipeline.common.errors import one_line
 from hicmae_jax.hosts import agreement, connect
-from hicmae_jax.supervision.broken_pipe import ignore_broken_pipes
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 from launch import host_flags
 
@@ -38,7 +37,6 @@ def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
     """
     configure_logging()
     configure_jax()
-    ignore_broken_pipes()
     try:
         stop_signals = StopSignals().__enter__()  # never exited, because `leave` ends the process
         host_flags.connect(program)
