@@ -16,7 +16,9 @@ from ml_collections import ConfigDict
 
 def get_config(argument=""):
     return ConfigDict({
-        "log": {"wandb": "~project"}, "data": {"sets": ("~/of the recipe",), "weights": (1.0,)}, "size": argument
+        "size": argument,
+        "log": {"wandb": "~project"},
+        "data": {"sets": ("~/of the recipe",), "weights": (1.0,)},
     })
 """
 
@@ -40,16 +42,14 @@ def test_only_the_start_of_a_path_is_expanded(given, expanded):
 
 @pytest.mark.parametrize("path", ["~no-such-user/x", "~no-such-user"])
 def test_an_unknown_home_is_refused(path):
-    with pytest.raises(
-        ValueError, match=f"^--run={path}: this machine knows no home directory ~no-such-user:"
-    ):
+    with pytest.raises(ValueError, match=f"^--run={path}: .* no home directory ~no-such-user:"):
         home_paths.expand("--run", path)
 
 
 def test_without_a_home_the_path_is_refused(monkeypatch):
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    with pytest.raises(ValueError, match="^--run=~/x: this machine knows no home directory ~:"):
+    with pytest.raises(ValueError, match=r"^--run=~/x: this machine knows no home directory ~:"):
         home_paths.expand("--run", "~/x")
 
 

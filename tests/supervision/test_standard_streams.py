@@ -36,12 +36,13 @@ with open(sys.argv[1], "wb") as file:
         os.write(descriptor, b"by a library in C")
 sys.exit(standard_streams.end("own", 0))
 """
-ENDS = """
+# Its characters are escaped, for not every locale could pass them to the process.
+ENDS = r"""
 import sys
 from hicmae_jax.supervision import standard_streams
 standard_streams.make_tolerant()
-print("5 × 5 → 25", "\\udcff")
-print("5 × 5", file=sys.stderr)
+print("5 \xd7 5 \u2192 25", "\udcff")
+print("5 \xd7 5", file=sys.stderr)
 sys.exit(standard_streams.end("own", int(sys.argv[1])))
 """
 
