@@ -5,7 +5,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import jax
@@ -19,7 +18,7 @@ from launch import host_flags
 FLAGS = flags.FLAGS
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-CACHE = Path("~/.cache/hicmae_jax/compiled")
+CACHE = "~/.cache/hicmae_jax/compiled"
 
 
 def define_flags() -> None:
@@ -68,7 +67,9 @@ def configure_jax() -> None:
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+        cache = os.path.expanduser(CACHE)
+        # A user of a container may have no home, and keeps nothing that was compiled.
+        jax.config.update("jax_compilation_cache_dir", None if cache == CACHE else cache)
     # XLA's preemption service would take SIGTERM from this program, and ignore Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
 
