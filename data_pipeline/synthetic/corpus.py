@@ -236,7 +236,7 @@ def _claim(root: Path, wish: dict) -> None:
     note = root / NOTE
     if note.exists():
         try:
-            there = json.loads(note.read_text())
+            there = json.loads(note.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CorpusError(f"{note} is damaged ({error}): give another directory") from error
         if there != wish:
@@ -248,7 +248,7 @@ def _claim(root: Path, wish: dict) -> None:
     if root.exists() and (not root.is_dir() or any(path != temporary for path in root.iterdir())):
         raise CorpusError(f"{root} is not empty and not a synthetic corpus: give a new or empty directory")
     root.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(wish) + "\n")
+    temporary.write_text(json.dumps(wish) + "\n", encoding="utf-8")
     temporary.replace(note)
 
 
