@@ -58,6 +58,26 @@ def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
     return rest
 
 
+def check_words(argv: Sequence[str], encoding: str = sys.getfilesystemencoding()) -> None:
+    """Refuse names of files that libraries in C++ would take for others: they expect UTF-8.
+
+    Args:
+        argv: the program's name, then the flags.
+        encoding: in which the locale writes names of files.
+
+    Raises:
+        ValueError: one line that names the word.
+    """
+    for word in argv[1:]:
+        if encoding != "utf-8" and not word.isascii():
+            raise ValueError(
+                f"{word}: names of files are {encoding} in this locale, which libraries cannot read: set "
+                "LC_ALL=C.UTF-8, or give a name in ASCII"
+            )
+        if not word.isascii() and word != word.encode(errors="replace").decode():
+            raise ValueError(f"{word}: this is not UTF-8: rename the file, or give a link to it")
+
+
 def describe(error: flags.Error, flag_values: flags.FlagValues = flags.FLAGS) -> str:
     """One line that says what is wrong with a command line."""
     message = one_line(error).removeprefix("flag ")
@@ -93,6 +113,7 @@ def run(
 
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
+            check_words(argv)
             rest = parse(argv)
             home_paths.expand_flags(flags.FLAGS)
             return rest
