@@ -8,6 +8,7 @@ stdout's descriptor, and libraries that print would write into that file.
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from absl import logging
@@ -38,7 +39,7 @@ class TolerantStream:
             self._stream.flush()
 
     @contextlib.contextmanager
-    def _tolerating(self) -> Any:
+    def _tolerating(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
@@ -82,7 +83,7 @@ def end(program: str, code: int) -> int:
     return code or 1
 
 
-def _tolerant(stream: TextIO | None) -> Any:
+def _tolerant(stream: Any) -> Any:
     if isinstance(stream, TolerantStream):
         return stream
     if stream is None:  # it was closed when Python started
