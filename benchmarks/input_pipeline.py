@@ -263,7 +263,7 @@ def main(argv: list[str]) -> int:
     for figure, value in figures.items():
         print(f"{figure:28}{value:14,.2f}")
     if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n")
+        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -266,13 +266,13 @@ def main(argv: list[str]) -> int:
         result = measure(root, FLAGS.clips, FLAGS.measure, VARIANTS[FLAGS.measure], epochs)
         path = result_path(root, FLAGS.measure, epochs)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result) + "\n")
+        path.write_text(json.dumps(result) + "\n", encoding="utf-8")
         print(json.dumps(result))
         return 0
     run_all(stages(root, FLAGS.clips, epochs, FLAGS.only or VARIANTS), Record(root))
     paths = [result_path(root, name, epochs) for name in VARIANTS]
     print()
-    print(table(json.loads(path.read_text()) for path in paths if path.exists()))
+    print(table(json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()))
     return 0
 
 

@@ -168,7 +168,7 @@ def main(argv: Sequence[str]) -> int:
     if not FLAGS.only_tables:
         run_all([case.stage(root) for case in CASES], Record(root))
     paths = [case.figures_path(root) for case in CASES]
-    found = [json.loads(path.read_text()) for path in paths if path.exists()]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
     for table in (steps_table(found), scaling_table(found)):
         print("\n".join(["", *table]))
     return 0

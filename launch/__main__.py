@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from hicmae_jax.settings import schema
+from hicmae_jax.supervision import standard_streams
 
 COMMANDS = {
     "make_corpus": ("launch.make_corpus", "make a corpus of talking faces, to try the commands on"),
@@ -31,12 +32,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the program's name, the command's name and its flags; by default those of this process.
     """
+    standard_streams.make_tolerant()
     _, *words = sys.argv if argv is None else argv
     if not words or words[0] in ("-h", "-help", "--help", "help"):
         print(overview())
+        _end()
         return
     if words[0] == "--version":
         print(importlib.metadata.version("hicmae_jax"))
+        _end()
         return
     name = words[0].replace("-", "_")
     if name not in COMMANDS:
@@ -49,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Run the module as `__main__`, so flags, messages and worker processes are the same as with `python -m`.
     sys.argv = words
     runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
+
+
+def _end() -> None:
+    if code := standard_streams.end("hicmae", 0):
+        sys.exit(code)
 
 
 def overview() -> str:

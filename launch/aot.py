@@ -79,9 +79,9 @@ def main(argv: list[str]) -> int:
     for line in report(found):
         print(line)
     if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n")
+        Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if FLAGS.text:
-        Path(FLAGS.text).write_text(step.text)
+        Path(FLAGS.text).write_text(step.text, encoding="utf-8")
     return 0
 
 

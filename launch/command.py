@@ -6,7 +6,8 @@ A module that is a command has `define_flags()` and `main(argv)` and ends in::
         command.run("evaluate", define_flags, main)
 
 Messages go to stderr and begin with the name of the command. The exit code is the value that `main` returns,
-or 1 after an error or a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
+or 1 after an error or a wrong command line, 130 after Ctrl-C, 143 after SIGTERM. It does not matter whether
+anybody reads what the command prints; but if the disk with stdout is full, the exit code is 1.
 """
 
 import re
@@ -19,6 +20,8 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from data_pipeline.common.errors import CommandError, one_line
+from hicmae_jax.supervision import standard_streams
+from launch import home_paths
 
 Main = Callable[[list[str]], int]
 Parse = Callable[[list[str]], list[str]]
@@ -55,6 +58,26 @@ def parse_flags(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
     return rest
 
 
+def check_words(argv: Sequence[str], encoding: str = sys.getfilesystemencoding()) -> None:
+    """Refuse names of files that libraries in C++ would take for others: they expect UTF-8.
+
+    Args:
+        argv: the program's name, then the flags.
+        encoding: in which the locale writes names of files.
+
+    Raises:
+        ValueError: one line that names the word.
+    """
+    for word in argv[1:]:
+        if encoding != "utf-8" and not word.isascii():
+            raise ValueError(
+                f"{word}: names of files are {encoding} in this locale, which libraries cannot read: set "
+                "LC_ALL=C.UTF-8, or give a name in ASCII"
+            )
+        if not word.isascii() and word != word.encode(errors="replace").decode():
+            raise ValueError(f"{word}: this is not UTF-8: rename the file, or give a link to it")
+
+
 def describe(error: flags.Error, flag_values: flags.FlagValues = flags.FLAGS) -> str:
     """One line that says what is wrong with a command line."""
     message = one_line(error).removeprefix("flag ")
@@ -80,6 +103,7 @@ def run(
         parse: parses the command line.
         resumable: whether the same command resumes its work after an interruption.
     """
+    standard_streams.make_tolerant()
     others = set(flags.FLAGS)
     define_flags()
     # `--help` lists only flags of the main module, so register those that other modules declare for it.
@@ -89,12 +113,18 @@ def run(
 
     def parse_or_exit(argv: list[str]) -> list[str]:
         try:
-            return parse(argv)
+            check_words(argv)
+            rest = parse(argv)
+            home_paths.expand_flags(flags.FLAGS)
+            return rest
         except ValueError as error:
             print(f"{program}: {one_line(error)}", file=sys.stderr)
             sys.exit(1)
 
-    app.run(lambda argv: call(program, main, argv, resumable), flags_parser=parse_or_exit)
+    def main_and_end(argv: list[str]) -> int:
+        return standard_streams.end(program, call(program, main, argv, resumable))
+
+    app.run(main_and_end, flags_parser=parse_or_exit)
     raise AssertionError("absl's run returns never")
 
 

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path, tuple_parser
 
 from hicmae_jax.settings import recipes, schema
-from launch import command
+from launch import command, home_paths
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
 _MISSING = "--config is missing: name a recipe or a file, such as --config=pretrain:B"
@@ -95,7 +95,7 @@ def _take_file(argv: list[str]) -> tuple[str | None, list[str]]:
         given, after = "".join(argv[after : after + 1]), after + 1
     if not given or given.startswith("-"):
         raise ValueError(_MISSING)
-    return given, argv[:place] + argv[after:]
+    return home_paths.expand("--config", given), argv[:place] + argv[after:]
 
 
 def _declare(config: ConfigDict, argv: list[str], flag_values: flags.FlagValues) -> list[str]:

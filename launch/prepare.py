@@ -12,7 +12,6 @@ On a cluster:
     python -m launch.prepare ... --runner=beam --beam_options='--runner=FlinkRunner --flink_master=host:8081'
 """
 
-import os
 import shlex
 import sys
 import time
@@ -20,6 +19,7 @@ import time
 from absl import flags
 from etils import epath
 
+from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.errors import CommandError
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media.decode import Crop
@@ -52,7 +52,7 @@ def define_flags() -> None:
         ["local", "beam"],
         "What makes the shards: processes of this machine, or Apache Beam.",
     )
-    flags.DEFINE_integer("workers", os.cpu_count(), "Number of processes of the local runner.", lower_bound=1)
+    flags.DEFINE_integer("workers", usable_cores(), "Number of processes of the local runner.", lower_bound=1)
     flags.DEFINE_string("beam_options", "", "Command line of Beam, as one text.")
     flags.DEFINE_float(
         "max_rejected_share",

@@ -5,7 +5,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import jax
@@ -13,14 +12,13 @@ from absl import flags, logging
 
 from data_pipeline.common.errors import one_line
 from hicmae_jax.hosts import agreement, connect
-from hicmae_jax.supervision.broken_pipe import ignore_broken_pipes
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 from launch import host_flags
 
 FLAGS = flags.FLAGS
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-CACHE = Path("~/.cache/hicmae_jax/compiled")
+CACHE = "~/.cache/hicmae_jax/compiled"
 
 
 def define_flags() -> None:
@@ -38,7 +36,6 @@ def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
     """
     configure_logging()
     configure_jax()
-    ignore_broken_pipes()
     try:
         stop_signals = StopSignals().__enter__()  # never exited, because `leave` ends the process
         host_flags.connect(program)
@@ -70,7 +67,9 @@ def configure_jax() -> None:
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
     if CACHE_VARIABLE not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE.expanduser()))
+        cache = os.path.expanduser(CACHE)
+        # A user of a container may have no home, and keeps nothing that was compiled.
+        jax.config.update("jax_compilation_cache_dir", None if cache == CACHE else cache)
     # XLA's preemption service would take SIGTERM from this program, and ignore Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
 

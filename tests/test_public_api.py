@@ -32,7 +32,9 @@ print({"jax", "numpy", "flax", "hicmae_jax.notebook"} & set(sys.modules))
 
 
 def test_type_checkers_find_each_name_where_it_is_loaded_from():
-    block = next(node for node in ast.parse(PACKAGE.read_text()).body if isinstance(node, ast.If))
+    block = next(
+        node for node in ast.parse(PACKAGE.read_text(encoding="utf-8")).body if isinstance(node, ast.If)
+    )
     found = {}
     for node in block.body:
         for alias in node.names:

@@ -1,1 +1,1 @@
-"""Atomic files, errors, settings and worker processes, for every package."""
+"""Atomic files, cores, errors, paths, settings and worker processes, for every package."""

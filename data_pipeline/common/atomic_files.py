@@ -16,6 +16,8 @@ from pathlib import Path
 
 from etils import epath
 
+from data_pipeline.common.paths import file_length, is_local
+
 PARTIAL = ".partial"
 """Ending of a file that `replacing` has not finished."""
 UNFINISHED = ".unfinished_shards"
@@ -52,11 +54,6 @@ def replace_text(path: epath.PathLike, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def is_local(path: epath.Path) -> bool:
-    """Whether a path is on a local or mounted disk, not in a bucket."""
-    return "://" not in os.fspath(path)
-
-
 @contextmanager
 def staging(root: epath.Path) -> Iterator[Path]:
     """A temporary directory for files that will be published under `root`."""
@@ -82,8 +79,8 @@ def publish(file: Path, target: epath.Path) -> None:
         os.replace(file, target)
     else:
         epath.Path(file).copy(target, overwrite=True)
-    if target.stat().length != length:
-        raise OSError(f"{target} has {target.stat().length} bytes after an upload of {length}")
+    if (arrived := file_length(target)) != length:
+        raise OSError(f"{target} has {arrived} bytes after an upload of {length}")
 
 
 def publish_text(text: str, root: epath.Path, name: str) -> None:

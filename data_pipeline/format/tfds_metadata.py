@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from data_pipeline.common.paths import file_length
 from data_pipeline.format import prepared_set
 from data_pipeline.format.records import FEATURE, STRIDE
 
@@ -30,7 +31,7 @@ def write_tfds_metadata(root: epath.Path, described: prepared_set.PreparedSet) -
         split = tfds.core.SplitInfo(
             name=described.split,
             shard_lengths=[length for _, length in shards],
-            num_bytes=sum((root / path).stat().length for path, _ in shards),
+            num_bytes=sum(file_length(root / path) for path, _ in shards),
             filename_template=template,
         )
         tfds.folder_dataset.write_metadata(

@@ -33,6 +33,7 @@ from fractions import Fraction
 import numpy as np
 from etils import epath
 
+from data_pipeline.common.paths import file_length
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media.audio import decode_audio
@@ -125,7 +126,7 @@ def check_lengths(n_frames: int, n_samples: int) -> None:
 
 def _read(path: epath.Path, if_absent: Reason) -> bytes:
     try:
-        if path.stat().length > MAX_BYTES:
+        if file_length(path) > MAX_BYTES:
             raise UnusableClipError(Reason.TOO_LONG, f"{path.name} has more than {MAX_BYTES} bytes")
         return path.read_bytes()
     except FileNotFoundError:

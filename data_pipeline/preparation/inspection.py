@@ -6,7 +6,6 @@ and entry in the manifest.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import simplejpeg
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
+from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.errors import one_line
+from data_pipeline.common.paths import file_length
 from data_pipeline.format import records
 from data_pipeline.format.prepared_set import AUDIO, VIDEO, PreparedSet, read_prepared_set
 from data_pipeline.format.records import STRIDE, AudioRecord, VideoRecord
@@ -147,7 +148,7 @@ def verify(
     ]
     found: dict[int, list[Problem]] = {}
     # Threads, because checksums and JPEG decoding release the interpreter lock.
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(workers or usable_cores()) as pool:
         futures = {
             pool.submit(_check_clips, root, surveyed, *task): number for number, task in enumerate(tasks)
         }
@@ -178,7 +179,7 @@ def _check_clips(root: epath.Path, surveyed: Survey, index: int, clips: range) -
     problems, readers = [], {}
     for kind, file, count in ((AUDIO, shard.audio, len(listed)), (VIDEO, shard.video, STRIDE * len(listed))):
         try:
-            (root / file).stat()  # ArrayRecord would open a missing file as one without records
+            file_length(root / file)  # ArrayRecord would open a missing file as one without records
             readers[kind] = ArrayRecordReader(str(root / file), _READER_OPTIONS)
             if readers[kind].num_records() != count:
                 raise ValueError(f"{readers[kind].num_records()} records of {count}")

@@ -15,6 +15,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.paths import file_length
 from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import prepared_set, records
 from data_pipeline.format.records import STRIDE
@@ -89,7 +90,7 @@ def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
         manifest = json.loads((output / manifest_file(index)).read_text())
         for kind in _KINDS:
             name = prepared_set.shard_file(kind, plan.options.split, index, plan.n_shards)
-            if (output / name).stat().length != manifest["files"][name]["bytes"]:
+            if file_length(output / name) != manifest["files"][name]["bytes"]:
                 return None
     except (FileNotFoundError, ValueError, KeyError):
         return None

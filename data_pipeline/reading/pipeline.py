@@ -14,13 +14,13 @@ frames · H · W · 3 + 2 · samples bytes: 1.31 MB for 16 frames of 160 × 160.
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
 
 import grain
 import numpy as np
 from absl import logging
 
+from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.setting import check_limits, setting
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
@@ -54,7 +54,7 @@ class PipelineConfig:
         "shards to shuffle clips over, for storage that is slow at random reads; 0: the whole set",
         at_least=0,
     )
-    threads: int = setting(os.cpu_count() or 1, "clips that each process reads at a time", at_least=1)
+    threads: int = setting(usable_cores(), "clips that each process reads at a time", at_least=1)
     workers: int = setting(0, "processes that read; 0 reads in the training process", at_least=0)
     prefetch: int = setting(2, "batches that each process reads ahead", at_least=1)
 

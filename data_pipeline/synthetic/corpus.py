@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.worker_processes import submit_all, worker_pool
 from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
@@ -207,7 +208,7 @@ def _write(root: Path, planned: list[PlannedClip], wish: dict, workers: int | No
     _claim(root, wish)
     missing = [clip for clip in planned if not _is_there(root, clip)]
     tasks = list(_tasks(missing))
-    workers = min(workers or os.cpu_count() or 1, max(1, len(tasks)))
+    workers = min(workers or usable_cores(), max(1, len(tasks)))
     with tqdm(
         total=len(planned), initial=len(planned) - len(missing), unit="clip", disable=not progress
     ) as bar:
@@ -235,7 +236,7 @@ def _claim(root: Path, wish: dict) -> None:
     note = root / NOTE
     if note.exists():
         try:
-            there = json.loads(note.read_text())
+            there = json.loads(note.read_text(encoding="utf-8"))
         except ValueError as error:
             raise CorpusError(f"{note} is damaged ({error}): give another directory") from error
         if there != wish:
@@ -247,7 +248,7 @@ def _claim(root: Path, wish: dict) -> None:
     if root.exists() and (not root.is_dir() or any(path != temporary for path in root.iterdir())):
         raise CorpusError(f"{root} is not empty and not a synthetic corpus: give a new or empty directory")
     root.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(json.dumps(wish) + "\n")
+    temporary.write_text(json.dumps(wish) + "\n", encoding="utf-8")
     temporary.replace(note)
 
 

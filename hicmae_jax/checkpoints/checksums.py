@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.paths import file_length
 
 SEAL = "checksums.json"
 PARTIAL = f"{SEAL}{atomic_files.PARTIAL}"
@@ -73,7 +74,7 @@ def check(directory: epath.PathLike) -> str | None:
         path = directory / name
         if not path.exists():
             return f"{name} is missing"
-        if (found := path.stat().length) != size:
+        if (found := file_length(path)) != size:
             return f"{name} has {found:,} bytes instead of {size:,}"
     with ThreadPoolExecutor(THREADS) as pool:
         for reason in pool.map(lambda file: _compare(directory, *file), sealed):
@@ -101,7 +102,7 @@ def _files(directory: epath.Path) -> list[str]:
 
 
 def _describe(path: epath.Path) -> Mapping[str, Any]:
-    return {"bytes": path.stat().length, "sha256": _sha256(path)}
+    return {"bytes": file_length(path), "sha256": _sha256(path)}
 
 
 def _compare(directory: epath.Path, name: str, size: int, sha256: str) -> str | None:

@@ -18,7 +18,7 @@ def write(line: str) -> None:
         return
     with contextlib.suppress(OSError):  # nobody reads stderr any more
         sys.stderr.flush()
-        with open(os.dup(STDERR), "w", errors="backslashreplace") as stderr:
+        with open(os.dup(STDERR), "w", encoding=sys.stderr.encoding, errors="backslashreplace") as stderr:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), STDERR)
             print(line, file=stderr)

@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 from tqdm import tqdm
 
+from data_pipeline.common.paths import file_length
 from hicmae_jax.logs.words import REMEDY
 
 FILE = "events.jsonl"
@@ -63,7 +64,7 @@ class Events:
 
 
 def _is_torn(path: epath.Path) -> bool:
-    if not path.exists() or not path.stat().length:
+    if not path.exists() or not file_length(path):
         return False
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)

@@ -228,12 +228,12 @@ def _open_wandb(directory: Path, project: str, config: Mapping[str, Any] | None)
     # A resumed run keeps its id, so Weights & Biases shows one run.
     identity = directory / _WANDB_ID
     if not identity.exists():
-        identity.write_text(uuid.uuid4().hex)
+        identity.write_text(uuid.uuid4().hex, encoding="utf-8")
     run = wandb.init(
         project=project,
         dir=str(directory),
         config=dict(config or {}),
-        id=identity.read_text(),
+        id=identity.read_text(encoding="utf-8"),
         resume="allow",
     )
     # Log `step` as a metric: the step counter of Weights & Biases refuses to go back to a resumed step.

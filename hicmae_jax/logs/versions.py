@@ -42,7 +42,7 @@ def versions() -> dict[str, Any]:
 def _source(root: Path = Path(__file__).parents[2]) -> str:
     """Hash of the names and contents of all source files that a run may use."""
     files = sorted(path for package in CODE for path in (root / package).rglob("*.py"))
-    contents = [(str(path.relative_to(root)), path.read_text()) for path in files]
+    contents = [(str(path.relative_to(root)), path.read_bytes()) for path in files]
     return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
@@ -51,7 +51,8 @@ def _commit(source: Path = Path(__file__)) -> tuple[str | None, bool | None]:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(source.parent), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace")
+        return done.stdout.strip()
 
     try:
         # An installed copy may lie in the repository of another project, which does not track it.

@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from hicmae_jax.checkpoints.path_names import check_path
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.metrics import check_on_disk
@@ -14,7 +15,7 @@ from hicmae_jax.runs import in_use
 
 
 def check_directory(directory: epath.Path) -> None:
-    """Refuse a bucket, a file, and a directory that holds other things than a run.
+    """Refuse a bucket, a file, a name that checkpoints cannot have, and a directory that is not a run's.
 
     Args:
         directory: directory of the run, which need not exist.
@@ -23,6 +24,7 @@ def check_directory(directory: epath.Path) -> None:
         ValueError: names the directory, and what is in it.
     """
     check_on_disk(directory)
+    check_path(directory)
     if not directory.exists():
         return
     if not directory.is_dir():

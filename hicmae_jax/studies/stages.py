@@ -99,7 +99,9 @@ class Stage:
         """
         # Unbuffered, so that lines appear as they are printed and none is lost if the process is killed.
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(self.command, text=True, env=environment, stdout=stdout) as process:
+        with subprocess.Popen(
+            self.command, text=True, errors="backslashreplace", env=environment, stdout=stdout
+        ) as process:
 
             def pass_on(signum: int, frame: FrameType | None) -> None:
                 process.terminate()
@@ -151,7 +153,7 @@ class Record:
         self._stages: dict[str, dict[str, Any]] = {}
         if self._path.exists():
             try:
-                self._stages = json.loads(self._path.read_text())
+                self._stages = json.loads(self._path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise ValueError(f"{self._path} is damaged ({error}): delete {root} to begin again") from None
             return

@@ -14,7 +14,7 @@ a loss or gradient is not finite   `loss_guard.LossGuard`      two steps        
 ten of them in a row               `loss_guard.LossGuard`      two steps                  1
 a loss jumps                       `loss_guard.LossGuard`      two steps                  goes on
 a checkpoint was not saved         `supervisor.Supervisor`     two steps                  1
-stdout or stderr is closed         `broken_pipe`               at once                    goes on
+stdout or stderr is closed         `standard_streams`          at once                    goes on
 =================================  ==========================  =========================  =========
 
 `hosts.liveness` notices that another host is gone. `docs/operations.md` has the table of all faults.

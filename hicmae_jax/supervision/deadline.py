@@ -111,7 +111,7 @@ class Deadline:
             os._exit(EXIT_CODE)
 
     def _write_stacks(self, what: str) -> None:
-        with self._stacks.open("a") as file:
+        with self._stacks.open("a", encoding="utf-8") as file:
             file.write(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S} UTC: {what}\n")
             file.flush()
             faulthandler.dump_traceback(file)

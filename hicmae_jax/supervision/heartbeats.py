@@ -161,7 +161,7 @@ class Heartbeats:
 
     def _read(self, host: int) -> str:
         try:
-            return self._path(host).read_text()
+            return self._path(host).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 

@@ -121,7 +121,7 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
     Returns:
         The exit code: 0, or 2 if a criterion does not hold.
     """
-    scores = json.loads((root / SCORES).read_text())
+    scores = json.loads((root / SCORES).read_text(encoding="utf-8"))
     lines = metrics.read_metrics(root / "run")
     resumed = criteria.resumption(
         record[KILLED]["killed"], record[RESUMED]["printed"], lines, log_every, steps
@@ -138,9 +138,9 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
         "scores": scores,
         "pytorch": shares,
         "changes_of_the_recipe": changes(),
-        "versions": json.loads((root / "run" / "versions.json").read_text()),
+        "versions": json.loads((root / "run" / "versions.json").read_text(encoding="utf-8")),
     }
-    (root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    (root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     files = {"pictures": PICTURES, "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
     print(criteria.page(found, seconds, files))
     print(f"\nEverything is in {root}; delete it to run the demo again.")

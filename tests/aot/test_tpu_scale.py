@@ -10,7 +10,7 @@ from hicmae_jax.training.chips import CHIPS, GIB
 from tests.support.paths import ROOT
 
 CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
-DOCS = (ROOT / "docs/scale.md").read_text()
+DOCS = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
 
 
 def figures(*messages):

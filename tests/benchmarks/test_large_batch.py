@@ -15,7 +15,7 @@ from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training import optimizer as optim
 from tests.support.paths import ROOT
 
-DOCS = (ROOT / "docs" / "large_batch.md").read_text()
+DOCS = (ROOT / "docs" / "large_batch.md").read_text(encoding="utf-8")
 CLIPS = 1_091_581
 """Clips of VoxCeleb2."""
 
@@ -55,7 +55,7 @@ def test_a_variant_learns_and_is_not_trained_twice(tmp_path):
     options = (f"--root={tmp_path}", "--clips=72", "--epochs=2", "--only=32")
     command = [sys.executable, "-m", "benchmarks.large_batch", *options]
     outputs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
-    line = large_batch.result_path(tmp_path, "32", 2).read_text().strip()
+    line = large_batch.result_path(tmp_path, "32", 2).read_text(encoding="utf-8").strip()
     result = json.loads(line)
     assert (result["updates"], result["skipped"], result["chance@5"]) == (4, 0, 5 / 8)
     assert 0 < result["video"] < 1

@@ -9,7 +9,7 @@ import numpy as np
 from tests.support.paths import ROOT
 from tests.support.set_fixtures import write_set
 
-DOCS = (ROOT / "docs" / "data.md").read_text()
+DOCS = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def test_the_example_runs(tmp_path):
@@ -37,5 +37,5 @@ def test_everything_that_it_names_exists():
     assert [
         file for file in re.findall(r"`(data_pipeline/[\w/]+\.py)`", DOCS) if not (ROOT / file).exists()
     ] == []
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name in re.findall(r"`(test_\w+)`", DOCS) if f"def {name}(" not in tests] == []

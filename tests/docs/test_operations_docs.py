@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 from tests.support.processes import HANG
 from tests.support.set_fixtures import write_set
 
-DOCS = (ROOT / "docs" / "operations.md").read_text()
+DOCS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 OTHERS_FLAGS = {"signal", "requeue", "shm", "times", "markdown"}
 """Named in the guide, of Slurm, Docker and a test."""
 
@@ -61,7 +61,7 @@ def test_every_setting_exists_and_has_the_default_that_is_told():
 
 
 def test_every_flag_exists():
-    declared = "".join(path.read_text() for path in (ROOT / "launch").glob("*.py"))
+    declared = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "launch").glob("*.py"))
     flags = set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', declared)) | {"config"}
     assert set(re.findall(r"(?<![\w-])--(\w+)", DOCS)) - OTHERS_FLAGS <= flags
     (seconds,) = re.findall(r"`--wait_for_hosts` seconds \((\d+)\)", DOCS)
@@ -90,7 +90,9 @@ def test_the_times_are_those_of_the_program():
 def test_the_events_are_those_that_are_written():
     written = set()
     for path in (ROOT / "hicmae_jax").rglob("*.py"):
-        written |= set(re.findall(r'events\.(?:note|write)[(,]\s*"([^"]+)"', path.read_text()))
+        written |= set(
+            re.findall(r'events\.(?:note|write)[(,]\s*"([^"]+)"', path.read_text(encoding="utf-8"))
+        )
     table = DOCS.split("### Reading events.jsonl")[1].split("\n## ")[0]
     assert set(first_column(table)) - {"event"} == written
 
@@ -113,7 +115,11 @@ def test_links_into_the_guide_lead_to_a_heading():
     headings = re.findall(r"^#+ (.+)$", DOCS, re.M)
     anchors = {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    links = [link for page in pages for link in re.findall(r"operations\.md#([^)]+)\)", page.read_text())]
+    links = [
+        link
+        for page in pages
+        for link in re.findall(r"operations\.md#([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
     links += re.findall(r"\]\(#([^)]+)\)", DOCS)
     assert len(links) >= 2
     assert set(links) <= anchors
@@ -138,4 +144,4 @@ def test_the_loop_goes_on_until_there_is_something_to_read(tmp_path, last):
     (tmp_path / "codes").write_text("".join(f"{code}\n" for code in [*codes, 99]))
     (tmp_path / "command.sh").write_text("read code < codes\nsed -i 1d codes\nexit $code\n")
     subprocess.run(["sh", "-c", loop], cwd=tmp_path, check=True, timeout=HANG)
-    assert (tmp_path / "codes").read_text() == "99\n"
+    assert (tmp_path / "codes").read_text(encoding="utf-8") == "99\n"

@@ -14,8 +14,8 @@ from launch.__main__ import COMMANDS
 from tests.support import set_fixtures
 from tests.support.paths import ROOT
 
-README = (ROOT / "README.md").read_text()
-MODEL = (ROOT / "docs" / "model.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -70,5 +70,5 @@ def test_every_command_and_file_it_names_exists():
         r"`((?:hicmae_jax|configs)/[\w/]+\.py)`", README
     )
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert all(f"\n{target}:" in makefile for target in re.findall(r"make (test[\w-]*|demo)`?", README))

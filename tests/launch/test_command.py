@@ -1,6 +1,7 @@
 """The wrapper of commands: flags, errors in one line, exit codes."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -82,6 +83,36 @@ def test_a_command_line_may_contain_only_flags(tmp_path, monkeypatch, words, cod
     process = start_module("own_command", *words)
     assert process.communicate(timeout=300) == ("", line)
     assert process.returncode == code
+
+
+@pytest.mark.parametrize("word", ["--run=runs/b", "--run=größe 😀", "--run=a\nb"])
+def test_text_is_accepted_in_utf_8(word):
+    command.check_words(["own", word], "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("word", "encoding", "line"),
+    [
+        ("--run=größe", "iso8859-1", "--run=größe: names of files are iso8859-1 in this locale"),
+        (os.fsdecode("--run=ö".encode()), "ascii", "names of files are ascii in this locale"),
+        (os.fsdecode(b"--run=\xf6"), "utf-8", "this is not UTF-8: rename the file, or give a link to it"),
+    ],
+)
+def test_names_that_libraries_would_misread_are_refused(word, encoding, line):
+    command.check_words(["own", "--run=b"], encoding)
+    with pytest.raises(ValueError, match=line):
+        command.check_words(["own", "--run=b", word], encoding)
+
+
+def test_such_a_name_is_one_line_in_an_ascii_locale(tmp_path, monkeypatch):
+    (tmp_path / "own_command.py").write_text(COMMAND)
+    monkeypatch.chdir(tmp_path)
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = start_module("own_command", "--clips=größe", env={**os.environ, **ascii_locale})
+    out, err = process.communicate(timeout=300)
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert re.match(r"own: --clips=gr\S+e: names of files are ", err)
+    assert process.returncode == 1
 
 
 def test_help_lists_the_flags_of_the_command(tmp_path, monkeypatch):

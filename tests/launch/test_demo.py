@@ -228,6 +228,6 @@ def test_a_wrong_command_line_is_one_clear_line(argument, message):
 
 
 def test_make_demo_runs_it():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = makefile.split("\ndemo: .venv\n")[1].split("\n\n")[0]
     assert "\t$(BIN)/python -m launch.demo --root=runs/demo" in recipe.splitlines()

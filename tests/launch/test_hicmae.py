@@ -22,7 +22,7 @@ def test_every_command_of_launch_is_listed():
     commands = {
         "launch." + (path.parent.name if path.name == "__main__.py" else path.stem)
         for path in files
-        if '\nif __name__ == "__main__":\n' in path.read_text()
+        if '\nif __name__ == "__main__":\n' in path.read_text(encoding="utf-8")
         and path.parent.name + path.name != "launch__main__.py"
     }
     assert commands == {module for module, _ in hicmae.COMMANDS.values()}

@@ -71,3 +71,10 @@ def test_the_commit_and_uncommitted_changes_are_recorded(repository):
 def test_a_copy_inside_another_projects_repository_has_no_commit(repository):
     found = versions_from(repository)
     assert (found["commit"], found["dirty"]) == (None, None)
+
+
+def test_a_source_file_that_is_not_text_is_part_of_the_hash(tmp_path):
+    (tmp_path / "launch").mkdir()
+    before = versions._source(tmp_path)
+    (tmp_path / "launch" / "._prepare.py").write_bytes(b"\x00\x05\x16\x07\xff")
+    assert versions._source(tmp_path) != before

@@ -98,7 +98,7 @@ def test_every_section_is_an_attribute_of_the_run():
 
 def test_the_documented_table_is_that_of_the_code():
     """Print it with `python -m launch.settings --markdown`."""
-    text = (ROOT / "docs" / "settings.md").read_text()
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert text[text.index("| setting |") :].strip() == command.markdown()
 
 

@@ -13,7 +13,10 @@ PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 def resident_bytes() -> int:
     """Resident memory of this process and its workers; pages that they share count once for each of them."""
     pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * PAGE_BYTES
+    return (
+        sum(int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) for pid in pids)
+        * PAGE_BYTES
+    )
 
 
 def growth(figures: Sequence[int]) -> float:

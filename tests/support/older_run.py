@@ -31,7 +31,7 @@ def unpack(run: Path) -> None:
 
 def recorded() -> dict:
     """How the older version ended the run."""
-    return json.loads(ENDING.read_text())
+    return json.loads(ENDING.read_text(encoding="utf-8"))
 
 
 def ending(run: Path) -> dict:
@@ -52,7 +52,7 @@ def ending(run: Path) -> dict:
 
 def machine() -> dict[str, str]:
     """What XLA's code for this CPU depends on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     of_first = dict(map(str.strip, line.split(":", 1)) for line in reversed(lines) if ":" in line)
     flags = " ".join(sorted(of_first.get("flags", "").split()))
     return {

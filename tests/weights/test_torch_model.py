@@ -74,7 +74,7 @@ def test_published_sizes_have_the_published_parameter_counts():
 
 
 def test_the_file_needs_only_torch():
-    source = Path(torch_model.__file__).read_text()
+    source = Path(torch_model.__file__).read_text(encoding="utf-8")
     modules = {
         (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
         for node in ast.walk(ast.parse(source))
