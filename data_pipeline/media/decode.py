@@ -269,7 +269,9 @@ def _open(
     """Opens a file's bytes. An error on opening has the reason `damaged`, a later one `corrupt`."""
     try:
         # "replace", because titles and other texts, which are not used here, may be in any encoding.
-        container = av.open(io.BytesIO(data), "r", format=_CONTAINERS[path.suffix], metadata_errors="replace")
+        container = av.open(
+            io.BytesIO(data), "r", format=_CONTAINERS[path.suffix.lower()], metadata_errors="replace"
+        )
     except av.error.FFmpegError as error:
         raise UnusableClipError(damaged, f"{path.name} does not open: {error.strerror}") from error
     try:
