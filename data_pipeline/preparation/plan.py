@@ -138,7 +138,7 @@ def read_plan(output: epath.Path) -> Plan:
         ValueError: the plan is damaged or from another version.
     """
     try:
-        fields = json.loads((output / PLAN).read_text())
+        fields = json.loads((output / PLAN).read_text(encoding="utf-8"))
         options = fields.pop("options")
         options["crop"] = media.Crop(**options["crop"])
         return Plan(Options(**options), **fields)
@@ -148,7 +148,7 @@ def read_plan(output: epath.Path) -> Plan:
 
 def read_names(output: epath.Path, index: int) -> list[str]:
     """Reads the names of the clips of shard `index`."""
-    return (output / _list_file(index)).read_text().split("\n")[:-1]
+    return (output / _list_file(index)).read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def _list_file(index: int) -> str:
