@@ -22,7 +22,6 @@ from typing import Any
 
 from etils import epath
 
-from data_pipeline.common import atomic_files
 from data_pipeline.format.records import STRIDE
 
 DESCRIPTION = "dataset.json"
@@ -196,12 +195,10 @@ def _check_files(root: epath.Path, shards: tuple[Shard, ...]) -> None:
 
 def _may_be_file(path: epath.Path) -> bool:
     """Whether a path does not lead to a directory, nor to a pipe, which would be waited for without end."""
-    if not atomic_files.is_local(path):
-        return True
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
-        return True  # missing or not readable
+        return True  # missing, not readable, or in a bucket
 
 
 def _short(value: object) -> str:
