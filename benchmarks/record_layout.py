@@ -144,7 +144,9 @@ def measure_preparation(root: epath.Path, directory: Path, clips: list[media.Cli
 
 def load_all(root: epath.Path) -> list[media.Clip]:
     """Decodes every clip of a corpus."""
-    return [voxceleb2.load(root, "dev", name, media.Crop()) for name in voxceleb2.find_clips(root, "dev")]
+    return [
+        voxceleb2.load(root, "dev", name, media.Crop()) for name in voxceleb2.find_clips(root, "dev").names
+    ]
 
 
 def main(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from etils import epath
 
 from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.errors import CommandError
+from data_pipeline.corpora.passed_over import describe as describe_kinds
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media.decode import Crop
 from data_pipeline.preparation import builder, frame_sizes
@@ -41,7 +42,12 @@ def define_flags() -> None:
         "output", None, "Directory of the prepared set: new, or begun by the same command.", required=True
     )
     flags.DEFINE_string("split", "dev", "Split of the input to prepare.")
-    flags.DEFINE_float("shard_mb", Options.shard_mb, "Approximate size of a shard of video, in 10^6 bytes.")
+    flags.DEFINE_float(
+        "shard_mb",
+        None,
+        "Approximate size of a shard of video, in 10^6 bytes; by default 768, or more for a set that would "
+        "otherwise need more than 1,024 open files.",
+    )
     flags.DEFINE_integer("seed", 0, "Seed of the order of clips.")
     flags.DEFINE_list(
         "crop", ["0", "32", "160", "160"], "Part of a frame to keep: top,left,height,width in pixels."
@@ -67,18 +73,20 @@ def main(argv: list[str]) -> int:
     """Run the command; the exit code is 2 if too many clips were rejected."""
     begun = time.monotonic()
     n_made = 0
+    passed_over: dict[str, int] = {}
 
     def run(specs: list[ShardSpec], plan: Plan) -> None:
-        nonlocal n_made
+        nonlocal n_made, passed_over
+        passed_over = plan.passed_over
         n_made = sum(len(plan.members(spec.index)) for spec in specs)
         if FLAGS.runner == "beam":
             run_on_beam(specs, FLAGS.beam_options)
         else:
             run_local(specs, plan.n_clips, plan.n_clips - n_made, FLAGS.workers)
 
-    options = Options(FLAGS.split, _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
+    options = Options(FLAGS.split.rstrip("/"), _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
     described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
-    print(summary(described, n_made / (time.monotonic() - begun)))
+    print(summary(described, passed_over, n_made / (time.monotonic() - begun)))
     if warning := frame_sizes.warning(described.frame_sizes, options.crop):
         print(f"prepare: {warning}", file=sys.stderr)
     n_rejected = sum(described.rejected.values())
@@ -93,14 +101,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def summary(described: PreparedSet, clips_per_second: float) -> str:
-    """A few lines that describe a prepared set and the speed of the run that made it."""
+def summary(described: PreparedSet, passed_over: dict[str, int], clips_per_second: float) -> str:
+    """A few lines that describe a prepared set, and the input and speed of the run that made it."""
     lines = [
         f"kept      {described.n_clips} clips, {described.n_frames / described.fps / 3600:.2f} hours, "
         f"{described.n_bytes / 1e9:.2f} GB in {len(described.shards)} pairs of shards",
         f"resampled {described.n_resampled}",
         f"rejected  {sum(described.rejected.values())}",
         *(f"  {reason:18}{count}" for reason, count in described.rejected.items()),
+        f"ignored   {describe_kinds(passed_over)}",
         f"rate      {clips_per_second:.1f} clips a second in this run",
         f"identity  {described.fingerprint}",
     ]

@@ -15,13 +15,21 @@ are not counted.
 
 import dataclasses
 import json
+import os
+import posixpath
+import stat
+from typing import Any
 
 from etils import epath
+
+from data_pipeline.format.records import STRIDE
 
 DESCRIPTION = "dataset.json"
 PLAN = "plan.json"
 TFDS_VERSION = "1.0.0"
 VIDEO, AUDIO = "video", "audio"
+
+_AT_LEAST_1 = {"fps", "sample_rate", "height", "width"}  # all other numbers may be 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,25 +92,121 @@ class PreparedSet:
 
 
 def read_prepared_set(root: epath.PathLike) -> PreparedSet:
-    """Reads the description of a prepared set.
+    """Reads the description of a prepared set and checks all that can be checked without opening a shard.
+
+    A shard that is missing is no error: the clips of the others can be read.
 
     Raises:
         FileNotFoundError: there is none, or its preparation has not finished.
-        ValueError: it is damaged or from another version.
+        ValueError: it is damaged or from another version, or a shard is no file.
     """
-    path = epath.Path(root) / DESCRIPTION
+    root = epath.Path(root)
+    path = root / DESCRIPTION
     try:
-        fields = json.loads(path.read_text())
-        fields["shards"] = tuple(Shard(**shard) for shard in fields["shards"])
-        described = PreparedSet(**fields)
-        n_clips = sum(shard.n_clips for shard in described.shards)
-        if n_clips != described.n_clips:
-            raise ValueError(f"its shards have {n_clips} clips, not {described.n_clips}")
+        if not _may_be_file(path):
+            raise ValueError("it is no file")
+        fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
+        _check_fields(PreparedSet, fields, "")
+        for number, shard in enumerate(fields["shards"]):
+            _check_fields(Shard, shard, f"shards[{number}].")
+        shards = tuple(Shard(**shard) for shard in fields["shards"])
+        described = PreparedSet(**{**fields, "shards": shards})
+        _check_sums(described)
+        _check_files(root, shards)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing: {_what_is_there(epath.Path(root))}") from None
-    except (ValueError, KeyError, TypeError) as error:
+        raise FileNotFoundError(f"{path} is missing: {_what_is_there(root)}") from None
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a prepared set: {error}") from error
     return described
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes a JSON object of its fields, none of which may be there twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+    return fields
+
+
+def _check_fields(kind: type, fields: object, where: str) -> None:
+    """Checks that a JSON object has the fields of a dataclass, of their types and not negative.
+
+    Args:
+        kind: the dataclass.
+        fields: what should be the object.
+        where: the name of the object, with a dot, for messages.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(f"{where.rstrip('.') or 'it'} is not an object: {_short(fields)}")
+    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    for name in (*types, *fields):
+        if name not in fields:
+            raise ValueError(f"{where}{name} is missing")
+        if name not in types:
+            raise ValueError(f"{where}{name} is a field that this version does not know")
+    for name, value in fields.items():
+        if types[name] is int:
+            _check_count(f"{where}{name}", value, 1 if name in _AT_LEAST_1 else 0)
+        elif types[name] is str and not (isinstance(value, str) and value):
+            raise ValueError(f"{where}{name} must be a text, not {_short(value)}")
+        elif name == "rejected":
+            _check_rejected(value)
+        elif name == "shards" and not isinstance(value, list):
+            raise ValueError(f"shards must be a list, not {_short(value)}")
+
+
+def _check_rejected(value: object) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"rejected must be an object, not {_short(value)}")
+    for reason, count in value.items():
+        _check_count(f"rejected.{reason}", count, 0)
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if type(value) is not int or value < least:  # True is an int, too
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {_short(value)}")
+
+
+def _check_sums(described: PreparedSet) -> None:
+    if described.stride != STRIDE:
+        raise ValueError(f"stride is {described.stride}; this version reads {STRIDE} only")
+    n_clips = sum(shard.n_clips for shard in described.shards)
+    if n_clips != described.n_clips:
+        raise ValueError(f"n_clips is {described.n_clips}, but its shards have {n_clips} clips")
+    if described.n_resampled > described.n_clips:
+        raise ValueError(f"n_resampled is {described.n_resampled}, more than n_clips, {described.n_clips}")
+
+
+def _check_files(root: epath.Path, shards: tuple[Shard, ...]) -> None:
+    """Checks that the shards' paths stay in the directory, are there once, and lead to nothing but files."""
+    seen: dict[str, str] = {}
+    for number, shard in enumerate(shards):
+        for kind in (VIDEO, AUDIO):
+            name, file = f"shards[{number}].{kind}", getattr(shard, kind)
+            outside = file.startswith("/") or file.split("/")[0] in (".", "..")
+            if outside or "\0" in file or posixpath.normpath(file) != file:
+                raise ValueError(f"{name} must be the plain path of a file below {root}, not {_short(file)}")
+            if file in seen:
+                raise ValueError(f"{name} is {file}, as {seen[file]} is: each file may be there once")
+            seen[file] = name
+            if not _may_be_file(root / file):
+                raise ValueError(
+                    f"{name} is {file}, which is a directory, a pipe or a device: put the file there"
+                )
+
+
+def _may_be_file(path: epath.Path) -> bool:
+    """Whether a path does not lead to a directory, nor to a pipe, which would be waited for without end."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True  # missing, not readable, or in a bucket
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 def _what_is_there(root: epath.Path) -> str:

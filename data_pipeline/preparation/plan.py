@@ -9,19 +9,25 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 
+from absl import logging
 from etils import epath
 
 from data_pipeline.common import atomic_files
 from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import records
-from data_pipeline.format.prepared_set import PLAN
+from data_pipeline.format.prepared_set import PLAN, VIDEO, shard_file
 from data_pipeline.media import decode as media
 
 _LISTS = "plan"
 _MEASURED_CLIPS = 8  # usable clips whose mean size decides how many clips a shard gets
 _CLIPS_TRIED = 32  # clips that are tried to find these
 _FEWEST_SHARDS = 8  # so that several processes can prepare even a small set
+_SHARD_MB = 768.0
+_OPEN_FILES = 1_024  # that a process may have on most systems
+_MOST_SHARDS = (_OPEN_FILES - 256) // 2  # pairs; training keeps all open, and 256 other files
+_LONGEST_FILE_NAME = 255  # bytes, on most file systems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,20 +35,36 @@ class Options:
     """The user's choices.
 
     Attributes:
-        split: directory of the input to prepare, such as ``dev``.
+        split: directory of the input to prepare, such as ``dev``; part of the names of files and of TFDS.
         crop: the part of each frame to keep.
-        shard_mb: approximate size of a shard of video, in 10⁶ bytes.
+        shard_mb: approximate size of a shard of video, in 10⁶ bytes. None: 768, or more if the set would
+            otherwise need more open files than most systems allow.
         seed: of the order of clips.
+
+    Raises:
+        ValueError: a split that no file or TFDS split can be named after, or a size that is not above 0.
     """
 
     split: str = "dev"
     crop: media.Crop = dataclasses.field(default_factory=media.Crop)
-    shard_mb: float = 768.0
+    shard_mb: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.shard_mb <= 0:
+        if self.shard_mb is not None and not 0 < self.shard_mb < math.inf:
             raise ValueError(f"shard_mb must be above 0, got {self.shard_mb:g}")
+        # What TFDS accepts as the name of a split. A "." would end the name in the names of its files.
+        if not (re.fullmatch(r"[\w-]+", self.split) and any(map(str.isalnum, self.split))):
+            raise ValueError(
+                f"split {self.split!r} must be the name of a directory in --input, of letters, digits, "
+                "'-' and '_' only: rename the directory if it has another name"
+            )
+        longest = len(shard_file(VIDEO, self.split, 0, 0).rpartition("/")[2].encode())
+        if longest > _LONGEST_FILE_NAME:
+            raise ValueError(
+                f"split {self.split[:20]}… is too long by {longest - _LONGEST_FILE_NAME} bytes: "
+                "rename the directory"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +78,7 @@ class Plan:
         n_shards: number of shards.
         jpeg_quality: quality of the frames' JPEGs.
         record_version: version of the records' layout.
+        passed_over: number of files of the input that are no clips, by kind.
     """
 
     options: Options
@@ -64,6 +87,7 @@ class Plan:
     n_shards: int
     jpeg_quality: int = media.JPEG_QUALITY
     record_version: int = records.VERSION
+    passed_over: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
     def members(self, index: int) -> range:
         """Returns the positions of the clips of shard `index` in the order of clips."""
@@ -78,22 +102,28 @@ def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) ->
         ValueError: `output` was begun with other options or another input, or holds other files; or none of
             the first clips can be used.
     """
-    names = voxceleb2.find_clips(input_root, options.split)
+    names, passed_over = voxceleb2.find_clips(input_root, options.split)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     if (output / PLAN).exists():
         plan = read_plan(output)
-        asked = Plan(options, len(names), digest, plan.n_shards)
+        if options.shard_mb is None:
+            options = dataclasses.replace(options, shard_mb=plan.options.shard_mb)
+        asked = Plan(options, len(names), digest, plan.n_shards, passed_over=passed_over)
         if plan != asked:
             raise ValueError(
                 f"{output} was begun with other options ({_difference(plan, asked)}): choose another --output"
             )
-        return plan
+        _warn_of_many_files(asked)
+        return asked
     _check_vacant(output)
     names.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).digest())
-    clip_bytes = _bytes_of_a_clip(input_root, options, names)
-    n_shards = math.ceil(len(names) * clip_bytes / (options.shard_mb * 1e6))
-    n_shards = min(max(n_shards, _FEWEST_SHARDS), len(names))
-    plan = Plan(options, len(names), digest, n_shards)
+    total_mb = len(names) * _bytes_of_a_clip(input_root, options, names) / 1e6
+    if options.shard_mb is None:
+        options = dataclasses.replace(options, shard_mb=_shard_mb(total_mb))
+    assert options.shard_mb is not None
+    n_shards = min(max(math.ceil(total_mb / options.shard_mb), _FEWEST_SHARDS), len(names))
+    plan = Plan(options, len(names), digest, n_shards, passed_over=passed_over)
+    _warn_of_many_files(plan)
     for index in range(n_shards):
         members = "".join(f"{names[place]}\n" for place in plan.members(index))
         atomic_files.publish_text(members, output, _list_file(index))
@@ -108,7 +138,7 @@ def read_plan(output: epath.Path) -> Plan:
         ValueError: the plan is damaged or from another version.
     """
     try:
-        fields = json.loads((output / PLAN).read_text())
+        fields = json.loads((output / PLAN).read_text(encoding="utf-8"))
         options = fields.pop("options")
         options["crop"] = media.Crop(**options["crop"])
         return Plan(Options(**options), **fields)
@@ -118,7 +148,7 @@ def read_plan(output: epath.Path) -> Plan:
 
 def read_names(output: epath.Path, index: int) -> list[str]:
     """Reads the names of the clips of shard `index`."""
-    return (output / _list_file(index)).read_text().split("\n")[:-1]
+    return (output / _list_file(index)).read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def _list_file(index: int) -> str:
@@ -133,6 +163,22 @@ def _difference(begun: Plan, asked: Plan) -> str:
             if then != now and field.name != "options":
                 return f"{field.name} was {then} and is now {now}"
     raise AssertionError("the plans are the same")
+
+
+def _shard_mb(total_mb: float) -> float:
+    """Returns the size of a shard of video for a set of `total_mb`, both in 10⁶ bytes."""
+    return max(_SHARD_MB, float(math.ceil(total_mb / _MOST_SHARDS)))
+
+
+def _warn_of_many_files(plan: Plan) -> None:
+    """Warns if training on the set will need more open files than most systems allow."""
+    if plan.n_shards > _MOST_SHARDS:
+        logging.warning(
+            "%d shards of video and as many of sound stay open in training, but most systems allow %d files: "
+            "omit --shard_mb (with a new --output), or train where `ulimit -n` is higher",
+            plan.n_shards,
+            _OPEN_FILES,
+        )
 
 
 def _check_vacant(output: epath.Path) -> None:

@@ -111,7 +111,7 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
             try:
                 clip = voxceleb2.load(root, options.split, name, options.crop)
             except media.UnusableClipError as error:
-                path = voxceleb2.video_file(epath.Path(), options.split, name)
+                path = voxceleb2.video_file(root, options.split, name).relative_to(root)
                 rejected.append({"path": str(path), "reason": error.reason, "message": error.detail})
             else:
                 _write_clip(name, clip, options.crop, writers)

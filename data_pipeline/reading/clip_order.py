@@ -4,9 +4,10 @@ Every epoch visits every clip once, each epoch in another order. By default an e
 set. Some storage reads slowly when reads are spread over all files. For it, clips can be shuffled within
 windows of K shards: shards come in random order, K at a time, and clips are shuffled within those K.
 
-A permutation takes 4 bytes a clip and is kept in memory while it is in use. Grain's own shuffle needs no
-memory, but it is a cipher over at least 2^16 positions: in a small set it computes thousands of positions
-outside the set for each position inside.
+A permutation takes 4 bytes a clip and is kept in memory while it is in use. To make it takes 16 bytes more a
+clip, and 0.3 s of processor time for 10 million clips. Grain's own shuffle needs no memory, but it is a
+cipher over at least 2^16 positions: in a small set it computes thousands of positions outside the set for
+each position inside.
 """
 
 import bisect
@@ -20,6 +21,8 @@ from data_pipeline.reading.requests import ClipRequest, hash_of
 
 POSITIONS = 2**48
 """Length that the stream has for Grain: at 100,000 clips a second it lasts 89 years."""
+
+_BLOCK = 2**15  # keys that are handled at a time, so that they stay in the processor's cache
 
 
 class ClipOrder:
@@ -88,4 +91,37 @@ def _permutation(size: int, seed: int) -> np.ndarray:
 
     NumPy guarantees this for the raw numbers of a bit generator, but not for `Generator.permutation`.
     """
-    return np.argsort(np.random.Philox(key=seed).random_raw(size), kind="stable").astype(np.uint32)
+    return _stable_order(np.random.Philox(key=seed).random_raw(size))
+
+
+def _stable_order(keys: np.ndarray) -> np.ndarray:
+    """Returns what ``np.argsort(keys, kind="stable")`` returns, in an eighth of its time for random keys.
+
+    NumPy sorts numbers several times as fast as it sorts places by their numbers. So the lowest bits of each
+    key are replaced by its place, and these numbers are sorted. Keys that differ only in the bits that were
+    replaced, about 50 pairs among 10 million random keys, are then put in order by their whole values.
+
+    Args:
+        keys: uint64[size], at most 2^32 of them.
+
+    Returns:
+        The places of the keys, in ascending order of the keys, uint32[size].
+    """
+    places = np.uint64((1 << max(len(keys) - 1, 0).bit_length()) - 1)  # the bits that hold a place
+    numbers, order = np.empty_like(keys), np.empty(len(keys), np.uint32)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(keys), _BLOCK)]
+    for block in blocks:
+        np.bitwise_and(keys[block], ~places, out=numbers[block])
+        numbers[block] |= np.arange(block.start, block.start + len(numbers[block]), dtype=np.uint64)
+    numbers.sort()
+    alike = [np.zeros(0, np.int64)]  # where a number and the next have the same upper bits
+    for block in blocks:
+        order[block] = numbers[block] & places
+        after = numbers[block.start + 1 : block.stop + 1]
+        alike.append(block.start + np.flatnonzero((numbers[block][: len(after)] ^ after) <= places))
+    firsts = np.concatenate(alike)
+    for run in np.split(firsts, np.flatnonzero(np.diff(firsts) > 1) + 1):
+        if len(run):
+            members = order[run[0] : run[-1] + 2]
+            members[:] = members[np.argsort(keys[members], kind="stable")]
+    return order

@@ -7,25 +7,30 @@ every restart. `ClipSource.read` only returns which clip it read. The process th
 (`ClipSource.diagnose`) and reports each broken clip once.
 """
 
+import os
 import resource
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from data_pipeline.common import atomic_files
 from data_pipeline.common.errors import typed_line
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
-from data_pipeline.format.prepared_set import PreparedSet, read_prepared_set
+from data_pipeline.format.prepared_set import DESCRIPTION, PreparedSet, read_prepared_set
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 
 _ATTEMPTS = 32  # clips chosen by hash, the first of which is the requested one
 _PROBES = 256  # clips of a set that are tried at the start until one can be read
 _SPARE_FILES = 256  # open files that the process needs besides the shards
+_CHECKED = 384  # shards of a kind whose records are counted at the start: all, in sets of the usual size
+_OPENERS = 32  # threads that open shards at the start: a network file system takes milliseconds for each
 
 
 class UnusableSampleError(ValueError):
@@ -57,7 +62,7 @@ class ClipSet:
 
     Raises:
         FileNotFoundError: there is no finished prepared set at `root`.
-        ValueError: its description is damaged, it holds no clip, or it lies in a bucket.
+        ValueError: its description is damaged or contradicts a shard, it has no clip, or it lies in a bucket.
     """
 
     def __init__(self, root: epath.PathLike) -> None:
@@ -78,6 +83,14 @@ class ClipSet:
             for shard in self.about.shards
             if shard.n_clips
         }
+        checked = list(lengths)[:: -(-len(lengths) // _CHECKED)]
+        with ThreadPoolExecutor(_OPENERS) as pool:
+            for file, found in zip(checked, pool.map(_records_in, checked)):
+                if found not in (lengths[file], None):
+                    raise ValueError(
+                        f"{self.root / DESCRIPTION}: {file} should hold {lengths[file]} records but holds "
+                        f"{found}: copy the whole set again"
+                    )
         return ArrayRecordDataSource([_WholeFile(file, 0, n, n) for file, n in lengths.items()])
 
     def __len__(self) -> int:
@@ -257,6 +270,18 @@ class ClipSource:
         raise ValueError(
             f"{clips.root}: none of {probes} clips tried can be read ({type(last).__name__}: {last})"
         ) from last
+
+
+def _records_in(file: str) -> int | None:
+    """Returns the number of records in a shard; None if it is missing or damaged, which reading reports."""
+    try:
+        os.stat(file)  # ArrayRecord would open a missing file as one without records
+        reader = ArrayRecordReader(file, "readahead_buffer_size:0,max_parallelism:0")
+        count = reader.num_records()
+        reader.close()
+    except Exception:  # ArrayRecord raises exceptions of many kinds
+        return None
+    return count or None  # a file without a footer seems to have none
 
 
 def _allow_open_files(files: int) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_pipeline.media.encode import write_mp4
+from data_pipeline.media.encode import write_mp4, write_wav
 from launch import prepare
 from tests.support import corpus_fixtures
 from tests.support.processes import (
@@ -112,7 +112,8 @@ def test_a_signal_while_workers_start_is_one_line(corpus, whole, tmp_path, kind,
     send(process.pid, kind)  # a terminal and most clusters send it to all processes
     _, err = process.communicate()
     assert process.returncode == 128 + kind
-    lines = [line for line in err.splitlines() if "preparing:" not in line and "stopping:" not in line]
+    bars = ("listing:", "preparing:", "stopping:")
+    lines = [line for line in err.splitlines() if not any(bar in line for bar in bars)]
     assert [line for line in lines if line] == ["prepare: interrupted; run the same command again to go on"]
 
 
@@ -123,6 +124,7 @@ def test_summary_and_share_of_rejected_clips(tmp_path):
     assert code == 2
     assert "kept      4 clips" in out
     assert "not_media         1" in out
+    assert "ignored   nothing" in out
     assert err.splitlines()[-1].startswith("prepare: 20.0% of the clips are rejected")
     code, again, err = run(tmp_path / "in", tmp_path / "out", "--max_rejected_share=0.2")
     assert code == 0
@@ -149,12 +151,38 @@ def test_frames_of_other_sizes_are_one_warning(corpus, tmp_path):
     assert line.startswith("prepare: warning: the frames of 1 of 4 clips (25.0%) are not 32 × 48")
 
 
+def test_a_tree_as_people_have_it(tmp_path):
+    """Capitals are found; what is no clip is counted and never rejected; the shell's slash does no harm."""
+    names = corpus_fixtures.write_corpus(tmp_path / "in", 4)
+    videos, sounds = zip(*(corpus_fixtures.files_of(tmp_path / "in", name) for name in names))
+    videos[0].rename(videos[0].with_suffix(".MP4"))
+    sounds[1].rename(sounds[1].with_suffix(".M4A"))
+    write_wav(sounds[2].with_suffix(".Wav"), corpus_fixtures.tone(0.9))
+    sounds[2].unlink()
+    videos[3].with_suffix(".MP4").write_bytes(b"no film")
+    videos[0].with_name("._1.mp4").write_bytes(b"no film")
+    videos[1].with_name("9.mp4.part").write_bytes(b"no film")
+    (tmp_path / "in/dev/mp4/.DS_Store").write_bytes(b"")
+    code, out, err = run(tmp_path / "in", tmp_path / "out", "--split=dev/")
+    assert code == 0, err
+    assert "kept      4 clips" in out
+    assert "rejected  0" in out
+    assert "ignored   2 of macOS, 1 second files of a clip, 1 of unfinished downloads" in out
+    assert "listing: 12file" in err
+    assert (tmp_path / "out/rejected.jsonl").read_text() == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--crop=1,2,3"], "--crop=1,2,3 is not top,left,height,width"),
         (["--crop=0,0,0,9"], "a crop needs"),
         (["--split=train"], "train/mp4 is not a directory"),
+        (["--split="], "split '' must be the name of a directory in --input"),
+        (["--split=."], "split '.' must be the name of a directory in --input"),
+        (["--split=dev/mp4"], "split 'dev/mp4' must be the name of a directory in --input"),
+        (["--split=dev.1"], "split 'dev.1' must be the name of a directory in --input"),
+        (["--split=dev a"], "split 'dev a' must be the name of a directory in --input"),
         (["--shard_mb=-1"], "shard_mb must be above 0"),
         (["stray"], "do not know what to do with 'stray'"),
         (["--crop=0,0,224,224"], "frame_too_small"),
@@ -164,9 +192,9 @@ def test_a_wrong_command_line_is_one_clear_line(corpus, tmp_path, arguments, mes
     code, out, err = run(corpus, tmp_path / "out", *arguments)
     assert code == 1
     assert out == ""
-    assert len(err.splitlines()) == 1
-    assert err.startswith("prepare: ")
-    assert message in err
+    (line,) = [line for line in err.splitlines() if line and not line.startswith("listing:")]
+    assert line.startswith("prepare: ")
+    assert message in line
     assert corpus_fixtures.tree(tmp_path) == {}
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
 from data_pipeline.common import atomic_files
@@ -196,3 +197,13 @@ def test_a_corpus_without_a_usable_clip_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"no clip can be used; .*rejected\.jsonl says why"):
         corpus_fixtures.prepare(tmp_path / "in", tmp_path / "out", run=spoil)
     assert len((tmp_path / "out/rejected.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("split", ["développement", "-1_b", "a" * 215])
+def test_a_set_is_prepared_under_any_name_that_is_accepted(tmp_path, split):
+    corpus_fixtures.write_corpus(tmp_path / "in", 2)
+    (tmp_path / "in/dev").rename(tmp_path / f"in/{split}")
+    corpus_fixtures.prepare(tmp_path / "in", tmp_path / "out", Options(split, corpus_fixtures.CROP))
+    assert len(clips_in(tmp_path / "out")[0]) == 2
+    builder = tfds.builder_from_directory(tmp_path / "out/audio/1.0.0")
+    assert builder.info.splits[split].num_examples == 2

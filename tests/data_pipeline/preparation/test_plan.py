@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from etils import epath
 
+from data_pipeline.common import atomic_files
 from data_pipeline.corpora import voxceleb2
 from data_pipeline.media import decode as media
 from data_pipeline.preparation import plan
@@ -28,7 +29,7 @@ def order(output, made):
 
 def test_every_clip_is_in_one_shard(corpus, tmp_path):
     made = make(corpus, tmp_path)
-    assert sorted(order(tmp_path, made)) == voxceleb2.find_clips(corpus, "dev")
+    assert sorted(order(tmp_path, made)) == voxceleb2.find_clips(corpus, "dev").names
     sizes = [len(plan.read_names(epath.Path(tmp_path), index)) for index in range(made.n_shards)]
     assert sizes == [len(made.members(index)) for index in range(made.n_shards)]
     assert max(sizes) - min(sizes) <= 1
@@ -44,7 +45,7 @@ def test_the_seed_decides_the_order(corpus, tmp_path):
 
 
 def test_number_of_shards_follows_from_the_measured_size(corpus, tmp_path):
-    names = voxceleb2.find_clips(corpus, "dev")
+    names = voxceleb2.find_clips(corpus, "dev").names
     loaded = [voxceleb2.load(corpus, "dev", name, corpus_fixtures.CROP) for name in names]
     clip_mb = sum(len(jpeg) for clip in loaded for jpeg in clip.jpegs) / len(loaded) / 1e6
     assert make(corpus, tmp_path / "large").n_shards == 8  # the fewest
@@ -113,6 +114,98 @@ def test_a_damaged_plan_is_one_clear_error(corpus, tmp_path):
         plan.read_plan(epath.Path(tmp_path))
 
 
-def test_a_shard_must_have_a_size():
+@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf")])
+def test_a_shard_must_have_a_size(size):
     with pytest.raises(ValueError, match="shard_mb"):
-        plan.Options(shard_mb=0)
+        plan.Options(shard_mb=size)
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """The warnings about open files, as texts."""
+    lines = []
+    monkeypatch.setattr(plan.logging, "warning", lambda text, *values: lines.append(text % values))
+    return lines
+
+
+def large(corpus, output, monkeypatch, n_clips, **changes):
+    """Plans a set of `n_clips` clips of 7.68 MB of video each: a hundred fill a shard of the default size."""
+    monkeypatch.setattr(atomic_files.os, "fsync", lambda _: None)  # for hundreds of files it takes seconds
+    found = voxceleb2.Clips([f"id1/a/{number:07d}" for number in range(n_clips)], {})
+    monkeypatch.setattr(plan.voxceleb2, "find_clips", lambda *_: found)
+    monkeypatch.setattr(plan, "_bytes_of_a_clip", lambda *_: 7.68e6)
+    return make(corpus, output, **changes)
+
+
+@pytest.mark.parametrize(
+    ("n_clips", "n_shards", "shard_mb"),
+    [
+        (700, 8, 768.0),
+        (38_300, 383, 768.0),
+        (38_400, 384, 768.0),  # the largest set of shards of this size
+        (38_401, 384, 769.0),
+        (60_000, 384, 1_200.0),
+    ],
+)
+def test_by_default_no_set_needs_more_open_files_than_most_systems_allow(
+    corpus, tmp_path, monkeypatch, warnings, n_clips, n_shards, shard_mb
+):
+    made = large(corpus, tmp_path, monkeypatch, n_clips)
+    assert (made.n_shards, made.options.shard_mb) == (n_shards, shard_mb)
+    assert 2 * made.n_shards + 256 <= 1_024
+    assert warnings == []
+
+
+def test_a_size_that_needs_many_files_is_obeyed_with_a_warning(corpus, tmp_path, monkeypatch, warnings):
+    made = large(corpus, tmp_path, monkeypatch, 1_000, shard_mb=15.36)
+    assert made.n_shards == 500
+    (line,) = warnings
+    assert line.startswith("500 shards of video and as many of sound stay open in training")
+    assert large(corpus, tmp_path, monkeypatch, 1_000) == made  # continued without the flag
+    assert len(warnings) == 2
+
+
+def test_a_plan_with_the_earlier_default_is_continued_without_the_flag(corpus, tmp_path):
+    made = make(corpus, tmp_path, shard_mb=768.0)
+    assert make(corpus, tmp_path) == made
+
+
+def test_what_was_passed_over_is_told_anew_and_is_no_other_input(corpus, tmp_path):
+    corpus_fixtures.write_corpus(tmp_path / "in", 3)
+    made = make(epath.Path(tmp_path / "in"), tmp_path / "out")
+    assert made.passed_over == {}
+    (tmp_path / "in/dev/mp4/.DS_Store").touch()
+    again = make(epath.Path(tmp_path / "in"), tmp_path / "out")
+    assert again == made
+    assert again.passed_over == {"of macOS": 1}
+
+
+WRONG_SPLITS = [
+    "",
+    ".",
+    "..",
+    "a/b",
+    "/dev",
+    "dev.1",
+    "dev a",
+    "dev\n",
+    "dev+x",
+    "dev[:9]",
+    "dev@2",
+    "-",
+    "__",
+    "a" * 300,
+]
+
+
+@pytest.mark.parametrize("split", WRONG_SPLITS)
+def test_a_split_that_names_no_files_is_refused(split):
+    with pytest.raises(ValueError, match="split") as caught:
+        plan.Options(split)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("split", ["dev", "dev-1", "dev_1", "1", "-dev", "développement", "笑", "a" * 215])
+def test_other_splits_are_accepted(split):
+    assert plan.Options(split).split == split

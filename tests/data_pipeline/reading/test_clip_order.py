@@ -69,6 +69,28 @@ def test_the_order_is_the_one_that_earlier_runs_saw():
     assert order[12].draw == 0.5903425812475934
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1_000, 32_768, 32_769, 300_000])
+@pytest.mark.parametrize("kept", [0, 3, 20, 64])
+def test_the_permutation_is_that_of_a_stable_sort(size, kept):
+    # Few random bits, at the top or at the bottom, make long runs of keys that are alike or the same.
+    random = np.random.Philox(key=size).random_raw(size)
+    top = np.uint64(2**64 - 2 ** (64 - kept))
+    bottom = np.uint64(2**kept - 1)
+    for keys in (random & top, random & bottom, random & (top | np.uint64(1))):
+        before = keys.copy()
+        order = clip_order._stable_order(keys)
+        assert order.dtype == np.uint32
+        np.testing.assert_array_equal(order, np.argsort(before, kind="stable"))
+        np.testing.assert_array_equal(keys, before)
+
+
+def test_a_large_permutation_is_the_one_that_earlier_runs_saw():
+    # Three pairs of these keys have the same upper bits: without the repair, four places would differ.
+    keys = np.random.Philox(key=11).random_raw(5_000_000)
+    order = clip_order._permutation(5_000_000, 11)
+    np.testing.assert_array_equal(order, np.argsort(keys, kind="stable"))
+
+
 def test_a_pickled_order_is_the_same():
     order = ClipOrder(LENGTHS, first_example=9, seed=5, window=2)
     copy = pickle.loads(pickle.dumps(order))

@@ -189,6 +189,42 @@ def test_sets_that_do_not_fit_are_refused(healthy, tmp_path):
         ClipSource([write_set(tmp_path / "empty", [])], SAMPLING)
 
 
+def edit(root, change):
+    """Changes the shards of a set's description."""
+    about = json.loads((root / "dataset.json").read_text())
+    change(about["shards"])
+    (root / "dataset.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+@pytest.mark.parametrize(("first", "second"), [(3, 5), (5, 3), (0, 8)])
+def test_counts_that_contradict_a_shard_are_refused(copy, kind, first, second):
+    """With the right sum, the numbers of clips would shift, or clips at a shard's end would never be read."""
+    other = "audio" if kind == "video" else "video"
+    for index in range(3):
+        truncate(shard(copy, other, index))  # a damaged shard has no count, and is no error by itself
+
+    def change(shards):
+        shards[0]["n_clips"], shards[1]["n_clips"] = first, second
+
+    edit(copy, change)
+    with pytest.raises(ValueError, match=r"dataset\.json: .* should hold \d+ records but holds \d+: copy"):
+        ClipSource([copy], SAMPLING)
+
+
+def test_a_shard_that_is_listed_twice_is_refused(copy):
+    edit(copy, lambda shards: shards.__setitem__(1, shards[0]))
+    with pytest.raises(ValueError, match=r"shards\[1\]\.video is .*, as shards\[0\]\.video is"):
+        ClipSource([copy], SAMPLING)
+
+
+def test_a_shard_of_another_version_of_the_set_is_refused(copy, tmp_path):
+    other = write_set(tmp_path / "other", [64] * 9, clips_a_shard=3)
+    shutil.copy(shard(other, "audio", 0), shard(copy, "audio", 1))
+    with pytest.raises(ValueError, match=r"audio.*00001-of-00003 should hold 4 records but holds 3"):
+        ClipSource([copy], SAMPLING)
+
+
 def test_too_low_a_limit_on_open_files_is_found_early(monkeypatch):
     limits = {"now": (100, 1_000)}
     monkeypatch.setattr(sources.resource, "getrlimit", lambda _: limits["now"])
