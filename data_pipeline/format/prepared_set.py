@@ -140,7 +140,11 @@ def _check_fields(kind: type, fields: object, where: str) -> None:
     if not isinstance(fields, dict):
         raise ValueError(f"{where.rstrip('.') or 'it'} is not an object: {_short(fields)}")
     types = {field.name: field.type for field in dataclasses.fields(kind)}
-    for name in (*types, *fields):
+    # The fields with a default came later; earlier versions did not write them.
+    required = [
+        field.name for field in dataclasses.fields(kind) if field.default_factory is dataclasses.MISSING
+    ]
+    for name in (*required, *fields):
         if name not in fields:
             raise ValueError(f"{where}{name} is missing")
         if name not in types:
@@ -150,17 +154,17 @@ def _check_fields(kind: type, fields: object, where: str) -> None:
             _check_count(f"{where}{name}", value, 1 if name in _AT_LEAST_1 else 0)
         elif types[name] is str and not (isinstance(value, str) and value):
             raise ValueError(f"{where}{name} must be a text, not {_short(value)}")
-        elif name == "rejected":
-            _check_rejected(value)
+        elif name in ("rejected", "frame_sizes"):
+            _check_counts(name, value)
         elif name == "shards" and not isinstance(value, list):
             raise ValueError(f"shards must be a list, not {_short(value)}")
 
 
-def _check_rejected(value: object) -> None:
+def _check_counts(name: str, value: object) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"rejected must be an object, not {_short(value)}")
-    for reason, count in value.items():
-        _check_count(f"rejected.{reason}", count, 0)
+        raise ValueError(f"{name} must be an object, not {_short(value)}")
+    for kind, count in value.items():
+        _check_count(f"{name}.{kind}", count, 0)
 
 
 def _check_count(name: str, value: object, least: int) -> None:

@@ -86,6 +86,8 @@ WRONG = [
     ({"fingerprint": None}, "fingerprint must be a text, not None"),
     ({"rejected": []}, "rejected must be an object, not []"),
     ({"rejected": {"not_media": -2}}, f"rejected.not_media {AN_INT} 0, not -2"),
+    ({"frame_sizes": None}, "frame_sizes must be an object, not None"),
+    ({"frame_sizes": {"224 × 224": True}}, f"frame_sizes.224 × 224 {AN_INT} 0, not True"),
     ({"shards": None}, "shards must be a list, not None"),
     ({"shards": {"video": 1}}, "shards must be a list, not {'video': 1}"),
     ({"shards": [7]}, "shards[0] is not an object: 7"),
@@ -131,7 +133,19 @@ def test_a_shard_lies_in_the_directory_and_has_one_name(tmp_path, kind, path):
     assert message == f"shards[1].{kind} must be the plain path of a file below {tmp_path}, not {path!r}"
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PreparedSet)])
+LATER = "frame_sizes"  # earlier versions did not write it
+
+
+def test_the_description_of_an_earlier_version_is_read(tmp_path):
+    fields = json.loads(DESCRIBED.to_json())
+    del fields[LATER]
+    (tmp_path / prepared_set.DESCRIPTION).write_text(json.dumps(fields))
+    assert read_prepared_set(tmp_path) == dataclasses.replace(DESCRIBED, frame_sizes={})
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in dataclasses.fields(PreparedSet) if field.name != LATER]
+)
 def test_a_missing_field_is_named(tmp_path, field):
     fields = json.loads(DESCRIBED.to_json())
     del fields[field]
@@ -148,7 +162,7 @@ def test_a_missing_field_is_named(tmp_path, field):
         ("[" * 100_000, "recursion"),
         (b"\xff\xfe", "codec can't decode"),
         ('{"fps": 25, "fps": 30}', "fps is there twice"),
-        (DESCRIBED.to_json()[:-20], "Unterminated string"),
+        (DESCRIBED.to_json()[:14], "Unterminated string"),
     ],
 )
 def test_a_damaged_text_is_one_clear_error(tmp_path, text, message):
