@@ -79,7 +79,7 @@ def test_flags_lists_and_settings_are_expanded(tmp_path, monkeypatch):
 def test_settings_of_the_command_line_are_expanded(tmp_path):
     (tmp_path / "own.py").write_text(RECIPE)
     flag_values = flags.FlagValues()
-    words = [f"--config={tmp_path}/own.py", "--config.data.sets=~/a", "--config.data.sets=b"]
+    words = [f"--config={tmp_path}/own.py", "--config.data.sets=('~/a', 'b')"]
     config_flag.parse(["program", *words], flag_values)
     home_paths.expand_flags(flag_values)
-    assert "/home/of me/a" in flag_values.config.data.sets
+    assert flag_values.config.data.sets == ("/home/of me/a", "b")
