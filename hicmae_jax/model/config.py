@@ -222,7 +222,7 @@ class FinetuneConfig:
     """
 
     outputs: int = setting(meaning="emotion classes, or dimensions of a regression", at_least=1)
-    modality: str = setting("audio-visual", "both modalities, or one alone", choices=MODALITIES)
+    modality: str = setting("audio-visual", "which modalities the fine-tuned model takes", choices=MODALITIES)
     feature_fusion: bool = setting(
         True, "a learned weighting of every encoder layer instead of the last layer (paper table 13)"
     )

@@ -102,7 +102,8 @@ class StopSignals:
     def _leave_late(self, number: int) -> None:
         if not self._over.wait(GRACE_SECONDS) and not self._deferred:
             _leave(
-                number, f"did not end within {GRACE_SECONDS:.0f} s of a signal: left, with nothing to save"
+                number,
+                f"not ended {GRACE_SECONDS:.0f} s after a signal: ended by force; there was nothing to save",
             )
 
 

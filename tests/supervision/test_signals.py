@@ -121,7 +121,7 @@ def test_a_run_with_nothing_to_save_is_killed_if_it_does_not_end(start, kind):
     process.send_signal(kind)
     _, err = process.communicate(timeout=HANG)
     assert process.returncode == 128 + kind
-    assert err.strip() == "did not end within 0 s of a signal: left, with nothing to save"
+    assert err.strip() == "not ended 0 s after a signal: ended by force; there was nothing to save"
 
 
 @pytest.mark.parametrize("kinds", [(one, other) for one in SIGNALS for other in SIGNALS])
