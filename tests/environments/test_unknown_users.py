@@ -38,7 +38,9 @@ def test_clips_are_prepared_and_verified(user, tmp_path):
     assert "all intact" in printed
 
 
+# Minutes of compilation, so only as one of the two users.
 @pytest.mark.slow
+@pytest.mark.parametrize("user", [strange_users.can_change_user()], indirect=True)
 def test_a_run_is_trained_continued_scored_and_exported(user, tmp_path):
     data = shrunk_recipe.write_clips(tmp_path / "data")
     if os.geteuid() == 0:

@@ -6,6 +6,7 @@ import sys
 
 from tests.support.paths import ROOT
 from tests.support.processes import HANG
+from tests.support.xla_flags import xla_flags
 
 UNKNOWN = 54321
 """Number of a user and of a group that no machine has."""
@@ -56,7 +57,12 @@ class StrangeUser:
             (names / "sitecustomize.py").write_text(SITECUSTOMIZE)
             path.insert(0, str(names))
         kept = {name: value for name, value in os.environ.items() if name not in _NAMES}
-        self._environment = {**kept, "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = {
+            **kept,
+            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "XLA_FLAGS": xla_flags(1),
+        }
 
     def python(self, *words):
         """Run Python with these words, in the user's directory."""
