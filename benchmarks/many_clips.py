@@ -175,7 +175,7 @@ def main(argv: list[str]) -> int:
     for part, figures in results.items():
         print(f"{part:26}", *(f"{figure} {value:9.5f} " for figure, value in figures.items()))
     if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(results, indent=1) + "\n")
+        Path(FLAGS.json).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from etils import epath
 from tqdm import tqdm
 
-from data_pipeline.common import atomic_files
+from data_pipeline.common.paths import is_local
 from data_pipeline.corpora import passed_over
 from data_pipeline.media import decode as media
 
@@ -132,10 +132,7 @@ def _walk(root: epath.Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
     A directory that cannot be listed is an error. Links are followed: speakers may lie on other disks.
     """
-    if atomic_files.is_local(root):
-        places = os.walk(root, onerror=_raise, followlinks=True)
-    else:
-        places = root.walk(on_error=_raise)
+    places = os.walk(root, onerror=_raise, followlinks=True) if is_local(root) else root.walk(on_error=_raise)
     for parent, subdirectories, files in places:
         place = os.path.relpath(parent, root)
         # A speaker or video may have the name of a download. Nothing deeper than a video is a clip.
@@ -163,7 +160,7 @@ def _spellings(suffix: str) -> list[str]:
 
 
 def _is_there(file: epath.Path) -> bool:
-    if not atomic_files.is_local(file):
+    if not is_local(file):
         return file.exists()
     try:
         os.lstat(file)  # a link to nowhere is there: its clip is broken, not without sound

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.paths import is_local
 from data_pipeline.format import prepared_set
 from data_pipeline.format.prepared_set import PreparedSet, Shard
 from data_pipeline.format.records import STRIDE
@@ -115,7 +116,7 @@ def _fingerprint(manifests: list[dict]) -> str:
 @contextlib.contextmanager
 def _locked(output: epath.Path) -> Iterator[None]:
     """Locks a local output against a second preparation; the lock also ends with the process."""
-    if not atomic_files.is_local(output):
+    if not is_local(output):
         yield
         return
     output.mkdir(parents=True, exist_ok=True)

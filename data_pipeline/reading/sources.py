@@ -19,8 +19,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from data_pipeline.common import atomic_files
 from data_pipeline.common.errors import typed_line
+from data_pipeline.common.paths import is_local
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import DESCRIPTION, PreparedSet, read_prepared_set
@@ -67,7 +67,7 @@ class ClipSet:
 
     def __init__(self, root: epath.PathLike) -> None:
         self.root = epath.Path(root)
-        if not atomic_files.is_local(self.root):
+        if not is_local(self.root):
             raise ValueError(
                 f"{self.root}: shards are read as files; mount the bucket (gcsfuse) or copy the set"
             )

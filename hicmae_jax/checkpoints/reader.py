@@ -19,9 +19,9 @@ from data_pipeline.common.errors import first_line
 DIRECTORY = "checkpoints"
 """Name of the directory of checkpoints in the directory of a run."""
 STATE, RECORD = "state", "record.json"
+_STEP = re.compile(r"0|[1-9][0-9]*")
 # In Orbax's database, a name with one of these endings holds the description of an array; any other name
 # holds a part of an array.
-_STEP = re.compile(r"0|[1-9][0-9]*")
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
 
 

@@ -8,6 +8,7 @@ import math
 
 import jax
 
+from data_pipeline.media.log_mel_constants import HOP
 from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.runs import machine
 from hicmae_jax.settings.pretrain import PretrainSettings
@@ -17,8 +18,7 @@ SAFETY = 2
 STATE_BYTES = 12
 """Bytes of a parameter with its two moments, in float32."""
 WORKER_BYTES = 80_000_000
-"""Memory that a process which reads clips shares with no other, before it has read any: measured 85 MB."""
-SAMPLES_PER_AUDIO_FRAME = 160
+"""Memory that a process which reads clips shares with no other, before it has read any."""
 
 
 def check_capacity(config: PretrainSettings) -> None:
@@ -75,7 +75,7 @@ def least_parameters(model: ModelConfig) -> int:
 def least_clip_bytes(model: ModelConfig) -> int:
     """Bytes of a stored clip, if its frames have at least half the side of those that the model takes."""
     frames = model.frames * 3 * math.ceil(model.image_size / 2) ** 2
-    return frames + 2 * SAMPLES_PER_AUDIO_FRAME * model.audio_frames
+    return frames + 2 * HOP * model.audio_frames
 
 
 def _check_tasks(config: PretrainSettings) -> None:

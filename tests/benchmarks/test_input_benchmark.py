@@ -1,26 +1,13 @@
 """The benchmark of the input pipeline runs and writes its figures."""
 
-import json
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.benchmarks import figures_of
 
 
 @pytest.mark.slow
 def test_the_benchmark_writes_its_figures(tmp_path):
-    file = tmp_path / "figures.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.input_pipeline",
-        "--clips=32",
-        "--rounds=1",
-        f"--json={file}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(file.read_text())
+    figures = figures_of("input_pipeline", tmp_path / "figures.json", "--clips=32", "--rounds=1")
     assert set(figures) == {
         "samples_per_cpu_second",
         "ratio_to_jpeg",

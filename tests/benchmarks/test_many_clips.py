@@ -1,9 +1,5 @@
 """The benchmark of many clips runs, and its sets are real ones."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 
 from benchmarks import many_clips
@@ -11,6 +7,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.prepared_set import read_prepared_set
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
+from tests.support.benchmarks import figures_of
 from tests.support.set_fixtures import write_set
 
 
@@ -29,17 +26,6 @@ def test_every_clip_of_a_linked_set_can_be_read(tmp_path):
 
 @pytest.mark.slow
 def test_the_benchmark_writes_its_figures(tmp_path):
-    file = tmp_path / "figures.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.many_clips",
-        "--clips=500,1000",
-        "--order=2000",
-        f"--json={file}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(file.read_text())
+    figures = figures_of("many_clips", tmp_path / "figures.json", "--clips=500,1000", "--order=2000")
     assert list(figures) == ["500 clips", "1000 clips", "order of 2000 clips"]
     assert all(value > 0 for part in figures.values() for value in part.values())
