@@ -8,7 +8,8 @@ Grain starts, feeds and ends the workers. This module adds four things:
 * Workers ignore Ctrl-C and SIGTERM. A terminal or a cluster sends these to all processes of a run at once,
   and only the training process may act on them.
 * Workers end with the stream, even a worker that hangs, and never outlive the training process. To notice the
-  end, each waits for the lock on a file that the training process holds as long as the stream is open.
+  end, each waits for the lock on a file that the training process holds as long as the stream is open. Grain
+  may still be starting a worker when the stream is closed: this worker ends before it reads anything.
 * Shared memory that dead workers have left is freed.
 * The free shared memory is checked before workers start. They need at most 4 · workers + 10 batches: for
   each worker one that waits for its queue, one in the queue and two in Grain's buffer in this process; two
@@ -26,7 +27,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent import futures
 from multiprocessing import shared_memory
 
 import grain
@@ -38,6 +39,7 @@ from data_pipeline.reading.host_batches import ReadBatch
 
 _SHARED_MEMORY = epath.Path("/dev/shm")
 _MOST_FAILURES = 3  # in a row, before the run stops
+_WAIT_SECONDS = 1
 _LIKELY_CAUSE = {
     "SIGKILL": ", perhaps because memory ran out",
     "SIGBUS": f", perhaps because {_SHARED_MEMORY} is full",
@@ -114,23 +116,28 @@ class WorkerBatches:
         start = _WorkerStart(self._names, self._lifeline)
         batches = self._read_from(self._step).mp_prefetch(options, start)
         self._running = iter(batches)
-        first: Future[ReadBatch] = Future()
+        first: futures.Future[ReadBatch] = futures.Future()
         threading.Thread(target=_first_batch, args=(self._running, first), daemon=True).start()
+        while not first.done():
+            # Wait in parts: a signal that comes just before the wait does not interrupt it.
+            futures.wait([first], timeout=_WAIT_SECONDS)
         return first.result()
 
     def close(self) -> None:
         """Ends the workers and frees what they hold."""
-        if self._running is None:
+        if self._lock < 0:
             return
         os.close(self._lock)  # first, because Grain waits until its workers have ended
-        self._running.close()
-        self._running = None
+        self._lock = -1
+        if self._running is not None:  # it is when Ctrl-C came while Grain was being started
+            self._running.close()
+            self._running = None
         epath.Path(self._lifeline).unlink(missing_ok=True)
         gc.collect()  # errors of Grain's threads hold batches in reference cycles
         _free_shared_memory(self._names)
 
 
-def _first_batch(running: grain.DatasetIterator, first: Future[ReadBatch]) -> None:
+def _first_batch(running: grain.DatasetIterator, first: futures.Future[ReadBatch]) -> None:
     """Starts the workers with SIGINT and SIGTERM blocked, and fetches the first batch.
 
     A process inherits the signals that are blocked in the thread that starts it. This must be a thread of its
@@ -152,9 +159,23 @@ class _WorkerStart:
 
     def __call__(self, index: int, count: int) -> None:
         del index, count
+        if _is_closed(self._lifeline):
+            os._exit(1)
         threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
         # The prefix is not public, but nothing else tells the arrays of a killed worker from those of others.
         shared_memory._SHM_NAME_PREFIX = f"/{self._names}"  # type: ignore[attr-defined]  # not public
+
+
+def _is_closed(lifeline: str) -> bool:
+    """Returns whether the stream was closed before this worker had started."""
+    try:
+        with open(lifeline, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def _end_with(lifeline: str) -> None:

@@ -1,13 +1,13 @@
 import contextlib
 import itertools
 import logging
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from data_pipeline.reading import worker_batches
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.worker_batches import WorkerBatches
+from tests.support import processes
 from tests.support.processes import is_alive, wait_until
 from tests.support.set_fixtures import write_set
 
@@ -50,7 +51,8 @@ def config(root, workers: int) -> PipelineConfig:
 
 
 def workers() -> list[int]:
-    return sorted(child.pid for child in multiprocessing.active_children())
+    # Not `multiprocessing.active_children()`, which fails in a thread while another one starts a process.
+    return sorted(processes.workers(os.getpid()))
 
 
 def in_shared_memory(names: str) -> list[Path]:
@@ -178,17 +180,26 @@ def test_workers_ignore_ctrl_c_and_sigterm_from_their_start(root):
     assert not workers()
 
 
-def test_ctrl_c_ends_the_wait_for_a_batch_and_hanging_workers(tmp_path):
+class SlowToSend(Dying):
+    """Batches that take a second to reach a worker: Grain has not started it yet."""
+
+    def __getstate__(self):
+        time.sleep(1)
+        return self.__dict__
+
+
+@pytest.mark.parametrize(("source", "begun"), [(Dying, 2), (Dying, 1), (SlowToSend, 0)])
+def test_ctrl_c_ends_the_wait_for_a_batch_and_hanging_or_starting_workers(tmp_path, names, source, begun):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     pipe = tmp_path / "never"
     os.mkfifo(pipe)
     ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     batches = WorkerBatches(
-        lambda step: grain.MapDataset.source(Dying(pipe.read_bytes))[step:].to_iter_dataset(ahead), 1, 2
+        lambda step: grain.MapDataset.source(source(pipe.read_bytes))[step:].to_iter_dataset(ahead), 2, 2
     )
 
     def interrupt():
-        wait_until(workers)
+        wait_until(lambda: grain_threads() and len(workers()) >= begun)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -200,7 +211,10 @@ def test_ctrl_c_ends_the_wait_for_a_batch_and_hanging_workers(tmp_path):
         signal.signal(signal.SIGINT, before)
         thread.join()
         batches.close()
-    assert not workers()
+    # Grain's threads start the workers. One that is about to start a worker does so, and the worker ends.
+    wait_until(lambda: not grain_threads() and not workers())
+    assert not lifelines()
+    assert not in_shared_memory(names)
 
 
 READ_AND_WAIT = """
