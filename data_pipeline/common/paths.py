@@ -1,6 +1,7 @@
 """Paths on a disk or in a bucket."""
 
 import os
+import stat
 
 from etils import epath
 
@@ -24,3 +25,15 @@ def file_length(path: epath.Path) -> int:
         OSError: the file cannot be examined.
     """
     return os.stat(path).st_size if is_local(path) else path.stat().length
+
+
+def may_be_file(path: epath.Path) -> bool:
+    """Whether a path does not lead to a directory, nor to a pipe, which would be waited for without end.
+
+    Args:
+        path: on a disk or in a bucket. What is missing, unreadable or in a bucket may be a file.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True

@@ -15,13 +15,12 @@ are not counted.
 
 import dataclasses
 import json
-import os
 import posixpath
-import stat
 from typing import Any
 
 from etils import epath
 
+from data_pipeline.common.paths import may_be_file
 from data_pipeline.format.records import STRIDE
 
 DESCRIPTION = "dataset.json"
@@ -103,7 +102,7 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
     root = epath.Path(root)
     path = root / DESCRIPTION
     try:
-        if not _may_be_file(path):
+        if not may_be_file(path):
             raise ValueError("it is no file")
         fields = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
         _check_fields(PreparedSet, fields, "")
@@ -194,18 +193,10 @@ def _check_files(root: epath.Path, shards: tuple[Shard, ...]) -> None:
             if file in seen:
                 raise ValueError(f"{name} is {file}, as {seen[file]} is: each file may be there once")
             seen[file] = name
-            if not _may_be_file(root / file):
+            if not may_be_file(root / file):
                 raise ValueError(
                     f"{name} is {file}, which is a directory, a pipe or a device: put the file there"
                 )
-
-
-def _may_be_file(path: epath.Path) -> bool:
-    """Whether a path does not lead to a directory, nor to a pipe, which would be waited for without end."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return True  # missing, not readable, or in a bucket
 
 
 def _short(value: object) -> str:

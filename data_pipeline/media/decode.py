@@ -33,7 +33,7 @@ from fractions import Fraction
 import numpy as np
 from etils import epath
 
-from data_pipeline.common.paths import file_length
+from data_pipeline.common.paths import file_length, may_be_file
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media.audio import decode_audio
@@ -42,6 +42,7 @@ from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.video import JPEG_QUALITY, Crop, decode_video
 
 __all__ = [
+    "DECODER_VERSION",
     "FPS",
     "JPEG_QUALITY",
     "MIN_FRAMES",
@@ -55,6 +56,8 @@ __all__ = [
 ]
 
 MIN_FRAMES = STRIDE  # one for every phase
+DECODER_VERSION = 2
+"""Raised whenever a file may give other frames or samples than before. 1 is that of hicmae_jax 0.1.0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +128,14 @@ def check_lengths(n_frames: int, n_samples: int) -> None:
 
 
 def _read(path: epath.Path, if_absent: Reason) -> bytes:
+    if not may_be_file(path):
+        raise UnusableClipError(if_absent, f"{path.name} is a directory, a pipe or a device")
     try:
         if file_length(path) > MAX_BYTES:
             raise UnusableClipError(Reason.TOO_LONG, f"{path.name} has more than {MAX_BYTES} bytes")
         return path.read_bytes()
     except FileNotFoundError:
         raise UnusableClipError(if_absent, f"no file {path.name}") from None
-    except IsADirectoryError:
-        raise UnusableClipError(if_absent, f"{path.name} is a directory") from None
     except OSError as error:
         if not error.filename:  # an error while reading, unlike one while opening, does not name the file
             error.filename = os.fspath(path)

@@ -43,19 +43,32 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
 
     Raises:
         FileNotFoundError: the input does not have that layout.
-        ValueError: `output` was begun with other options or another input, or no clip can be used.
+        ValueError: `output` was begun with other options, another input or another decoder, or no clip can
+            be used.
         OSError: a file cannot be read or written.
         RuntimeError: a shard is missing after `run`, or another process is preparing the same set.
     """
     input_root, output = epath.Path(input_root), epath.Path(output)
     with _locked(output):
         plan = ensure_plan(input_root, output, options)  # refuses a directory with other files in it
-        atomic_files.clear(output)
         specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
-        run([spec for spec in specs if not read_manifest(output, plan, spec.index)], plan)
+        missing = [spec for spec in specs if not read_manifest(output, plan, spec.index)]
+        _check_decoder(output, plan, len(missing))
+        atomic_files.clear(output)
+        run(missing, plan)
         described = _describe(output, plan)
         atomic_files.clear(output)
     return described
+
+
+def _check_decoder(output: epath.Path, plan: Plan, n_missing: int) -> None:
+    """Refuses to make the missing shards of a set whose other shards were decoded in another way."""
+    if n_missing and plan.decoder_version != media.DECODER_VERSION:
+        raise ValueError(
+            f"{output} was begun by a version that decodes some clips differently (decoder "
+            f"{plan.decoder_version}, this is {media.DECODER_VERSION}), and {n_missing} of {plan.n_shards} "
+            "shards are missing: choose another --output, or finish it with that version"
+        )
 
 
 def _describe(output: epath.Path, plan: Plan) -> PreparedSet:

@@ -118,7 +118,7 @@ def survey(root: epath.PathLike) -> Survey:
 def _read_list(root: epath.Path, index: int) -> tuple[ListedClip, ...]:
     path = root / manifest_file(index)
     try:
-        clips = json.loads(path.read_text())["clips"]
+        clips = json.loads(path.read_text(encoding="utf-8"))["clips"]
         return tuple(ListedClip(name, n_frames, n_samples) for name, n_frames, n_samples, _ in clips)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: copy the whole directory of the prepared set") from None

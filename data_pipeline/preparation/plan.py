@@ -78,6 +78,7 @@ class Plan:
         n_shards: number of shards.
         jpeg_quality: quality of the frames' JPEGs.
         record_version: version of the records' layout.
+        decoder_version: of what decoded the clips; another one makes no more shards (`builder.prepare`).
         passed_over: number of files of the input that are no clips, by kind.
     """
 
@@ -87,6 +88,7 @@ class Plan:
     n_shards: int
     jpeg_quality: int = media.JPEG_QUALITY
     record_version: int = records.VERSION
+    decoder_version: int = dataclasses.field(default=media.DECODER_VERSION, compare=False)
     passed_over: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
     def members(self, index: int) -> range:
@@ -108,7 +110,14 @@ def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) ->
         plan = read_plan(output)
         if options.shard_mb is None:
             options = dataclasses.replace(options, shard_mb=plan.options.shard_mb)
-        asked = Plan(options, len(names), digest, plan.n_shards, passed_over=passed_over)
+        asked = Plan(
+            options,
+            len(names),
+            digest,
+            plan.n_shards,
+            decoder_version=plan.decoder_version,
+            passed_over=passed_over,
+        )
         if plan != asked:
             raise ValueError(
                 f"{output} was begun with other options ({_difference(plan, asked)}): choose another --output"
@@ -141,6 +150,7 @@ def read_plan(output: epath.Path) -> Plan:
         fields = json.loads((output / PLAN).read_text(encoding="utf-8"))
         options = fields.pop("options")
         options["crop"] = media.Crop(**options["crop"])
+        fields.setdefault("decoder_version", 1)  # 0.1.0 did not write it
         return Plan(Options(**options), **fields)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{output / PLAN} is not a plan of this version: {error}") from error

@@ -87,7 +87,7 @@ def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
         frames before the crop → number of clips; ``files``: path → ``bytes`` and ``sha256``.
     """
     try:
-        manifest = json.loads((output / manifest_file(index)).read_text())
+        manifest = json.loads((output / manifest_file(index)).read_text(encoding="utf-8"))
         for kind in _KINDS:
             name = prepared_set.shard_file(kind, plan.options.split, index, plan.n_shards)
             if file_length(output / name) != manifest["files"][name]["bytes"]:

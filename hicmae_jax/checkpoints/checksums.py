@@ -60,7 +60,7 @@ def check(directory: epath.PathLike) -> str | None:
     if not directory.exists():
         return "there is no such directory"
     try:
-        files = json.loads((directory / SEAL).read_text())["files"]
+        files = json.loads((directory / SEAL).read_text(encoding="utf-8"))["files"]
         sealed = [(name, about["bytes"], about["sha256"]) for name, about in sorted(files.items())]
     except FileNotFoundError:
         return f"{SEAL} is missing: it was never finished, or copied by half"

@@ -75,7 +75,7 @@ def read_record(path: epath.Path) -> dict[str, Any]:
         ValueError: the record cannot be read.
     """
     with _damage_named(path):
-        return json.loads((path / RECORD).read_text())
+        return json.loads((path / RECORD).read_text(encoding="utf-8"))
 
 
 def read_step(path: epath.Path) -> int | None:

@@ -158,7 +158,7 @@ def _shows(mark: epath.Path, token: str) -> bool:
     end = time.monotonic() + SECONDS_TO_SEE
     while True:
         with contextlib.suppress(OSError):
-            if mark.read_text() == token:
+            if mark.read_text(encoding="utf-8") == token:
                 return True
         if time.monotonic() > end:
             return False

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import jax
 
+from data_pipeline.common import control_groups
+
 _UNLIMITED = 1 << 60
 """Version 1 of the control groups writes a number above this one for no limit."""
 
@@ -32,7 +34,7 @@ def tasks(root: Path = Path("/")) -> int | None:
         root: where `/proc` and `/sys` are.
     """
     limits = list(_limits(root, "pids", ("pids.max",)))
-    limits += _numbers(root / "proc/sys/kernel/threads-max")
+    limits += control_groups.numbers(root / "proc/sys/kernel/threads-max")
     if os.geteuid():  # the limit of a user does not hold for root
         limits.append(resource.getrlimit(resource.RLIMIT_NPROC)[0])
     return min((limit for limit in limits if 0 < limit < _UNLIMITED), default=None)
@@ -47,28 +49,7 @@ def device_bytes() -> int | None:
 
 
 def _limits(root: Path, controller: str, files: tuple[str, ...]) -> Iterator[int]:
-    """Limits of the control groups of this process, and of the groups that hold them."""
-    groups = root / "sys/fs/cgroup"
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, inside = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        top = groups / controllers if controllers else groups
-        group = top / inside.lstrip("/")
-        # In a container, the name of the group may be that outside, of which only the top can be seen.
-        for path in (group, *group.parents):
-            if path.is_relative_to(top):
-                for name in files:
-                    yield from _numbers(path / name)
-
-
-def _numbers(file: Path) -> list[int]:
-    """The number in a file; none if there is no such file, or the file says `max`."""
-    try:
-        return [int(file.read_text())]
-    except (OSError, ValueError):
-        return []
+    """Yields the limits of this process's control groups that files of these names hold."""
+    for group in control_groups.directories(controller, root):
+        for name in files:
+            yield from control_groups.numbers(group / name)

@@ -55,24 +55,25 @@ def finished(output):
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
-def block(corpus, whole, copy):
-    """Copies a corpus, with a pipe in place of a clip of shard 6, so that preparation stops there.
+def block(whole, output):
+    """Copies a plan, with a pipe in place of the names of shard 6's clips, so that preparation stops there.
 
-    Returns the pipe, and the clip's bytes.
+    Returns the pipe, and the names.
     """
-    shutil.copytree(corpus, copy)
-    name = (whole / "plan/00006.txt").read_text().split()[0]
-    pipe = corpus_fixtures.files_of(copy, name)[0]
-    video = pipe.read_bytes()
+    output.mkdir()
+    shutil.copy(whole / "plan.json", output)
+    shutil.copytree(whole / "plan", output / "plan")
+    pipe = output / "plan/00006.txt"
+    names = pipe.read_bytes()
     pipe.unlink()
     os.mkfifo(pipe)
-    return pipe, video
+    return pipe, names
 
 
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_is_completed_by_the_same_command(corpus, whole, tmp_path, kind):
-    pipe, video = block(corpus, whole, tmp_path / "in")
-    process = start(tmp_path / "in", tmp_path / "out", "--workers=1")
+    pipe, names = block(whole, tmp_path / "out")
+    process = start(corpus, tmp_path / "out", "--workers=1")
     wait_until(lambda: len(list((tmp_path / "out/manifests").glob("*.json"))) == 6)
     children = descendants(process.pid)
     assert workers(process.pid)
@@ -83,7 +84,7 @@ def test_a_stopped_run_is_completed_by_the_same_command(corpus, whole, tmp_path,
             character = process.stderr.read(1)
             assert character, shown
             shown += character
-        pipe.write_bytes(video)
+        pipe.write_bytes(names)
     _, err = process.communicate()
     wait_until(lambda: not any(map(is_alive, children)))
     if kind == signal.SIGKILL:
@@ -97,8 +98,8 @@ def test_a_stopped_run_is_completed_by_the_same_command(corpus, whole, tmp_path,
     assert not (tmp_path / "out/dataset.json").exists()
 
     pipe.unlink()
-    pipe.write_bytes(video)
-    assert run(tmp_path / "in", tmp_path / "out", "--workers=2")[0] == 0
+    pipe.write_bytes(names)
+    assert run(corpus, tmp_path / "out", "--workers=2")[0] == 0
     assert finished(tmp_path / "out").items() >= before.items()
     assert corpus_fixtures.tree(tmp_path / "out") == corpus_fixtures.tree(whole)
 
@@ -106,8 +107,8 @@ def test_a_stopped_run_is_completed_by_the_same_command(corpus, whole, tmp_path,
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("send", [os.killpg, os.kill], ids=["to all", "to the first"])
 def test_a_signal_while_workers_start_is_one_line(corpus, whole, tmp_path, kind, send):
-    block(corpus, whole, tmp_path / "in")
-    process = start(tmp_path / "in", tmp_path / "out", "--workers=2")
+    block(whole, tmp_path / "out")
+    process = start(corpus, tmp_path / "out", "--workers=2")
     wait_until(lambda: workers(process.pid))
     send(process.pid, kind)  # a terminal and most clusters send it to all processes
     _, err = process.communicate()

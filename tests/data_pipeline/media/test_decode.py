@@ -1,5 +1,6 @@
 """Media files are written and decoded again; each kind of damage has its reason."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -160,12 +161,16 @@ def test_a_read_error_is_not_the_clips_fault(files, tmp_path):
         load_clip(unreadable, files[1], SMALL)
 
 
-def test_a_directory_in_place_of_a_file_counts_as_missing(files, tmp_path):
+def test_what_is_no_file_counts_as_missing(files, tmp_path):
+    """A pipe would be waited for without end, and a device may never end."""
     write(files)
-    directory = epath.Path(tmp_path / "directory.mp4")
-    directory.mkdir()
-    assert reason_of(directory, files[1]) == Reason.MISSING_VIDEO
-    assert reason_of(files[0], directory) == Reason.MISSING_AUDIO
+    os.mkdir(tmp_path / "directory.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    os.symlink("/dev/zero", tmp_path / "device.mp4")
+    for name in ("directory", "pipe", "device"):
+        other = epath.Path(tmp_path / f"{name}.mp4")
+        assert reason_of(other, files[1]) == Reason.MISSING_VIDEO
+        assert reason_of(files[0], other) == Reason.MISSING_AUDIO
     dangling = epath.Path(tmp_path / "dangling.mp4")
     Path(dangling).symlink_to("nowhere")
     assert reason_of(dangling, files[1]) == Reason.MISSING_VIDEO

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,23 @@ def test_only_what_is_missing_is_made(corpus, prepared, tmp_path):
     assert made == [[0, 1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7], [6, 7], []]
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert corpus_fixtures.tree(tmp_path) == corpus_fixtures.tree(prepared)
+
+
+def test_a_set_begun_with_another_decoder_gets_no_more_shards(corpus, prepared, tmp_path):
+    """The plans of 0.1.0 do not name their decoder."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    begun = json.loads((tmp_path / "plan.json").read_text())
+    assert begun.pop("decoder_version") == 2
+    (tmp_path / "plan.json").write_text(json.dumps(begun))
+    assert corpus_fixtures.prepare(corpus, tmp_path) == read_prepared_set(prepared)  # nothing is missing
+    (tmp_path / "manifests/00002.json").unlink()
+    before = corpus_fixtures.tree(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"\(decoder 1, this is 2\), and 1 of 8 shards are missing"
+    ) as caught:
+        corpus_fixtures.prepare(corpus, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert corpus_fixtures.tree(tmp_path) == before
 
 
 def test_files_left_by_a_killed_run_are_deleted(corpus, tmp_path):
