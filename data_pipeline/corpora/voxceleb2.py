@@ -43,7 +43,7 @@ def find_clips(root: epath.Path, split: str) -> Clips:
     """Finds all clips that have a picture or a sound, and shows progress meanwhile.
 
     Raises:
-        FileNotFoundError: ``<root>/<split>/mp4`` is not a directory.
+        FileNotFoundError: ``<root>/<split>/mp4`` is not a directory, or the directory of sounds has capitals.
         ValueError: there is no clip in it, or the name of a file cannot be stored.
         OSError: a directory cannot be listed.
     """
@@ -52,6 +52,8 @@ def find_clips(root: epath.Path, split: str) -> Clips:
         raise FileNotFoundError(
             f"{pictures} is not a directory: --input must hold <split>/mp4/<speaker>/<video>"
         )
+    if not sounds.is_dir() and (others := _of_other_case(sounds)):
+        raise FileNotFoundError(f"{others[0]} would be left out: rename it to {SOUNDS}")
     counts: Counter[str] = Counter()
     unfinished: set[str] = set()
     with tqdm(desc="listing", unit="file") as bar:
@@ -68,6 +70,11 @@ def find_clips(root: epath.Path, split: str) -> Clips:
         if name.splitlines() != [name] or name.encode(errors="ignore").decode() != name:
             raise ValueError(f"{root / split}: rename {name!r}: a name must be one line of UTF-8")
     return Clips(sorted(names), dict(+counts))
+
+
+def _of_other_case(path: epath.Path) -> list[epath.Path]:
+    """Returns the neighbours of a path whose names differ only in capitals."""
+    return sorted(other for other in path.parent.iterdir() if other.name.lower() == path.name)
 
 
 def video_file(root: epath.Path, split: str, name: str) -> epath.Path:

@@ -1,4 +1,4 @@
-"""Opens a media file, chooses its track and decodes that track's frames (PyAV 18 and later)."""
+"""Opens a media file, chooses its track and decodes that track's frames (PyAV 18.1 and later)."""
 
 import io
 import struct

@@ -73,6 +73,13 @@ def test_another_layout_is_an_error_that_names_the_place(tmp_path):
         voxceleb2.find_clips(epath.Path(tmp_path), "dev")
 
 
+def test_a_directory_of_sounds_with_capitals_is_not_left_out(tmp_path):
+    """The pictures' own tracks would be taken instead, or all clips rejected."""
+    touch(tmp_path, "dev/mp4/id1/a/1.mp4", "dev/AAC/id1/a/1.m4a")
+    with pytest.raises(FileNotFoundError, match=r"dev/AAC would be left out: rename it to aac$"):
+        voxceleb2.find_clips(epath.Path(tmp_path), "dev")
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".MP4", ".Mp4", ".mP4"])
 def test_a_picture_is_found_whatever_the_case_of_its_suffix(tmp_path, suffix):
     touch(tmp_path, f"dev/mp4/id1/a/1{suffix}")
