@@ -61,6 +61,7 @@ class FixedClips:
 
     Attributes:
         source: the sets.
+        batch: number of clips in a batch: that given, or the number of clips if that is smaller.
         examples: ids of the clips to read, ascending.
         broken: example id → one line (name and reason) for each clip left out so far. Each is logged once,
             as a warning.
@@ -90,7 +91,7 @@ class FixedClips:
         self.source = ClipSource(roots, sampling)
         count = min(count or len(self.source), len(self.source))
         self.examples = tuple(i * len(self.source) // count for i in range(count))
-        self.batch = batch
+        self.batch = min(batch, count)
         self.broken: dict[int, str] = {}
         self._threads = threads
 

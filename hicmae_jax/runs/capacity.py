@@ -60,6 +60,15 @@ def check_capacity(config: PretrainSettings) -> None:
         "this host",
         "choose less",
     )
+    held_out = config.evaluation
+    _check(
+        f"evaluation.batch = {held_out.batch:,}, evaluation.clips = {held_out.clips:,}: the clips that are "
+        "scored at a time take at least",
+        min(held_out.batch, held_out.clips) * least_clip_bytes(config.model) * bool(held_out.sets),
+        memory,
+        "this host",
+        "choose a smaller evaluation.batch",
+    )
 
 
 def least_parameters(model: ModelConfig) -> int:

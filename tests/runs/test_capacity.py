@@ -54,6 +54,10 @@ IMPOSSIBLE = {
         {"batch": 10**9},
         "batch = 1,000,000,000, data.prefetch = 2, data.workers = 0: the clips that are",
     ),
+    "evaluation": (
+        {"evaluation__sets": ("a",), "evaluation__batch": 10**9, "evaluation__clips": 10**8},
+        "evaluation.batch = 1,000,000,000, evaluation.clips = 100,000,000: the clips that are scored at",
+    ),
     "prefetch": (
         {"data__prefetch": 10**9},
         "batch = 8, data.prefetch = 1,000,000,000, data.workers = 0: the",

@@ -65,6 +65,15 @@ def test_reading_does_not_depend_on_batch_or_threads(tmp_path):
         assert all(np.array_equal(row[name], twin[name]) for name in row)
 
 
+def test_a_batch_is_no_larger_than_the_number_of_clips(tmp_path):
+    """Each batch is padded to this size: 10⁹ would take terabytes for seven clips."""
+    root = set_fixtures.write_set(tmp_path / "set", LENGTHS)
+    assert FixedClips([root], SAMPLING, batch=10**9).batch == 7
+    assert FixedClips([root], SAMPLING, batch=10**9, count=10**9).batch == 7
+    assert FixedClips([root], SAMPLING, batch=10**9, count=4).batch == 4
+    assert FixedClips([root], SAMPLING, batch=3, count=4).batch == 3
+
+
 def test_broken_clips_are_left_out_named_and_logged_once(tmp_path, caplog):
     root = set_fixtures.write_set(tmp_path / "set", LENGTHS, silent=(1,), scrambled=(3, 4, 5))
     clips = FixedClips([root], SAMPLING, batch=3)
