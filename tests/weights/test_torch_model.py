@@ -209,6 +209,7 @@ def test_the_loss_of_groups_is_the_mean_of_their_losses():
     assert not torch.isclose(grouped, whole)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_torch_compile_makes_one_graph():
     torch.manual_seed(0)
     model = torch_model.PretrainModel(TINY)
