@@ -10,6 +10,16 @@ from collections.abc import Sequence
 from hicmae_jax.aot.hlo.program import Computation, Instruction
 from hicmae_jax.aot.hlo.shapes import SEMAPHORES, Shape
 
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "ragged-all-to-all",
+)
+
 
 def starts(instruction: Instruction) -> bool:
     """Whether the instruction starts work that other instructions need not wait for."""

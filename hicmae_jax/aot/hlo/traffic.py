@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hicmae_jax.aot.hlo.arithmetic import product_flops
-from hicmae_jax.aot.hlo.asynchronous import continues, results, starts
+from hicmae_jax.aot.hlo.asynchronous import COLLECTIVES, results, starts
+from hicmae_jax.aot.hlo.fusions import SLICES, Fusions, continues_message
 from hicmae_jax.aot.hlo.loops import trip_count
 from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
 from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
@@ -20,18 +21,6 @@ from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
 FREE = frozenset(
     {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
 ) | frozenset({"after-all", "add-dependency", "partition-id", "replica-id", "async-update"})
-SLICES = frozenset({"dynamic-slice", "slice", "gather"})
-ALIASES = frozenset({"bitcast", "reshape", "get-tuple-element"})
-COLLECTIVES = (
-    "all-reduce",
-    "all-gather",
-    "reduce-scatter",
-    "all-to-all",
-    "collective-permute",
-    "collective-broadcast",
-    "ragged-all-to-all",
-)
-
 # Custom calls that move nothing: they allocate, join adjacent arrays, or state properties of indices.
 FREE_CALLS = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
     {"PrepareAsyncCallStart", "PrepareAsyncCallDone"}
@@ -104,6 +93,7 @@ class Walk:
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        self._fusions = Fusions(program)
         self.unknown_loops: list[str] = []
 
     def __iter__(self) -> Iterator[Executed]:
@@ -194,108 +184,29 @@ class Walk:
         return _total(operands) + _sum(written)
 
     def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:
-        computation = self.program.called(instruction, "calls")
         total = Moved()
-        for parameter, operand in zip(computation.parameters, operands):
-            share = self._share_read(parameter, computation)
-            for shape in operand.shapes:
-                total += moved(shape, share)
-        return total + self._written(instruction, operands, computation)
-
-    def _share_read(self, parameter: Instruction, computation: Computation) -> float:
-        """Share of an operand that a fusion reads: all of it, or less if only slices are used."""
-        whole = sum(shape.elements for shape in parameter.shapes)
-        if not whole:
-            return 1.0
-        read = self._elements_read(parameter, computation)
-        return 1.0 if read is None else min(1.0, read / whole)
-
-    def _elements_read(self, value: Instruction, computation: Computation) -> int | None:
-        """Number of elements of a value that a fusion reads; None for all."""
-        total = 0
-        for user in computation.users[value.name]:
-            if user.opcode in SLICES and user.operands[0] == value.name:
-                total += user.shapes[0].elements
-            elif user.opcode == "scatter" and user.operands[0] == value.name:
-                total += computation[user.operands[-1]].shapes[0].elements
-            elif user.opcode in ALIASES or _in_place(user, value):
-                # An update in place does not read the rest of the array; a user of its result may.
-                inner = self._elements_read(user, computation)
-                if inner is None:
-                    return None
-                total += inner
-            elif user.opcode == "fusion":
-                called = self.program.called(user, "calls")
-                for number, name in enumerate(user.operands):
-                    if name == value.name:
-                        inner = self._elements_read(called.parameters[number], called)
-                        if inner is None:
-                            return None
-                        total += inner
-            elif user.opcode == "tuple" or _continues(user, computation):
-                continue  # passed on unread; or read where the message started
-            else:
-                return None
+        for number, operand in enumerate(operands):
+            share = self._fusions.share_read(instruction, number)
+            total += _sum(operand.shapes, share)
+        if not self._fusions.joins_results(instruction):
+            return total + _sum(results(instruction, operands))
+        for number, shape in enumerate(instruction.shapes):
+            total += moved(shape, self._fusions.share_written(instruction, number))
         return total
-
-    def _written(
-        self, instruction: Instruction, operands: list[Instruction], computation: Computation
-    ) -> Moved:
-        """Bytes that a fusion writes; for an update in place, those of the update."""
-        root = computation[computation.root]
-        parts = [computation[name] for name in root.operands] if root.opcode == "tuple" else [root]
-        total = Moved()
-        shapes = instruction.shapes
-        if len(parts) != len(shapes):
-            return _sum(results(instruction, operands))
-        for result, shape in zip(parts, shapes):
-            share = self._share_written(result, computation)
-            total += moved(shape, share)
-        return total
-
-    def _share_written(self, result: Instruction, computation: Computation) -> float:
-        """Share of a result that a fusion writes."""
-        while result.opcode in ALIASES and result.operands:
-            result = computation[result.operands[0]]
-        if result.opcode == "parameter" or _continues(result, computation):
-            return 0.0  # an operand passed on; or written where the message started
-        if result.opcode in ("dynamic-update-slice", "scatter"):
-            # The update is in place. It changes an operand, or an array that the fusion also writes.
-            update = computation[result.operands[-1 if result.opcode == "scatter" else 1]].shapes[0].elements
-            rest = self._share_written(computation[result.operands[0]], computation)
-            return min(1.0, rest + update / max(1, result.shapes[0].elements))
-        if result.opcode == "fusion":
-            called = self.program.called(result, "calls")
-            root = called[called.root]
-            return 1.0 if root.opcode == "tuple" else self._share_written(root, called)
-        return 1.0
 
 
 def _counted_message(instruction: Instruction, computation: Computation) -> bool:
-    return instruction.opcode.removesuffix("-start") in COLLECTIVES and not _continues(
+    return instruction.opcode.removesuffix("-start") in COLLECTIVES and not continues_message(
         instruction, computation
     )
-
-
-def _continues(instruction: Instruction, computation: Computation) -> bool:
-    """Whether an instruction of a fusion continues or awaits a message that another fusion has started."""
-    message = instruction.opcode in COLLECTIVES or instruction.target == "AsyncCollectiveDone"
-    return message and continues(computation)
-
-
-def _in_place(update: Instruction, whole: Instruction) -> bool:
-    """Whether an instruction updates an array in place without reading it."""
-    if update.opcode != "dynamic-update-slice":
-        return False
-    return update.operands[0] == whole.name and whole.name not in update.operands[1:]
 
 
 def _total(instructions: Iterable[Instruction]) -> Moved:
     return _sum(shape for instruction in instructions for shape in instruction.shapes)
 
 
-def _sum(shapes: Iterable[Shape]) -> Moved:
-    return sum((moved(shape) for shape in shapes), start=Moved())
+def _sum(shapes: Iterable[Shape], share: float = 1.0) -> Moved:
+    return sum((moved(shape, share) for shape in shapes), start=Moved())
 
 
 def _sized(whole: Instruction, part: Shape) -> Moved:
