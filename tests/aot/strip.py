@@ -2,7 +2,7 @@
 
     python -m launch.aot --config=pretrain:B --config.batch=256 --config.loss.negatives=global \
       --topology=v5p:2x2x1 --text=b.txt
-    python -m tests.aot.strip b.txt tests/goldens/step_B_v5p.hlo.xz
+    python -m tests.aot.strip b.txt tests/aot/step_B_v5p.hlo.xz
 """
 
 import lzma

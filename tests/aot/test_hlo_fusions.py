@@ -10,7 +10,7 @@ from hicmae_jax.aot.hlo.traffic import Moved, Walk
 from tests.aot import random_fusions, simple_traffic
 from tests.support.paths import ROOT
 
-PROGRAM = ROOT / "tests/goldens/step_B_v5p.hlo.xz"
+PROGRAM = ROOT / "tests/aot/step_B_v5p.hlo.xz"
 LESS = {"slice", "dynamic-slice", "gather", "dynamic-update-slice", "scatter", "custom-call"}
 
 
