@@ -159,30 +159,26 @@ class _WorkerStart:
 
     def __call__(self, index: int, count: int) -> None:
         del index, count
-        if _is_closed(self._lifeline):
-            os._exit(1)
-        threading.Thread(target=_end_with, args=(self._lifeline,), daemon=True).start()
+        with contextlib.suppress(BlockingIOError):  # the stream is open
+            _end_with(self._lifeline, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        threading.Thread(target=_end_with, args=(self._lifeline, fcntl.LOCK_SH), daemon=True).start()
         # The prefix is not public, but nothing else tells the arrays of a killed worker from those of others.
         shared_memory._SHM_NAME_PREFIX = f"/{self._names}"  # type: ignore[attr-defined]  # not public
 
 
-def _is_closed(lifeline: str) -> bool:
-    """Returns whether the stream was closed before this worker had started."""
-    try:
-        with open(lifeline, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        pass
-    return True
+def _end_with(lifeline: str, lock: int) -> None:
+    """Exits when the stream is closed or its process has ended, which frees the lock.
 
+    Args:
+        lifeline: the file that the training process has locked.
+        lock: kind of lock to ask for: `fcntl.LOCK_SH` waits.
 
-def _end_with(lifeline: str) -> None:
-    """Waits until the stream is closed or its process has ended, which frees the lock; then exits."""
+    Raises:
+        BlockingIOError: the stream is open, and `lock` says not to wait.
+    """
     with contextlib.suppress(FileNotFoundError):  # another worker may have removed the file
         with open(lifeline, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            fcntl.flock(file, lock)
         os.unlink(lifeline)
     os._exit(1)
 

@@ -1,4 +1,5 @@
 import contextlib
+import fcntl
 import itertools
 import logging
 import os
@@ -215,6 +216,27 @@ def test_ctrl_c_ends_the_wait_for_a_batch_and_hanging_or_starting_workers(tmp_pa
     wait_until(lambda: not grain_threads() and not workers())
     assert not lifelines()
     assert not in_shared_memory(names)
+
+
+READ = """
+import sys
+from data_pipeline.reading.worker_batches import _WorkerStart
+_WorkerStart("hb", sys.argv[1])(0, 1)
+print("reads")
+"""
+
+
+@pytest.mark.parametrize("stream", ["open", "closed", "killed"])
+def test_a_worker_of_a_closed_stream_ends_before_it_reads(tmp_path, stream):
+    lifeline = tmp_path / "lifeline"
+    with lifeline.open("wb") as file:
+        if stream == "open":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        elif stream == "closed":
+            lifeline.unlink()
+        done = subprocess.run([sys.executable, "-c", READ, lifeline], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == ((0, "reads\n") if stream == "open" else (1, "")), done.stderr
+    assert lifeline.exists() == (stream == "open")
 
 
 READ_AND_WAIT = """
