@@ -60,14 +60,24 @@ def check_capacity(config: PretrainSettings) -> None:
         "this host",
         "choose less",
     )
-    held_out = config.evaluation
+
+
+def check_evaluation(clips: int, model: ModelConfig) -> None:
+    """Refuse to score more clips at a time than this host can hold.
+
+    Args:
+        clips: scored at a time: `evaluation.batch`, or the number of clips if that is smaller.
+        model: which takes them.
+
+    Raises:
+        ValueError: one line with the setting, the estimate, and what the machine has.
+    """
     _check(
-        f"evaluation.batch = {held_out.batch:,}, evaluation.clips = {held_out.clips:,}: the clips that are "
-        "scored at a time take at least",
-        min(held_out.batch, held_out.clips) * least_clip_bytes(config.model) * bool(held_out.sets),
-        memory,
+        f"evaluation.batch: the {clips:,} clips that are scored at a time take at least",
+        clips * least_clip_bytes(model),
+        machine.memory_bytes(),
         "this host",
-        "choose a smaller evaluation.batch",
+        "choose less",
     )
 
 

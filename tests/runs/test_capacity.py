@@ -8,7 +8,7 @@ import pytest
 from hicmae_jax.model import shapes, sizes
 from hicmae_jax.model.config import MaskConfig
 from hicmae_jax.runs import capacity, machine
-from hicmae_jax.runs.capacity import check_capacity, least_parameters
+from hicmae_jax.runs.capacity import check_capacity, check_evaluation, least_parameters
 from tests.support import shrunk_recipe
 
 GB = 10**9
@@ -54,10 +54,6 @@ IMPOSSIBLE = {
         {"batch": 10**9},
         "batch = 1,000,000,000, data.prefetch = 2, data.workers = 0: the clips that are",
     ),
-    "evaluation": (
-        {"evaluation__sets": ("a",), "evaluation__batch": 10**9, "evaluation__clips": 10**8},
-        "evaluation.batch = 1,000,000,000, evaluation.clips = 100,000,000: the clips that are scored at",
-    ),
     "prefetch": (
         {"data__prefetch": 10**9},
         "batch = 8, data.prefetch = 1,000,000,000, data.workers = 0: the",
@@ -90,6 +86,15 @@ def test_an_impossible_size_is_one_line_at_once(host, name):
 )
 def test_what_may_be_possible_is_not_refused(host, changes):
     check_capacity(shrunk_recipe.config(**changes))
+
+
+def test_an_evaluation_of_too_many_clips_at_a_time_is_one_line(host):
+    model = sizes.model_config("B")
+    check_evaluation(50_000, model)  # 19 GB, less than twice the memory
+    with pytest.raises(
+        ValueError, match=r"^evaluation\.batch: the 1,000,000 clips .* 389 GB, and this host has 16\.0"
+    ):
+        check_evaluation(10**6, model)
 
 
 @pytest.mark.parametrize("size", ["T", "g"])
