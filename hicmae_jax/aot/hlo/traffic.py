@@ -21,6 +21,7 @@ from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
 FREE = frozenset(
     {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "opt-barrier"}
 ) | frozenset({"after-all", "add-dependency", "partition-id", "replica-id", "async-update"})
+
 # Custom calls that move nothing: they allocate, join adjacent arrays, or state properties of indices.
 FREE_CALLS = frozenset({"AllocateBuffer", "ConcatBitcast", "AssumeGatherIndicesInBound"}) | frozenset(
     {"PrepareAsyncCallStart", "PrepareAsyncCallDone"}
