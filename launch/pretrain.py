@@ -38,14 +38,17 @@ def main(argv: list[str]) -> NoReturn:
 def train(platform: str, stop_signals: StopSignals) -> None:
     """Pre-train as the flags say; see `training_main.run`."""
     from hicmae_jax.hosts import agreement
-    from hicmae_jax.runs import pretrain
+    from hicmae_jax.runs import pretrain, resuming
     from hicmae_jax.runs.branching import Branch
     from hicmae_jax.settings import pretrain as run_config
 
-    with agreement.all_or_none():
-        config = run_config.from_config_dict(FLAGS.config, platform)
     if FLAGS.branch_step is not None and not FLAGS.branch_from:
         raise ValueError(f"--branch_step={FLAGS.branch_step} goes with --branch_from=RUN")
+    with agreement.all_or_none():
+        begun = resuming.begun_settings(FLAGS.run)
+        if begun is None and FLAGS.branch_from:
+            begun = resuming.begun_settings(FLAGS.branch_from)
+        config = run_config.from_config_dict(FLAGS.config, platform, begun)
     branch = Branch(FLAGS.branch_from, FLAGS.branch_step) if FLAGS.branch_from else None
     pretrain.run(config, FLAGS.run, FLAGS.allow_changes, stop_signals=stop_signals, branch=branch)
 

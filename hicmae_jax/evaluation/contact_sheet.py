@@ -55,7 +55,7 @@ def draw_sheet(names: Sequence[str], inputs: ModelInputs) -> Figure:
     step = inputs.video.shape[1] // FRAMES_SHOWN
     for row, (name, video, log_mel) in enumerate(zip(names, inputs.video, inputs.log_mel, strict=True)):
         for column in range(FRAMES_SHOWN):
-            axes[row, column].imshow(np.clip(video[column * step], 0, 1), interpolation="nearest")
+            axes[row, column].imshow(video[column * step], interpolation="nearest")
             axes[row, column].set_axis_off()
         axes[row, 0].set_title(name, fontsize=9, loc="left")
         image = axes[row, -1].imshow(

@@ -137,7 +137,7 @@ def draw_clips(
             return rebuild(inputs, video, audio, config.model, loss.frame_difference)
 
         return {
-            "original": Picture(inputs.video, inputs.log_mel),
+            "original": Picture(tokens.pixels(inputs.video), inputs.log_mel),
             "masked": picture(jnp.full_like(video, jnp.nan), jnp.full_like(audio, jnp.nan)),
             "model": picture(video, audio),
             ZERO: picture(jnp.zeros_like(video), jnp.zeros_like(audio)),

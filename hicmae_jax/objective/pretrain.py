@@ -36,7 +36,7 @@ def masked_targets(
     video = tokens.take(tubelets, inputs.video_mask.masked)
     audio = tokens.take(patches, inputs.audio_mask.masked)
     return (
-        targets.video_targets(tokens.pixels(video), config.tubelet, frame_difference),
+        targets.video_targets(video, config.tubelet, frame_difference),
         targets.audio_targets(audio),
     )
 

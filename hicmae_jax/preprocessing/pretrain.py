@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from data_pipeline.common.setting import setting
+from data_pipeline.common.setting import check_limits, setting
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import log_mel_constants as kaldi
 from hicmae_jax.model.config import MaskConfig, ModelConfig
@@ -37,12 +37,19 @@ class PreprocessConfig:
         masks: kinds and ratios of the masks.
 
     Raises:
-        ValueError: mel bins other than Kaldi's 128, or a mask ratio that masks every token or none.
+        ValueError: mel bins other than Kaldi's 128, a mask ratio that masks every token or none, or an
+            unknown kind of pixels.
     """
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     masks: MaskConfig = dataclasses.field(default_factory=MaskConfig)
     multi_scale_crop: bool = setting(True, "crop at random in training, instead of taking whole frames")
+    pixels: str = setting(
+        "rounded",
+        "round resized frames to whole grey levels, as Pillow and so the published code does; or keep them "
+        "as float32, as runs of earlier versions did",
+        choices=("rounded", "float32"),
+    )
     gain: bool = setting(True, "multiply the sound by Beta(10, 10) + 0.5 in training")
     roll: bool = setting(
         False, "roll the sound by a random number of samples; the published code always rolls by 0"
@@ -50,6 +57,7 @@ class PreprocessConfig:
     evaluation_gain: bool = setting(False, "apply the gain in evaluation too, as the published code does")
 
     def __post_init__(self) -> None:
+        check_limits(self)
         if self.model.audio_bins != kaldi.MEL_BINS:
             raise ValueError(f"audio_bins {self.model.audio_bins}: log-mel features have {kaldi.MEL_BINS}")
         self.masks.sizes(self.model)
@@ -71,7 +79,8 @@ def preprocess_batch(
         config: choices of the preprocessing.
 
     Returns:
-        Video, log-mel and masks, each with the batch as its first dimension.
+        Video (uint8, or float32 in [0, 1]: `config.pixels`), log-mel and masks, each with the batch as its
+        first dimension.
 
     Raises:
         ValueError: the frames are not square, or their number is not `config.model.frames`.
@@ -109,16 +118,18 @@ def preprocess_batch(
 
 
 def _make_video(frames: jax.Array, config: PreprocessConfig, draw: Callable[..., Any]) -> jax.Array:
-    """Crop and resize: uint8[B, T, S, S, 3] → float32[B, T, size, size, 3] in [0, 1]."""
+    """Crop and resize: uint8[B, T, S, S, 3] → [B, T, size, size, 3], uint8 or float32 in [0, 1]."""
     stored, size = frames.shape[2], config.model.image_size
+    rounded = config.pixels == "rounded"
+    resize = video.crop_resize_rounded if rounded else video.crop_resize
     if config.multi_scale_crop:
-        resized = video.crop_resize(frames, draw("crop", video.draw_crop, stored), size)
+        resized = resize(frames, draw("crop", video.draw_crop, stored), size)
     elif stored == size:
-        resized = frames.astype(jnp.float32)
+        resized = frames if rounded else frames.astype(jnp.float32)
     else:
         full = jnp.tile(jnp.array([0, 0, stored, stored]), (len(frames), 1))
-        resized = video.crop_resize(frames, full, size)
-    return resized / 255
+        resized = resize(frames, full, size)
+    return resized if rounded else resized / 255
 
 
 def _make_log_mel(

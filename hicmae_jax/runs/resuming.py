@@ -9,8 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etils import epath
 from flax.traverse_util import flatten_dict
 
+from hicmae_jax.checkpoints import reader
+from hicmae_jax.logs.metrics import check_on_disk
 from hicmae_jax.settings import recorded
 
 # Scanned encoders stack their parameters and Adam moments, so their checkpoints hold different arrays. The
@@ -22,6 +25,27 @@ KIND = "optimizer.kind"
 BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
 
 Config = Mapping[str, Any]
+
+
+def begun_settings(directory: epath.PathLike) -> Config | None:
+    """The settings of the run in a directory, by dotted name; None if it has no readable checkpoint.
+
+    Args:
+        directory: directory of the run, which need not exist.
+
+    Raises:
+        ValueError: the directory is not on a disk.
+    """
+    check_on_disk(epath.Path(directory))
+    root = epath.Path(directory) / reader.DIRECTORY
+    if not root.is_dir():
+        return None
+    for _, path in sorted(reader.find_all(root).items(), reverse=True):
+        try:
+            return recorded.completed(reader.read_record(path)["config"])
+        except ValueError:
+            continue  # a damaged one is reported and set aside when the run resumes
+    return None
 
 
 def check_fits(record: Mapping[str, Any], config: Config) -> None:

@@ -40,7 +40,7 @@ SCHEMA = Schema(
         "execution": Section(ExecutionConfig, auto=("dtype", "attention")),
         "masks": Section(MaskConfig),
         "loss": Section(LossConfig),
-        "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks")),
+        "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks"), auto=("pixels",)),
         # Layer-wise rates are for fine-tuning.
         "optimizer": Section(
             OptimizerConfig,
@@ -232,12 +232,15 @@ class PretrainSettings:
         return "\n".join(f"{key:{width}}  {shown(value)}" for key, value in self.values.items())
 
 
-def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> PretrainSettings:
+def from_config_dict(
+    config: ConfigDict | Mapping[str, Any], platform: str, begun: Mapping[str, Any] | None = None
+) -> PretrainSettings:
     """Check a configuration and make the choices that it leaves open.
 
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
         platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype or attention of `auto`.
+        begun: settings of the run that goes on, by dotted name, for pixels of `auto`; None for a new run.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what is allowed.
@@ -254,6 +257,8 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> P
             f"execution.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say "
             "auto or xla"
         )
+    if values["preprocess.pixels"] == AUTO:
+        values["preprocess.pixels"] = begun["preprocess.pixels"] if begun else PreprocessConfig.pixels
     of_size = functools.partial(sizes.model_config, values["size"])
     values |= SCHEMA.values_of("model", SCHEMA.make("model", of_size, values))
     if values["data.threads"] is None:

@@ -30,7 +30,8 @@ class Section:
         kind: the dataclass that it fills.
         elsewhere: fields of that dataclass that are not set in this section.
         open: settings that may be none in a recipe, although the dataclass needs a value.
-        auto: settings that may be `auto` in a recipe, to be chosen by the platform.
+        auto: settings that may be `auto` in a recipe, to be chosen by the platform or by the run that goes
+            on.
     """
 
     kind: type

@@ -57,6 +57,26 @@ def test_video_targets(frame_difference):
     np.testing.assert_allclose(actual, x.reshape(2, 3, 1536), atol=1e-5)
 
 
+@pytest.mark.parametrize("frame_difference", [True, False])
+@pytest.mark.parametrize("tubelet", [1, 2, 4])
+def test_video_targets_of_bytes(tubelet, frame_difference):
+    # Patches of all values, of few neighbouring values, and with one that differs.
+    pixels = RNG.integers(0, 256, (1, 8, 1536), np.uint8)
+    pixels[:, 2:4] = RNG.integers(199, 201, (1, 2, 1536))
+    pixels[:, 4] = 255
+    pixels[:, 4, 700] = 254
+    pixels[:, 5] = 0
+    x = pixels.reshape(1, 8, 512, 3).astype(np.float64) / 255
+    x = (x - x.mean(2, keepdims=True)) / (x.std(2, ddof=1, keepdims=True) + 1e-6)
+    x = x.reshape(1, 8, tubelet, -1)
+    if frame_difference:
+        x = np.concatenate([x[:, :, :1], np.diff(x, axis=2)], 2)
+    actual = jax.jit(targets.video_targets, static_argnums=(1, 2))(pixels, tubelet, frame_difference)
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(actual, x.reshape(1, 8, 1536), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(actual[:, 5], 0)
+
+
 def test_flat_patches_give_zero_targets_in_float32():
     video = targets.video_targets(jnp.full((1, 2, 1536), 0.3, jnp.bfloat16), 2)
     audio = targets.audio_targets(jnp.full((1, 2, 256), 0.467, jnp.bfloat16))
@@ -67,6 +87,7 @@ def test_flat_patches_give_zero_targets_in_float32():
 
 def test_flat_patches_give_zero_targets_whatever_their_value():
     """The rounding error of a mean of equal values must not appear in the targets."""
+    assert not np.any(jax.jit(video_targets_of)(jnp.arange(256, dtype=jnp.uint8)[None, :, None]))
     values = jnp.linspace(0, 1, 50, dtype=jnp.float32)[None, :, None]
     for made in (audio_targets_of, video_targets_of):
         assert not np.any(jax.jit(made)(values))

@@ -17,15 +17,15 @@ from tests.support.paths import GOLDENS
 FIRST = json.loads((GOLDENS / "recorded_config.json").read_text())
 
 
-def of_today(platform="gpu"):
+def of_today(platform="gpu", begun=None):
     """The same run as a recipe of today gives it."""
     config = recipe.get_config("B")
     config.data.sets, config.data.threads = ("data/dev",), 2
-    return pretrain.from_config_dict(config, platform)
+    return pretrain.from_config_dict(config, platform, begun)
 
 
 def test_an_older_record_has_the_settings_of_today():
-    assert recorded.load(FIRST, "gpu") == of_today()
+    assert recorded.load(FIRST, "gpu") == of_today(begun=recorded.completed(FIRST))
 
 
 def test_every_setting_that_an_older_record_lacks_has_a_value_in_since():
@@ -35,10 +35,29 @@ def test_every_setting_that_an_older_record_lacks_has_a_value_in_since():
 
 
 def test_a_run_with_an_older_record_goes_on_without_a_change():
-    record, config = {"config": FIRST, "data": {"data/dev": "0f0f"}}, of_today().to_dict()
+    record = {"config": FIRST, "data": {"data/dev": "0f0f"}}
+    config = of_today(begun=recorded.completed(FIRST)).to_dict()
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, {"data/dev": "0f0f"})
     assert resuming.changes(record, config) == []
+
+
+def test_pixels_are_those_with_which_the_run_was_begun(tmp_path):
+    assert resuming.begun_settings(tmp_path / "new") is None
+    assert of_today().preprocess.pixels == "rounded"
+    for step, config in ((10, FIRST), (20, of_today().to_dict())):
+        checkpoint = tmp_path / "checkpoints" / str(step)
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "record.json").write_text(json.dumps({"config": config}))
+        begun = resuming.begun_settings(tmp_path)
+        assert of_today(begun=begun).preprocess.pixels == {10: "float32", 20: "rounded"}[step]
+    # A damaged record does not count; it is reported where the run resumes.
+    (checkpoint / "record.json").write_text("{")
+    assert resuming.begun_settings(tmp_path)["preprocess.pixels"] == "float32"
+    config = recipe.get_config("B")
+    config.data.sets, config.preprocess.pixels = ("data/dev",), "rounded"
+    asked = pretrain.from_config_dict(config, "cpu", recorded.completed(FIRST))
+    assert asked.preprocess.pixels == "rounded"
 
 
 def test_a_value_in_the_record_is_kept():
