@@ -12,7 +12,7 @@ FLOWS = ("default", "raw-input", "video-first", "audio-first")
 SKIP_ORDERS = ("deepest-first", "shallowest-first")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
-ATTENTION = ("xla", "pallas")
+ATTENTION = ("xla", "pallas", "cudnn")
 MODALITIES = ("audio-visual", "video", "audio")
 
 
@@ -148,7 +148,8 @@ class ExecutionConfig:
     )
     attention: str = setting(
         "xla",
-        "XLA's, or this project's TPU kernel (pallas), which keeps scores out of memory",
+        "XLA's; or what keeps scores out of memory: this project's TPU kernel (pallas), NVIDIA's for GPUs "
+        "(cudnn)",
         choices=ATTENTION,
     )
     scan_encoders: bool = setting(

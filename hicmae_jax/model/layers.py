@@ -125,7 +125,7 @@ class SelfAttention(nn.Module):
         dtype: of the computation.
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
-        attention: its implementation, `xla` or `pallas`, see `attend`.
+        attention: its implementation: `xla`, `pallas` or `cudnn`, see `attend`.
     """
 
     heads: int
