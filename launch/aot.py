@@ -9,7 +9,6 @@ minutes on one core. `docs/scale.md` explains the figures.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +47,9 @@ def main(argv: list[str]) -> int:
         The exit code: 1 if the step does not fit or a setting is wrong.
     """
     del argv
-    os.environ["JAX_PLATFORMS"] = "cpu"  # do not occupy a TPU or GPU that this machine may have
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # do not occupy a TPU or GPU that this machine may have
     from hicmae_jax.aot import compile as aot_compile
     from hicmae_jax.aot import topology
     from hicmae_jax.aot.figures import figures
