@@ -15,7 +15,7 @@ def attend(
 
     Args:
         projections: queries, keys and values side by side, [B, N, 3C]; or queries [B, N, C], and keys and
-            values side by side, [B, M, 2C]. All of one dtype.
+            values side by side, [B, M, 2C]; or all three separate. All of one dtype.
         q_bias: [C] of the same dtype.
         v_bias: likewise.
         heads: of contiguous channels; they divide C.
