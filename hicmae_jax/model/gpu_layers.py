@@ -34,42 +34,51 @@ class LayerNorm(nn.Module):
 def _normalise(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
 ) -> jax.Array:
-    return _keep_statistics(x, scale, bias, epsilon, dtype)[0]
+    return _keep_sums(x, scale, bias, epsilon, dtype)[0]
 
 
-def _keep_statistics(
+def _keep_sums(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     # One pass for both sums, of values relative to one of them: the square of their mean is at most C times
     # the variance, so that the difference loses no more than C roundings of float32.
-    shift = x[..., :1].astype(jnp.float32)
-    centred = x.astype(jnp.float32) - shift
-    mean = centred.mean(-1, keepdims=True)
-    variance = jnp.square(centred).mean(-1, keepdims=True) - jnp.square(mean)
-    # Without the barrier, XLA computes the statistics again wherever they are used, in more passes.
-    mean, root = jax.lax.optimization_barrier((mean + shift, jax.lax.rsqrt(variance + epsilon)))
-    return (_standard(x, mean, root) * scale + bias).astype(dtype), (x, scale, mean, root)
+    centred = _centred(x)
+    sums = centred.sum(-1, keepdims=True), jnp.square(centred).sum(-1, keepdims=True)
+    # Without the barrier, XLA computes the sums again wherever they are used, in more passes.
+    first, second = jax.lax.optimization_barrier(sums)
+    standard, _ = _standard(x, first, second, epsilon)
+    return (standard * scale + bias).astype(dtype), (x, scale, first, second)
 
 
 def _gradients(
     epsilon: float, dtype: jnp.dtype, kept: tuple[jax.Array, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, scale, mean, root = kept
-    standard, given = _standard(x, mean, root), cotangent.astype(jnp.float32)
+    x, scale, first, second = kept
+    standard, root = _standard(x, first, second, epsilon)
+    given = cotangent.astype(jnp.float32)
     scaled = given * scale
-    sums = scaled.mean(-1, keepdims=True), (scaled * standard).mean(-1, keepdims=True)
+    sums = scaled.sum(-1, keepdims=True), (scaled * standard).sum(-1, keepdims=True)
     # One pass for these sums, and another one for all gradients.
     of_mean, of_root = jax.lax.optimization_barrier(sums)
-    of_x = root * (scaled - of_mean - standard * of_root)
+    of_x = root * (scaled - (of_mean + standard * of_root) / x.shape[-1])
     rows = tuple(range(x.ndim - 1))
     return of_x.astype(x.dtype), (given * standard).sum(rows), given.sum(rows)
 
 
-def _standard(x: jax.Array, mean: jax.Array, root: jax.Array) -> jax.Array:
-    return (x.astype(jnp.float32) - mean) * root
+def _centred(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) - x[..., :1].astype(jnp.float32)
 
 
-_normalise.defvjp(_keep_statistics, _gradients)
+def _standard(
+    x: jax.Array, first: jax.Array, second: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
+    """Rows of mean 0 and variance 1, and the inverse of the deviations that they had, from their sums."""
+    mean = first / x.shape[-1]
+    root = jax.lax.rsqrt(second / x.shape[-1] - jnp.square(mean) + epsilon)
+    return (_centred(x) - mean) * root, root
+
+
+_normalise.defvjp(_keep_sums, _gradients)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
