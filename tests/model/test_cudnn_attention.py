@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from hicmae_jax.model import shapes
+from hicmae_jax.model.attention import attend
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.config import LossConfig
@@ -15,14 +17,14 @@ from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import chips
 from tests.support import cuda, tiny_model
 
+CHECK = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
 
 
 @pytest.fixture
 def cudnn_is_installed(monkeypatch):
     """JAX asks for the version of cuDNN when it traces a call, though the program may run elsewhere."""
-    name = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
-    monkeypatch.setattr(name, lambda: 91000)
+    monkeypatch.setattr(CHECK, lambda: 91000)
 
 
 def calls(text):
@@ -84,6 +86,32 @@ def test_which_gpus_have_it(capability, expected):
 
 def test_other_devices_have_their_own_name():
     assert chips.platform(jax.devices()[0]) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        (
+            16,
+            r"attention here \(cuDNN is not detected\.\): set execution\.attention = 'xla'",
+        ),
+        (
+            12,
+            r"attention here \(The head dim must be .* but got 12\.\): set execution\.attention",
+        ),
+    ],
+)
+def test_what_cudnn_cannot_compute_is_one_line(monkeypatch, channels, message):
+    def version():
+        if channels == 16:
+            raise RuntimeError("cuDNN is not detected.")
+        return 91000
+
+    monkeypatch.setattr(CHECK, version)
+    projections = jnp.zeros((1, 4, 3 * 2 * channels), jnp.bfloat16)
+    bias = jnp.zeros(2 * channels, jnp.bfloat16)
+    with pytest.raises(RuntimeError, match=message):
+        attend([projections], bias, bias, 2, "cudnn")
 
 
 @pytest.mark.slow
