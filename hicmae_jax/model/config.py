@@ -157,7 +157,8 @@ class ExecutionConfig:
     )
     remat_encoder: str = setting(
         "none",
-        "what the encoders' backward pass recomputes: nothing, all but matrix products (dots), or all",
+        "what the encoders' backward pass recomputes: nothing, all but matrix products (dots), or all; auto: "
+        "nothing with cudnn, all otherwise",
         choices=REMAT,
     )
     remat_fusion: str = setting("none", "the same for the fusion encoder", choices=REMAT)

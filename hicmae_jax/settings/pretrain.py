@@ -38,7 +38,7 @@ SCHEMA = Schema(
                 *("decoder_dim", "decoder_heads", "skip_layers"),
             ),
         ),
-        "execution": Section(ExecutionConfig, auto=("dtype", "attention")),
+        "execution": Section(ExecutionConfig, auto=("dtype", "attention", "remat_encoder")),
         "masks": Section(MaskConfig),
         "loss": Section(LossConfig),
         "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks")),
@@ -238,7 +238,7 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> P
 
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
-        platform: of the devices, as `chips.platform` names it, for a dtype or attention of `auto`.
+        platform: of the devices, as `chips.platform` names it, for settings that are `auto`.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what is allowed.
@@ -253,6 +253,9 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> P
     values |= SCHEMA.values_of("model", model)
     kind, dtype = values["execution.attention"], values["execution.dtype"]
     values["execution.attention"] = attention.choose(kind, dtype, model, platform)
+    if values["execution.remat_encoder"] == AUTO:
+        # GPUs have the memory, and without a loop less traffic; see `docs/scale.md`.
+        values["execution.remat_encoder"] = "none" if values["execution.attention"] == "cudnn" else "full"
     if values["data.threads"] is None:
         values["data.threads"] = PipelineConfig.threads
     return PretrainSettings(values)

@@ -136,6 +136,22 @@ def test_attention_is_the_kernel_of_the_devices_unless_the_run_says_otherwise():
     assert run_of({"execution.attention": "cudnn"}, platform="cuda").execution.attention == "cudnn"
 
 
+def test_encoders_are_recomputed_unless_cudnn_computes_their_attention():
+    def choice(platform, **changes):
+        changes = {name.replace("__", "."): value for name, value in changes.items()}
+        return run_of(changes, platform=platform).execution.remat_encoder
+
+    assert {name: choice(name) for name in ("cpu", "gpu", "cuda", "tpu")} == {
+        "cpu": "full",
+        "gpu": "full",
+        "cuda": "none",
+        "tpu": "full",
+    }
+    assert choice("cuda", execution__attention="xla") == "full"
+    assert choice("cuda", execution__remat_encoder="dots") == "dots"
+    assert choice("tpu", execution__remat_encoder="none") == "none"
+
+
 def test_only_a_tpu_may_have_the_pallas_kernel():
     for platform in ("cpu", "gpu", "cuda"):
         with pytest.raises(
