@@ -34,51 +34,42 @@ class LayerNorm(nn.Module):
 def _normalise(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
 ) -> jax.Array:
-    return _keep_sums(x, scale, bias, epsilon, dtype)[0]
+    # XLA makes one kernel of this, which reads x once, as long as nothing else uses the statistics.
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(dtype)
 
 
-def _keep_sums(
+def _keep_arguments(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    # One pass for both sums, of values relative to one of them: the square of their mean is at most C times
-    # the variance, so that the difference loses no more than C roundings of float32.
-    centred = _centred(x)
-    sums = centred.sum(-1, keepdims=True), jnp.square(centred).sum(-1, keepdims=True)
-    # Without the barrier, XLA computes the sums again wherever they are used, in more passes.
-    first, second = jax.lax.optimization_barrier(sums)
-    standard, _ = _standard(x, first, second, epsilon)
-    return (standard * scale + bias).astype(dtype), (x, scale, first, second)
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _normalise(x, scale, bias, epsilon, dtype), (x, scale)
 
 
 def _gradients(
-    epsilon: float, dtype: jnp.dtype, kept: tuple[jax.Array, ...], cotangent: jax.Array
+    epsilon: float, dtype: jnp.dtype, kept: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    x, scale, first, second = kept
-    standard, root = _standard(x, first, second, epsilon)
-    given = cotangent.astype(jnp.float32)
+    x, scale = kept
+    given, size = cotangent.astype(jnp.float32), x.shape[-1]
     scaled = given * scale
-    sums = scaled.sum(-1, keepdims=True), (scaled * standard).sum(-1, keepdims=True)
-    # One pass for these sums, and another one for all gradients.
-    of_mean, of_root = jax.lax.optimization_barrier(sums)
-    of_x = root * (scaled - (of_mean + standard * of_root) / x.shape[-1])
+    # One pass for all sums over a row, of values relative to one of them: the square of their mean is at most
+    # `size` times the variance, so that the differences lose no more than `size` roundings of float32.
+    shifted = x.astype(jnp.float32) - x[..., :1].astype(jnp.float32)
+    products = (shifted, jnp.square(shifted), scaled, scaled * shifted)
+    # Without the barrier, XLA computes the sums again wherever they are used, in more passes.
+    sums = jax.lax.optimization_barrier(tuple(each.sum(-1, keepdims=True) for each in products))
+    mean, square, of_mean, of_shifted = (each / size for each in sums)
+    root = jax.lax.rsqrt(square - jnp.square(mean) + epsilon)
+    of_root = root * (of_shifted - mean * of_mean)
+    # Another pass for all gradients.
+    standard = (shifted - mean) * root
+    of_x = root * (scaled - of_mean - standard * of_root)
     rows = tuple(range(x.ndim - 1))
     return of_x.astype(x.dtype), (given * standard).sum(rows), given.sum(rows)
 
 
-def _centred(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32) - x[..., :1].astype(jnp.float32)
-
-
-def _standard(
-    x: jax.Array, first: jax.Array, second: jax.Array, epsilon: float
-) -> tuple[jax.Array, jax.Array]:
-    """Rows of mean 0 and variance 1, and the inverse of the deviations that they had, from their sums."""
-    mean = first / x.shape[-1]
-    root = jax.lax.rsqrt(second / x.shape[-1] - jnp.square(mean) + epsilon)
-    return (_centred(x) - mean) * root, root
-
-
-_normalise.defvjp(_keep_sums, _gradients)
+_normalise.defvjp(_keep_arguments, _gradients)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
