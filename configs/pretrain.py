@@ -28,9 +28,8 @@ def get_config(argument: str = "B") -> ConfigDict:
     config = SCHEMA.defaults()
     config.size = size
     # One encoder layer is compiled instead of ten. Scanning without recomputing would keep every layer's
-    # attention for the backward pass, so the two go together.
+    # attention for the backward pass, so the two go together, but on GPUs (`execution.remat_encoder`: auto).
     config.execution.scan_encoders = True
-    config.execution.remat_encoder = "full"
     # Directories that `python -m launch.prepare` made: --config.data.sets=data/dev, again for more.
     config.data.sets = ()
     if "runlocal" in options:

@@ -27,6 +27,7 @@ from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig, preprocess_batch
 from hicmae_jax.settings import recipes, schema
 from hicmae_jax.settings.pretrain import PretrainSettings, from_config_dict, settings
+from hicmae_jax.training import chips
 
 PUBLISHED_GROUP = 40
 """Clips that are each other's negatives in the published run: the batch of one of its GPUs."""
@@ -186,7 +187,7 @@ def pretrain_settings(
     config = recipes.load(recipe)
     for name, value in schema.flatten({**changes, "data": data}).items():
         _change(config, name, value)
-    return from_config_dict(config, jax.default_backend())
+    return from_config_dict(config, chips.platform(jax.devices()[0]))
 
 
 def _change(config: ConfigDict, name: str, value: Any) -> None:

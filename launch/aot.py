@@ -1,14 +1,14 @@
-"""Compile a run's train step for TPUs that this machine does not have, and print what it costs on them.
+"""Compile a run's train step for TPUs or GPUs that this machine does not have, and print what it costs there.
 
     python -m launch.aot --config=pretrain:B --config.batch=256 --config.loss.negatives=global \
         --topology=v5p:2x2x1 [--json=b.json] [--text=b.hlo]
 
-`pip install 'hicmae_jax[tpu]'` installs the TPU compiler, which needs no TPU. Compiling takes minutes on one
-core. `docs/scale.md` explains the figures.
+`pip install 'hicmae_jax[tpu]'` installs the TPU compiler, which needs no TPU, and 'hicmae_jax[cuda]' the GPU
+compiler, which needs no GPU. `--topology=h200:2x8` stands for two hosts of eight GPUs. Compiling takes
+minutes on one core. `docs/scale.md` explains the figures.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Declare the flags; not at import, because other commands have flags of the same names."""
-    flags.DEFINE_string("topology", None, "Chip and network, such as v5e:16x16.", required=True)
+    flags.DEFINE_string("topology", None, "Chip and network, such as v5e:16x16 or h200:2x8.", required=True)
     flags.DEFINE_string("json", None, "File to write all figures to.")
     flags.DEFINE_string("text", None, "File to write the compiled program to.")
     flags.DEFINE_bool(
@@ -47,7 +47,9 @@ def main(argv: list[str]) -> int:
         The exit code: 1 if the step does not fit or a setting is wrong.
     """
     del argv
-    os.environ["JAX_PLATFORMS"] = "cpu"  # do not occupy a TPU that this machine may have
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # do not occupy a TPU or GPU that this machine may have
     from hicmae_jax.aot import compile as aot_compile
     from hicmae_jax.aot import topology
     from hicmae_jax.aot.figures import figures
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
     if not given.data.sets:
         with given.unlocked():
             given.data.sets = ("any",)  # a run needs a data set; compiling reads none
-    config = run_config.from_config_dict(given, "tpu")
+    config = run_config.from_config_dict(given, topology.platform(FLAGS.topology))
     devices = topology.devices(FLAGS.topology)
     print(f"compiling   {config.size}, batch {config.batch:,}, for {FLAGS.topology}", flush=True)
     try:

@@ -13,6 +13,7 @@ from absl import flags, logging
 from data_pipeline.common.errors import one_line
 from hicmae_jax.hosts import agreement, connect
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
+from hicmae_jax.training import chips
 from launch import host_flags
 
 FLAGS = flags.FLAGS
@@ -75,13 +76,13 @@ def configure_jax() -> None:
 
 
 def find_platform() -> str:
-    """JAX's name of the devices to train on.
+    """The devices to train on, as `chips.platform` names them.
 
     Raises:
         ValueError: this machine has no such devices.
     """
     try:
-        return jax.default_backend()
+        return chips.platform(jax.devices()[0])
     # JAX raises AssertionError if no plugin for the platform is installed.
     except (RuntimeError, AssertionError) as error:
         # JAX adds this option to its configuration at run time, so mypy does not know it.

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -13,7 +13,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.media.decode import FPS, SAMPLE_RATE, Crop
 from hicmae_jax.runs import build
 from hicmae_jax.settings.pretrain import PretrainSettings
-from hicmae_jax.training import sharding
+from hicmae_jax.training import chips, sharding
 from hicmae_jax.training.chips import GIB
 
 # The TPU compiler has two messages for a lack of memory: before and after it assigns addresses to arrays.
@@ -26,6 +26,8 @@ _OUT_OF_MEMORY = (
     ),
 )
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+# XLA times Triton's matrix products on the GPU to choose their tiles. Without a GPU it has to leave them out.
+_OPTIONS: Mapping[str, jax.stages.CompilerOptions] = {"gpu": {"xla_gpu_enable_triton_gemm": False}}
 # The length of the schedule changes only constants in the program, so any value gives the same figures.
 STEPS_PER_EPOCH = 1000
 
@@ -99,6 +101,31 @@ def abstract_batch(config: PretrainSettings, mesh: jax.sharding.Mesh) -> dict[st
     }
 
 
+def memory(step: Step) -> dict[str, float]:
+    """Bytes of a chip's memory that a step needs.
+
+    Returns:
+        `arguments`, `temporaries`, `program`, their `total`, and `share`, the total as a share of the chip's
+        memory where that is known.
+    """
+    analysis = step.memory
+    # Results are written over the donated arguments; only what goes beyond them needs memory of its own.
+    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    total = (
+        analysis.argument_size_in_bytes
+        + new
+        + analysis.temp_size_in_bytes
+        + analysis.generated_code_size_in_bytes
+    )
+    chip = chips.chip(step.mesh.devices.ravel()[0])
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "temporaries": analysis.temp_size_in_bytes,
+        "program": analysis.generated_code_size_in_bytes,
+        "total": total,
+    } | ({"share": total / chip.memory} if chip and chip.memory else {})
+
+
 def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Step:
     """Compile the train step that `launch.pretrain` would run with this configuration.
 
@@ -119,11 +146,16 @@ def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Ste
     lowered = cast(jax.stages.Wrapped, step).lower(state, abstract_batch(config, mesh))
     begin = time.perf_counter()
     try:
-        compiled = lowered.compile()
+        compiled = lowered.compile(compiler_options=_OPTIONS.get(devices[0].platform))
     except jax.errors.JaxRuntimeError as error:
         found = next(filter(None, (message.search(str(error)) for message in _OUT_OF_MEMORY)), None)
         if not found:
             raise
         needed, available = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
         raise DoesNotFitError(needed, available) from None
-    return Step(compiled, time.perf_counter() - begin, mesh)
+    step = Step(compiled, time.perf_counter() - begin, mesh)
+    # The TPU compiler refuses a step that does not fit; the GPU compiler does not.
+    chip, needed = chips.chip(devices[0]), memory(step)["total"]
+    if devices[0].platform == "gpu" and chip and chip.memory and needed > chip.memory:
+        raise DoesNotFitError(needed, chip.memory)
+    return step

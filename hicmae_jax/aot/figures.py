@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from hicmae_jax.aot.compile import Step
+from hicmae_jax.aot.compile import Step, memory
 from hicmae_jax.aot.hlo.collectives import collectives
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
@@ -48,6 +48,8 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
         "all_bytes_per_clip": (moved.main + moved.on_chip) / clips,
         "flops_per_clip": flops / clips,
         "analytic_flops_per_clip": analytic,
+        # Of a TPU's program, one instruction after the other runs on the chip; a GPU is told to start each.
+        "launches": sum(each.times for each in executed) if devices[0].platform == "gpu" else None,
         "temp_bytes_per_clip": step.memory.temp_size_in_bytes / clips,
         "hbm_per_chip": memory(step),
         "roofline": roofline(devices[0], flops, moved, clips, analytic),
@@ -59,31 +61,6 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
             name: cost_analysis[name] for name in ("flops", "bytes accessed") if name in cost_analysis
         },
     }
-
-
-def memory(step: Step) -> dict[str, float]:
-    """Bytes of a chip's memory that a step needs.
-
-    Returns:
-        `arguments`, `temporaries`, `program`, their `total`, and `share`, the total as a share of the chip's
-        memory where that is known.
-    """
-    analysis = step.memory
-    # Results are written over the donated arguments; only what goes beyond them needs memory of its own.
-    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    total = (
-        analysis.argument_size_in_bytes
-        + new
-        + analysis.temp_size_in_bytes
-        + analysis.generated_code_size_in_bytes
-    )
-    chip = chips.chip(step.mesh.devices.ravel()[0])
-    return {
-        "arguments": analysis.argument_size_in_bytes,
-        "temporaries": analysis.temp_size_in_bytes,
-        "program": analysis.generated_code_size_in_bytes,
-        "total": total,
-    } | ({"share": total / chip.memory} if chip and chip.memory else {})
 
 
 def roofline(device: jax.Device, flops: int, moved: Moved, clips: int, analytic: int) -> dict[str, Any]:

@@ -58,8 +58,11 @@ def _summary(figures: Mapping[str, Any]) -> Iterator[str]:
             f"{roofline['clips_per_second_per_chip']:,.0f} clips/s a chip, model-FLOP utilisation "
             f"{roofline['model_flop_utilisation']:.0%}"
         )
-    counts = ", ".join(f"{name} {value:.3g}" for name, value in figures["cost_analysis"].items())
-    yield f"compiler    counts each loop's body once and kernels not at all: {counts}"
+    if figures["launches"] is not None:
+        yield f"launches    {figures['launches']:,} kernels a step; a call of cuBLAS or cuDNN counts as one"
+    if figures["cost_analysis"]:  # the GPU compiler has none
+        counts = ", ".join(f"{name} {value:.3g}" for name, value in figures["cost_analysis"].items())
+        yield f"compiler    counts each loop's body once and kernels not at all: {counts}"
     if figures["unknown_loops"]:
         yield (
             "loops       counted once, because the program does not say how often they run: "

@@ -15,16 +15,21 @@ def attend(
 
     Args:
         projections: queries, keys and values side by side, [B, N, 3C]; or queries [B, N, C], and keys and
-            values side by side, [B, M, 2C]. All of one dtype.
+            values side by side, [B, M, 2C]; or all three separate. All of one dtype.
         q_bias: [C] of the same dtype.
         v_bias: likewise.
         heads: of contiguous channels; they divide C.
         kind: `xla`; or `pallas`, which uses the TPU kernel if the scores of a clip fit in on-chip memory,
             and XLA otherwise. According to the TPU compiler, the kernel moves less memory for all sequence
-            lengths of the model, also for the encoders' 80 and 26 tokens and for cross-attention.
+            lengths of the model, also for the encoders' 80 and 26 tokens and for cross-attention. Or `cudnn`,
+            NVIDIA's kernel, for bfloat16 and heads of 8, 16, … 128 channels; according to the GPU compiler,
+            the same is true of it (`docs/scale.md`).
 
     Returns:
         [B, N, C] of that dtype.
+
+    Raises:
+        RuntimeError: cuDNN is not installed, or does not take these shapes.
     """
     width = q_bias.shape[0]
     if kind == "pallas" and pallas_attention.fits(projections, width, heads):
@@ -34,5 +39,16 @@ def attend(
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], heads, -1)
 
-    out = jax.nn.dot_product_attention(split(query + q_bias), split(key), split(value + v_bias))
-    return out.reshape(query.shape)
+    given = split(query + q_bias), split(key), split(value + v_bias)
+    return (_by_cudnn(*given) if kind == "cudnn" else jax.nn.dot_product_attention(*given)).reshape(
+        query.shape
+    )
+
+
+def _by_cudnn(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    try:
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+    except RuntimeError as error:  # also what JAX raises for shapes that cuDNN does not take
+        raise RuntimeError(
+            f"cuDNN cannot compute attention here ({error}): set execution.attention = 'xla'"
+        ) from error

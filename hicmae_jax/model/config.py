@@ -12,7 +12,7 @@ FLOWS = ("default", "raw-input", "video-first", "audio-first")
 SKIP_ORDERS = ("deepest-first", "shallowest-first")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
-ATTENTION = ("xla", "pallas")
+ATTENTION = ("xla", "pallas", "cudnn")
 MODALITIES = ("audio-visual", "video", "audio")
 
 
@@ -148,7 +148,8 @@ class ExecutionConfig:
     )
     attention: str = setting(
         "xla",
-        "XLA's, or this project's TPU kernel (pallas), which keeps scores out of memory",
+        "XLA's; or what keeps scores out of memory: this project's TPU kernel (pallas), NVIDIA's for GPUs "
+        "(cudnn)",
         choices=ATTENTION,
     )
     scan_encoders: bool = setting(
@@ -156,7 +157,8 @@ class ExecutionConfig:
     )
     remat_encoder: str = setting(
         "none",
-        "what the encoders' backward pass recomputes: nothing, all but matrix products (dots), or all",
+        "what the encoders' backward pass recomputes: nothing, all but matrix products (dots), or all; auto: "
+        "nothing with cudnn, all otherwise",
         choices=REMAT,
     )
     remat_fusion: str = setting("none", "the same for the fusion encoder", choices=REMAT)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from hicmae_jax.model import gpu_layers
 from hicmae_jax.model.attention import attend
 
 Initializer = Callable[..., jax.Array]
@@ -44,8 +45,16 @@ def truncated_normal(deviation: float, cut: float) -> Initializer:
 xavier_uniform: Initializer = nn.initializers.xavier_uniform()
 
 
-def layer_norm(dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
-    """The LayerNorm of all modules: epsilon 1e-6, float32 two-pass statistics."""
+def layer_norm(dtype: jnp.dtype, attention: str = "xla", name: str | None = None) -> nn.Module:
+    """The LayerNorm of all modules: epsilon 1e-6, float32 two-pass statistics.
+
+    Args:
+        dtype: of the result.
+        attention: with `cudnn`, which is for GPUs only, the LayerNorm that moves less memory there.
+        name: of the module.
+    """
+    if attention == "cudnn":
+        return gpu_layers.LayerNorm(EPSILON, dtype, name=name)
     return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, use_fast_variance=False, name=name)
 
 
@@ -117,6 +126,22 @@ class Kernel(nn.Module):
         return self.param("kernel", self.kernel_init, (rows, columns), jnp.float32).astype(dtype)
 
 
+def project(x: jax.Array, kernel: jax.Array, parts: int, attention: str) -> list[jax.Array]:
+    """Multiply tokens by matrices that are side by side.
+
+    Args:
+        x: [B, N, C].
+        kernel: [C, parts · D] of the same dtype.
+        parts: number of matrices.
+        attention: as in `SelfAttention`. The kernel `cudnn` cannot read a part of an array.
+
+    Returns:
+        [B, N, parts · D]; with `cudnn`, [B, N, D] for each matrix.
+    """
+    products = gpu_layers.products(x, kernel, parts) if attention == "cudnn" else [x @ kernel]
+    return [keep_batch_sharding(product) for product in products]
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with query and value biases but no key bias (equation 2).
 
@@ -125,7 +150,7 @@ class SelfAttention(nn.Module):
         dtype: of the computation.
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
-        attention: its implementation, `xla` or `pallas`, see `attend`.
+        attention: its implementation: `xla`, `pallas` or `cudnn`, see `attend`.
     """
 
     heads: int
@@ -143,13 +168,10 @@ class SelfAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [keep_batch_sharding(x @ kernel)]
+            projections = project(x, kernel, 3, self.attention)
         else:
-            last = x[:, -self.last_rows :]
-            projections = [
-                keep_batch_sharding(last @ kernel[:, :width]),
-                keep_batch_sharding(x @ kernel[:, width:]),
-            ]
+            projections = project(x[:, -self.last_rows :], kernel[:, :width], 1, self.attention)
+            projections += project(x, kernel[:, width:], 2, self.attention)
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         return keep_batch_sharding(
             nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
@@ -175,9 +197,10 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        query = keep_batch_sharding(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
+        q_kernel = Kernel(name="q")(width, width, self.dtype)
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = [query, keep_batch_sharding(context.astype(self.dtype) @ kv_kernel)]
+        projections = project(x.astype(self.dtype), q_kernel, 1, self.attention)
+        projections += project(context.astype(self.dtype), kv_kernel, 2, self.attention)
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         return keep_batch_sharding(
             nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
@@ -225,9 +248,9 @@ class Block(nn.Module):
 
     def setup(self) -> None:
         """Create the submodules under their published names."""
-        self.norm1 = layer_norm(self.dtype)
+        self.norm1 = layer_norm(self.dtype, self.attention)
         self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention)
-        self.norm2 = layer_norm(self.dtype)
+        self.norm2 = layer_norm(self.dtype, self.attention)
         self.mlp = Mlp(self.dtype, self.kernel_init)
 
     def add(self, x: jax.Array, branch: jax.Array, drop_rate: jax.Array | None) -> jax.Array:
@@ -259,8 +282,8 @@ class CrossBlock(Block):
     def setup(self) -> None:
         """Create the submodules under their published names."""
         super().setup()
-        self.cross_norm1 = layer_norm(self.dtype)
-        self.cross_norm2 = layer_norm(self.dtype)
+        self.cross_norm1 = layer_norm(self.dtype, self.attention)
+        self.cross_norm2 = layer_norm(self.dtype, self.attention)
         self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
 
     def __call__(  # type: ignore[override]  # it takes a context too

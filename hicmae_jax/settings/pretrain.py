@@ -15,6 +15,7 @@ from hicmae_jax.model import sizes
 from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
+from hicmae_jax.settings import attention
 from hicmae_jax.settings.schedule import length_and_warmup
 from hicmae_jax.settings.schema import AUTO, Schema, Section, nested, shown
 from hicmae_jax.settings.sections import (
@@ -37,7 +38,7 @@ SCHEMA = Schema(
                 *("decoder_dim", "decoder_heads", "skip_layers"),
             ),
         ),
-        "execution": Section(ExecutionConfig, auto=("dtype", "attention")),
+        "execution": Section(ExecutionConfig, auto=("dtype", "attention", "remat_encoder")),
         "masks": Section(MaskConfig),
         "loss": Section(LossConfig),
         "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks"), auto=("pixels",)),
@@ -239,7 +240,7 @@ def from_config_dict(
 
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
-        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype or attention of `auto`.
+        platform: of the devices, as `chips.platform` names it, for settings that are `auto`.
         begun: settings of the run that goes on, by dotted name, for pixels of `auto`; None for a new run.
 
     Raises:
@@ -250,17 +251,16 @@ def from_config_dict(
     _check_sets(values)
     if values["execution.dtype"] == AUTO:
         values["execution.dtype"] = "float32" if platform == "cpu" else "bfloat16"
-    if values["execution.attention"] == AUTO:
-        values["execution.attention"] = "pallas" if platform == "tpu" else "xla"
-    elif values["execution.attention"] == "pallas" and platform != "tpu":
-        raise ValueError(
-            f"execution.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say "
-            "auto or xla"
-        )
     if values["preprocess.pixels"] == AUTO:
         values["preprocess.pixels"] = begun["preprocess.pixels"] if begun else PreprocessConfig.pixels
     of_size = functools.partial(sizes.model_config, values["size"])
-    values |= SCHEMA.values_of("model", SCHEMA.make("model", of_size, values))
+    model = SCHEMA.make("model", of_size, values)
+    values |= SCHEMA.values_of("model", model)
+    kind, dtype = values["execution.attention"], values["execution.dtype"]
+    values["execution.attention"] = attention.choose(kind, dtype, model, platform)
+    if values["execution.remat_encoder"] == AUTO:
+        # GPUs have the memory, and without a loop less traffic; see `docs/scale.md`.
+        values["execution.remat_encoder"] = "none" if values["execution.attention"] == "cudnn" else "full"
     if values["data.threads"] is None:
         values["data.threads"] = PipelineConfig.threads
     return PretrainSettings(values)

@@ -51,7 +51,7 @@ def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
 
     Args:
         config: `config` of the record, nested or by dotted name.
-        platform: JAX's name of the devices here.
+        platform: of the devices here, as `chips.platform` names it.
 
     Raises:
         ValueError: one line with the name of the setting: the record is damaged, or of a later version.

@@ -8,16 +8,19 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
+import numpy as np
 import pytest
 from jax.experimental import topologies
 
 from configs import pretrain as recipe
 from hicmae_jax.aot import compile as aot_compile
 from hicmae_jax.aot import fit_memory, topology
+from hicmae_jax.aot.gpu_targets import TARGETS
 from hicmae_jax.aot.report import report
 from hicmae_jax.model import shapes
 from hicmae_jax.runs import build
 from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.training import chips
 from hicmae_jax.training.chips import GIB
 from launch import aot, command
 from tests.support import tpu_compiler
@@ -56,18 +59,27 @@ def installed(monkeypatch, is_installed):
     found = importlib.util.find_spec
 
     def find(name, *rest):
-        return is_installed or None if name == "libtpu" else found(name, *rest)
+        compilers = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin")
+        return is_installed or None if name in compilers else found(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
-    monkeypatch.setattr(topology, "_ENVIRONMENT", {})
+    monkeypatch.setattr(topology, "_ENVIRONMENT", {"tpu": {}, "cuda": {}})
 
 
-def test_without_the_compiler_the_message_says_what_to_install(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("v5e:2x2", "the TPU compiler is not installed: pip install 'hicmae_jax[tpu]' (it needs no TPU)"),
+        (
+            "h200:1x8",
+            "the GPU compiler is not installed: pip install 'hicmae_jax[cuda]' (6 GB; it needs no GPU)",
+        ),
+    ],
+)
+def test_without_the_compiler_the_message_says_what_to_install(monkeypatch, capsys, name, message):
     installed(monkeypatch, False)
-    assert run(monkeypatch, given()) == 1
-    assert refusal(capsys) == (
-        "aot: the TPU compiler is not installed: pip install 'hicmae_jax[tpu]' (it needs no TPU)"
-    )
+    assert run(monkeypatch, given(), topology=name) == 1
+    assert refusal(capsys) == f"aot: {message}"
 
 
 @pytest.mark.parametrize("kind", [ValueError, jax.errors.JaxRuntimeError])
@@ -80,8 +92,38 @@ def test_an_unknown_topology_is_one_line(monkeypatch, capsys, kind):
     assert run(monkeypatch, given(), topology="v5x:2") == 1
     assert refusal(capsys) == (
         "aot: topology 'v5x:2' is not known (Unable to find v5x:2.): give one such as v5e:16x16, v5p:4x8x8, "
-        "v6e:16x16"
+        "v6e:16x16; or of GPUs, such as h200:1x8, h100:1x8, a100-80:1x8, b200:1x8"
     )
+
+
+@pytest.mark.parametrize("name", ["h200", "h200:8", "h200:0x8", "h200:1x8x2", "h200:1xeight", "h200:1x99999"])
+def test_hosts_of_gpus_that_cannot_be_are_one_line(monkeypatch, capsys, name):
+    installed(monkeypatch, True)
+    assert run(monkeypatch, given(), topology=name) == 1
+    assert refusal(capsys) == (
+        f"aot: topology '{name}' is not known: give the hosts and the GPUs of a host, such as h200:2x8"
+    )
+
+
+@pytest.mark.parametrize("kind", sorted(TARGETS))
+def test_a_topology_of_gpus_is_described_to_the_compiler(monkeypatch, kind):
+    def described(platform, target_config, topology):
+        return types.SimpleNamespace(devices=(platform, target_config, topology))
+
+    installed(monkeypatch, True)
+    monkeypatch.setattr(topologies, "get_topology_desc", described)
+    platform, target, sides = topology.devices(f"{kind}:3x8")
+    assert (platform, sides) == ("cuda", "1x3x8")
+    assert topology.platform(f"{kind}:3x8") == "cuda"
+    # Braces that close, and the figures of the same GPU as in the table of rates.
+    assert target.count("{") == target.count("}") > 2
+    device = types.SimpleNamespace(device_kind=TARGETS[kind].device)
+    assert f'device_description_str: "{device.device_kind}"' in target
+    chip = chips.chip(device)
+    assert chip.bandwidth == pytest.approx(TARGETS[kind].bandwidth, rel=0.05)
+    assert chip.memory == pytest.approx(chips.RESERVED * TARGETS[kind].memory, rel=1e-4)
+    assert chip.links
+    assert chip.network
 
 
 @pytest.mark.parametrize("option", ["json", "text"])
@@ -111,7 +153,7 @@ class Refusing:
     def lower(self, *args):
         return self
 
-    def compile(self):
+    def compile(self, compiler_options):
         raise jax.errors.JaxRuntimeError(self.message)
 
 
@@ -144,6 +186,48 @@ def test_needed_and_available_memory_are_read_from_the_compilers_message(
     with pytest.raises(aot_compile.DoesNotFitError) as refused:
         compile_refused(monkeypatch, four_devices, start + message)
     assert (refused.value.needed, refused.value.available) == (needed, available)
+
+
+def step_of(platform, kind, total):
+    """A lowered step that the compiler compiles; it needs `total` bytes."""
+    memory = types.SimpleNamespace(
+        argument_size_in_bytes=total // 2,
+        output_size_in_bytes=total // 2,
+        alias_size_in_bytes=total // 2,
+        temp_size_in_bytes=total - total // 2,
+        generated_code_size_in_bytes=0,
+    )
+    compiled = types.SimpleNamespace(memory_analysis=lambda: memory)
+    lowered = types.SimpleNamespace(compile=lambda compiler_options: compiled)
+    lowered.lower = lambda *args: lowered
+    return lowered, [types.SimpleNamespace(platform=platform, device_kind=kind)] * 4
+
+
+@pytest.mark.parametrize(
+    ("platform", "kind", "total", "fits"),
+    [
+        ("gpu", "NVIDIA H200 141GB HBM3e", 106 * GIB, False),
+        ("gpu", "NVIDIA H200 141GB HBM3e", 105 * GIB, True),
+        ("gpu", "NVIDIA A100-SXM4-80GB", 60 * GIB, False),
+        ("gpu", "another GPU", 10**15, True),
+        ("tpu", "TPU v5", 106 * GIB, True),  # that compiler refuses by itself
+    ],
+)
+def test_a_step_that_the_gpu_compiler_compiles_may_not_fit(monkeypatch, platform, kind, total, fits):
+    lowered, devices = step_of(platform, kind, total)
+    mesh = types.SimpleNamespace(devices=np.array(devices))
+    monkeypatch.setattr(aot_compile.sharding, "make_mesh", lambda *args: mesh)
+    monkeypatch.setattr(build, "check_batch_divides", lambda *args: None)
+    monkeypatch.setattr(aot_compile, "abstract_batch", lambda *args: None)
+    monkeypatch.setattr(build, "abstract_run", lambda *args: (None, None))
+    monkeypatch.setattr(build, "make_step", lambda *args: lowered)
+    config = run_config.from_config_dict(given(**{"data.sets": ("any",)}), "cuda")
+    if fits:
+        assert aot_compile.memory(aot_compile.compile_step(config, devices))["total"] == total
+        return
+    with pytest.raises(aot_compile.DoesNotFitError) as refused:
+        aot_compile.compile_step(config, devices)
+    assert (refused.value.needed, refused.value.available) == (total, chips.chip(devices[0]).memory)
 
 
 def test_another_error_of_the_compiler_is_not_changed(monkeypatch, four_devices):
@@ -269,6 +353,7 @@ FIGURES = {
     "all_bytes_per_clip": 774e6,
     "flops_per_clip": 93.69e9,
     "analytic_flops_per_clip": 85.97e9,
+    "launches": None,
     "temp_bytes_per_clip": 64.6e6,
     "hbm_per_chip": {"arguments": GIB, "temporaries": 4 * GIB, "program": GIB / 4, "total": 5.25 * GIB},
     "roofline": {},
@@ -301,6 +386,13 @@ def test_the_report_has_the_figures():
     assert "flops 4.62e+12" in text
     assert "roofline" not in text
     assert "how often they run" not in text
+    assert "launches" not in text
+
+
+def test_the_report_of_a_gpu_has_launches_and_no_count_of_the_compiler():
+    text = "\n".join(report(FIGURES | {"launches": 3135, "cost_analysis": {}}))
+    assert "launches    3,135 kernels a step; a call of cuBLAS or cuDNN counts as one" in text
+    assert "counts each loop's body once" not in text
 
 
 def test_the_report_has_the_bound_and_the_loops_of_unknown_trip_count():

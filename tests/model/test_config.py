@@ -33,7 +33,7 @@ def test_models(choices, message):
     ("choices", "message"),
     [
         ({"dtype": "float16"}, "float32, bfloat16"),
-        ({"attention": "flash"}, "xla, pallas"),
+        ({"attention": "flash"}, "xla, pallas, cudnn"),
         ({"remat_decoder": "some"}, "remat_decoder = 'some'"),
     ],
 )

@@ -127,14 +127,68 @@ def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwis
     assert run_of({"execution.dtype": "float32"}, platform="gpu").execution.dtype == "float32"
 
 
+def test_attention_is_the_kernel_of_the_devices_unless_the_run_says_otherwise():
+    names = ("cpu", "gpu", "cuda", "tpu")
+    kinds = {name: run_of(platform=name).execution.attention for name in names}
+    assert kinds == {"cpu": "xla", "gpu": "xla", "cuda": "cudnn", "tpu": "pallas"}
+    for name in names:
+        assert run_of({"execution.attention": "xla"}, platform=name).execution.attention == "xla"
+    assert run_of({"execution.attention": "cudnn"}, platform="cuda").execution.attention == "cudnn"
+
+
+def test_encoders_are_recomputed_unless_cudnn_computes_their_attention():
+    def choice(platform, **changes):
+        changes = {name.replace("__", "."): value for name, value in changes.items()}
+        return run_of(changes, platform=platform).execution.remat_encoder
+
+    assert {name: choice(name) for name in ("cpu", "gpu", "cuda", "tpu")} == {
+        "cpu": "full",
+        "gpu": "full",
+        "cuda": "none",
+        "tpu": "full",
+    }
+    assert choice("cuda", execution__attention="xla") == "full"
+    assert choice("cuda", execution__remat_encoder="dots") == "dots"
+    assert choice("tpu", execution__remat_encoder="none") == "none"
+
+
 def test_only_a_tpu_may_have_the_pallas_kernel():
-    kinds = {name: run_of(platform=name).execution.attention for name in ("cpu", "gpu", "tpu")}
-    assert kinds == {"cpu": "xla", "gpu": "xla", "tpu": "pallas"}
-    for platform in ("cpu", "gpu"):
+    for platform in ("cpu", "gpu", "cuda"):
         with pytest.raises(
             ValueError, match=f"a kernel for TPUs, which {platform} would interpret: say auto"
         ):
             run_of({"execution.attention": "pallas"}, platform=platform)
+
+
+@pytest.mark.parametrize(
+    ("changes", "platform", "obstacle"),
+    [
+        ({}, "gpu", "needs an NVIDIA GPU of compute capability 8 or later, not gpu: use other devices"),
+        ({}, "tpu", "needs an NVIDIA GPU of compute capability 8 or later, not tpu: use other devices"),
+        (
+            {"execution.dtype": "float32"},
+            "cuda",
+            "computes in bfloat16, and execution.dtype = 'float32': change the dtype",
+        ),
+        (
+            {"model.decoder_heads": 96},
+            "cuda",
+            "takes heads of 8, 16, … 128 channels, and model.decoder_dim = 384 with model.decoder_heads = 96 "
+            "has 4: change these",
+        ),
+        (
+            {"model.encoder_heads": 2},
+            "cuda",
+            "takes heads of 8, 16, … 128 channels, and model.encoder_dim = 512 with model.encoder_heads = 2 "
+            "has 256: change these",
+        ),
+    ],
+)
+def test_where_cudnn_cannot_compute_attention_xla_does(changes, platform, obstacle):
+    assert run_of(changes, platform=platform).execution.attention == {"tpu": "pallas"}.get(platform, "xla")
+    with pytest.raises(ValueError, match=r"execution\.attention = 'cudnn'") as refused:
+        run_of(changes | {"execution.attention": "cudnn"}, platform=platform)
+    assert str(refused.value) == f"execution.attention = 'cudnn' {obstacle}; or say auto or xla"
 
 
 def test_steps_give_the_schedule_that_as_many_epochs_give():
@@ -210,7 +264,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"model.image_size": 100}, "model.image_size 100 is not a positive multiple of the patch 16"),
         ({"model.encoder_heads": 7}, "model.encoder_dim 512 is not a positive multiple of encoder_heads 7"),
         ({"execution.dtype": "float16"}, "execution.dtype = 'float16': choose one of float32, bfloat16"),
-        ({"execution.attention": "flash"}, "execution.attention = 'flash': choose one of xla, pallas"),
+        ({"execution.attention": "flash"}, "execution.attention = 'flash': choose one of xla, pallas, cudnn"),
         ({"model.fusion_flow": "both"}, "model.fusion_flow = 'both': choose one of"),
         ({"model.encoder_depth": 0}, "model.encoder_depth 0 is not at least 1"),
         ({"model.decoder_depth": 3}, "model: 3 skip_layers need a decoder_depth of 4 or more"),

@@ -66,7 +66,9 @@ def test_a_value_in_the_record_is_kept():
     assert (run.optimizer.kind, run.optimizer.clip) == ("lamb", 2.0)
 
 
-@pytest.mark.parametrize(("platform", "attention"), [("cpu", "xla"), ("gpu", "xla"), ("tpu", "pallas")])
+@pytest.mark.parametrize(
+    ("platform", "attention"), [("cpu", "xla"), ("gpu", "xla"), ("cuda", "cudnn"), ("tpu", "pallas")]
+)
 def test_attention_alone_follows_the_platform(platform, attention):
     record = of_today("tpu").to_dict()
     assert record["execution"]["attention"] == "pallas"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from hicmae_jax.aot.hlo.arithmetic import product_flops
 from hicmae_jax.aot.hlo.asynchronous import COLLECTIVES, results, starts
 from hicmae_jax.aot.hlo.fusions import SLICES, Fusions, continues_message
+from hicmae_jax.aot.hlo.gpu_calls import library_flops, waits, without_workspace
 from hicmae_jax.aot.hlo.loops import trip_count
 from hicmae_jax.aot.hlo.program import Computation, Instruction, Program
 from hicmae_jax.aot.hlo.shapes import MAIN_MEMORY, Shape
@@ -117,7 +118,9 @@ class Walk:
             if known is None:
                 self.unknown_loops.append(instruction.name)
                 known = 1
-            for part in ("condition", "body"):
+            # No condition is computed where the compiler states how often the loop runs.
+            stated = "known_trip_count" in instruction.attributes
+            for part in ("body",) if stated else ("condition", "body"):
                 called = self.program.called(instruction, part)
                 yield from self._computation(called, times * known, asynchronous)
         elif opcode == "conditional":
@@ -140,16 +143,17 @@ class Walk:
         self, instruction: Instruction, computation: Computation, times: int, asynchronous: bool
     ) -> Executed:
         inner = self._inner(instruction)
-        flops = sum(product_flops(part, where) for part, where in inner)
-        flops += product_flops(instruction, computation) + _kernel_flops(instruction)
-        messages = [pair for pair in [(instruction, computation), *inner] if _counted_message(*pair)]
+        parts = [(instruction, computation), *inner]
+        flops = sum(product_flops(*part) + library_flops(*part) for part in parts)
+        flops += _kernel_flops(instruction)
+        messages = [pair for pair in parts if _counted_message(*pair)]
         return Executed(
             instruction,
             times,
             self._moved(instruction, computation),
             flops,
             tuple(messages),
-            asynchronous or starts(instruction),
+            asynchronous or (starts(instruction) and not waits(instruction)),
         )
 
     def _inner(self, instruction: Instruction) -> list[tuple[Instruction, Computation]]:
@@ -182,6 +186,7 @@ class Walk:
         if opcode == "custom-call":
             # A kernel lists an array once for each of its block specifications.
             operands = [computation[name] for name in dict.fromkeys(instruction.operands)]
+            return _total(operands) + _sum(without_workspace(instruction, written))
         return _total(operands) + _sum(written)
 
     def _fusion(self, instruction: Instruction, operands: list[Instruction]) -> Moved:

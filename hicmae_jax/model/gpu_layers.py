@@ -1,0 +1,107 @@
+"""Parts of a block, written so that XLA's GPU compiler moves less memory; values change by rounding only.
+
+Each reads an activation as seldom as possible. `docs/scale.md` has what that saves.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm with float32 statistics; the parameters are those of `flax.linen.LayerNorm`.
+
+    Attributes:
+        epsilon: added to the variance.
+        dtype: of the result.
+    """
+
+    epsilon: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalise the last axis: [B, N, C] → [B, N, C]."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return _normalise(x, scale, bias, self.epsilon, self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalise(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
+) -> jax.Array:
+    # XLA makes one kernel of this, which reads x once, as long as nothing else uses the statistics.
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + epsilon) * scale + bias).astype(dtype)
+
+
+def _keep_arguments(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, dtype: jnp.dtype
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _normalise(x, scale, bias, epsilon, dtype), (x, scale)
+
+
+def _gradients(
+    epsilon: float, dtype: jnp.dtype, kept: tuple[jax.Array, jax.Array], cotangent: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, scale = kept
+    given, size = cotangent.astype(jnp.float32), x.shape[-1]
+    scaled = given * scale
+    # One pass for all sums over a row, of values relative to one of them: the square of their mean is at most
+    # `size` times the variance, so that the differences lose no more than `size` roundings of float32.
+    shifted = x.astype(jnp.float32) - x[..., :1].astype(jnp.float32)
+    products = (shifted, jnp.square(shifted), scaled, scaled * shifted)
+    # Without the barrier, XLA computes the sums again wherever they are used, in more passes.
+    sums = jax.lax.optimization_barrier(tuple(each.sum(-1, keepdims=True) for each in products))
+    mean, square, of_mean, of_shifted = (each / size for each in sums)
+    root = jax.lax.rsqrt(square - jnp.square(mean) + epsilon)
+    of_root = root * (of_shifted - mean * of_mean)
+    # Another pass for all gradients.
+    standard = (shifted - mean) * root
+    of_x = root * (scaled - of_mean - standard * of_root)
+    rows = tuple(range(x.ndim - 1))
+    return of_x.astype(x.dtype), (given * standard).sum(rows), given.sum(rows)
+
+
+_normalise.defvjp(_keep_arguments, _gradients)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def products(x: jax.Array, kernel: jax.Array, parts: int) -> tuple[jax.Array, ...]:
+    """Products with equal parts of a matrix, each written as an array of its own, not to be cut out of one.
+
+    Args:
+        x: [B, N, C].
+        kernel: [C, parts · D] of the same dtype.
+        parts: number of results.
+
+    Returns:
+        [B, N, D] each.
+    """
+    # Behind the barrier these are different arrays to XLA, which would otherwise make one product of all.
+    same = jax.lax.optimization_barrier((x,) * parts)
+    return tuple(each @ part for each, part in zip(same, jnp.split(kernel, parts, axis=-1), strict=True))
+
+
+def _keep_factors(
+    x: jax.Array, kernel: jax.Array, parts: int
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
+    return products(x, kernel, parts), (x, kernel)
+
+
+def _of_factors(
+    parts: int, kept: tuple[jax.Array, jax.Array], cotangents: Sequence[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # Backwards, one product over all parts reads less than the sum of several.
+    x, kernel = kept
+    joined = jnp.concatenate(cotangents, axis=-1)
+    return joined @ kernel.T, jnp.einsum("bnc,bnd->cd", x, joined)
+
+
+products.defvjp(_keep_factors, _of_factors)
