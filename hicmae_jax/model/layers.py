@@ -106,6 +106,61 @@ def keep_batch_sharding(clips: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(clips, jax.P(mesh.axis_names))
 
 
+@jax.custom_vjp
+def _summed_in_float32(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`, whose gradient in the kernel is computed and summed in float32, and then rounded."""
+    return x @ kernel
+
+
+def _summed_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _summed_backward(kept: tuple[jax.Array, jax.Array], pull: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    gradient = jnp.einsum("...i,...o->io", x, pull, preferred_element_type=jnp.float32)
+    return pull @ kernel.T, gradient.astype(kernel.dtype)
+
+
+_summed_in_float32.defvjp(_summed_forward, _summed_backward)
+
+
+def product(x: jax.Array, kernel: jax.Array, reduce_dtype: str) -> jax.Array:
+    """Multiply activations by a matrix of parameters.
+
+    XLA sums the gradient of the matrix over devices right after the product that computes it, and therefore
+    in that product's dtype.
+
+    Args:
+        x: [..., rows].
+        kernel: [rows, columns], of the same dtype.
+        reduce_dtype: `computed` for that of the arrays, or `float32`.
+
+    Returns:
+        [..., columns].
+    """
+    return _summed_in_float32(x, kernel) if reduce_dtype == "float32" else x @ kernel
+
+
+def _dense_product(reduce_dtype: str) -> Callable[..., jax.Array] | None:
+    """`product` as the `dot_general` of a `nn.Dense`; None is its default."""
+    if reduce_dtype != "float32":
+        return None
+    return lambda x, kernel, *_, **__: _summed_in_float32(x, kernel)
+
+
+def dense(width: int, dtype: jnp.dtype, reduce_dtype: str, **options: Any) -> nn.Dense:
+    """A linear layer.
+
+    Args:
+        width: features of the output.
+        dtype: of the computation.
+        reduce_dtype: see `product`.
+        **options: other arguments of `nn.Dense`.
+    """
+    return nn.Dense(width, dtype=dtype, dot_general=_dense_product(reduce_dtype), **options)
+
+
 class Kernel(nn.Module):
     """A matrix [in, out] as a parameter, for callers that multiply by some of its columns at a time."""
 
@@ -126,6 +181,7 @@ class SelfAttention(nn.Module):
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
         attention: its implementation, `xla` or `pallas`, see `attend`.
+        reduce_dtype: in which gradients of matrices are summed over devices, see `product`.
     """
 
     heads: int
@@ -133,6 +189,7 @@ class SelfAttention(nn.Module):
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
+    reduce_dtype: str = "computed"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -143,17 +200,16 @@ class SelfAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [keep_batch_sharding(x @ kernel)]
+            projections = [keep_batch_sharding(product(x, kernel, self.reduce_dtype))]
         else:
             last = x[:, -self.last_rows :]
             projections = [
-                keep_batch_sharding(last @ kernel[:, :width]),
-                keep_batch_sharding(x @ kernel[:, width:]),
+                keep_batch_sharding(product(last, kernel[:, :width], self.reduce_dtype)),
+                keep_batch_sharding(product(x, kernel[:, width:], self.reduce_dtype)),
             ]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
-        )
+        out = dense(width, self.dtype, self.reduce_dtype, kernel_init=self.kernel_init, name="proj")(out)
+        return keep_batch_sharding(out)
 
 
 class CrossAttention(nn.Module):
@@ -163,11 +219,13 @@ class CrossAttention(nn.Module):
         heads: attention heads.
         dtype: of the computation.
         attention: as in `SelfAttention`.
+        reduce_dtype: as in `SelfAttention`.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     attention: str = "xla"
+    reduce_dtype: str = "computed"
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -175,13 +233,14 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        query = keep_batch_sharding(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
+        q_kernel = Kernel(name="q")(width, width, self.dtype)
+        query = keep_batch_sharding(product(x.astype(self.dtype), q_kernel, self.reduce_dtype))
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = [query, keep_batch_sharding(context.astype(self.dtype) @ kv_kernel)]
+        kv = product(context.astype(self.dtype), kv_kernel, self.reduce_dtype)
+        projections = [query, keep_batch_sharding(kv)]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
-        )
+        out = dense(width, self.dtype, self.reduce_dtype, kernel_init=xavier_uniform, name="proj")(out)
+        return keep_batch_sharding(out)
 
 
 class Mlp(nn.Module):
@@ -190,20 +249,21 @@ class Mlp(nn.Module):
     Attributes:
         dtype: of the computation.
         kernel_init: initialiser of the matrices.
+        reduce_dtype: as in `SelfAttention`.
     """
 
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = xavier_uniform
+    reduce_dtype: str = "computed"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
-        hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
+        as_here = {"reduce_dtype": self.reduce_dtype, "kernel_init": self.kernel_init}
+        hidden = dense(4 * width, self.dtype, **as_here, name="fc1")(x)
         hidden = gelu(keep_batch_sharding(hidden))
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(hidden)
-        )
+        return keep_batch_sharding(dense(width, self.dtype, **as_here, name="fc2")(hidden))
 
 
 class Block(nn.Module):
@@ -215,6 +275,7 @@ class Block(nn.Module):
         last_rows: compute and return only this many trailing tokens; None keeps all.
         kernel_init: initialiser of the matrices.
         attention: as in `SelfAttention`.
+        reduce_dtype: as in `SelfAttention`.
     """
 
     heads: int
@@ -222,13 +283,16 @@ class Block(nn.Module):
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
+    reduce_dtype: str = "computed"
 
     def setup(self) -> None:
         """Create the submodules under their published names."""
         self.norm1 = layer_norm(self.dtype)
-        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention)
+        self.attn = SelfAttention(
+            self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention, self.reduce_dtype
+        )
         self.norm2 = layer_norm(self.dtype)
-        self.mlp = Mlp(self.dtype, self.kernel_init)
+        self.mlp = Mlp(self.dtype, self.kernel_init, self.reduce_dtype)
 
     def add(self, x: jax.Array, branch: jax.Array, drop_rate: jax.Array | None) -> jax.Array:
         """Add a branch to the residual stream, with stochastic depth if a rate is given."""
@@ -261,7 +325,7 @@ class CrossBlock(Block):
         super().setup()
         self.cross_norm1 = layer_norm(self.dtype)
         self.cross_norm2 = layer_norm(self.dtype)
-        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
+        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention, self.reduce_dtype)
 
     def __call__(  # type: ignore[override]  # it takes a context too
         self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None

@@ -11,6 +11,8 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
         "warmup_examples": None,
         "execution.attention": "xla",
+        "execution.compiler_options": [],
+        "execution.reduce_dtype": "computed",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",
