@@ -13,7 +13,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.media.decode import FPS, SAMPLE_RATE, Crop
 from hicmae_jax.runs import build
 from hicmae_jax.settings.pretrain import PretrainSettings
-from hicmae_jax.training import chips, sharding
+from hicmae_jax.training import chips, compiler_options, sharding
 from hicmae_jax.training.chips import GIB
 
 # The TPU compiler has two messages for a lack of memory: before and after it assigns addresses to arrays.
@@ -53,11 +53,13 @@ class Step:
         compiled: the program.
         seconds: time that the compiler took.
         mesh: devices that the program is for.
+        options: of the compiler, as `compiler_options.of` gives them.
     """
 
     compiled: jax.stages.Compiled
     seconds: float
     mesh: jax.sharding.Mesh
+    options: compiler_options.Options
 
     @property
     def text(self) -> str:
@@ -134,11 +136,14 @@ def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Ste
         devices: to compile for.
 
     Raises:
-        ValueError: the batch does not divide over the devices, or `fsdp` does not divide their number.
+        ValueError: the batch does not divide over the devices, `fsdp` does not divide their number, or the
+            compiler does not know an option.
         DoesNotFitError: the step needs more memory than a chip has.
     """
     mesh = sharding.make_mesh(config.fsdp, devices)
     build.check_batch_divides(config, mesh)
+    options = build.options_of_compiler(config, mesh)
+    compiler_options.check(options, mesh)
     optimizer_config = config.optimizer_config(STEPS_PER_EPOCH)
     optimizer, state = build.abstract_run(config, optimizer_config, mesh)
     step = build.make_step(config, optimizer, optimizer_config.schedule(), state, mesh)
@@ -153,7 +158,7 @@ def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Ste
             raise
         needed, available = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
         raise DoesNotFitError(needed, available) from None
-    step = Step(compiled, time.perf_counter() - begin, mesh)
+    step = Step(compiled, time.perf_counter() - begin, mesh, options)
     # The TPU compiler refuses a step that does not fit; the GPU compiler does not.
     chip, needed = chips.chip(devices[0]), memory(step)["total"]
     if devices[0].platform == "gpu" and chip and chip.memory and needed > chip.memory:

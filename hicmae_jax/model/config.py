@@ -152,6 +152,11 @@ class ExecutionConfig:
         "(cudnn)",
         choices=ATTENTION,
     )
+    reduce_dtype: str = setting(
+        "computed",
+        "in which devices sum the gradients of matrices: as they are computed, in dtype, or float32",
+        choices=("computed", "float32"),
+    )
     scan_encoders: bool = setting(
         False, "loop over encoder layers with stacked parameters, which are other arrays in a checkpoint"
     )
@@ -163,10 +168,17 @@ class ExecutionConfig:
     )
     remat_fusion: str = setting("none", "the same for the fusion encoder", choices=REMAT)
     remat_decoder: str = setting("none", "the same for the decoders", choices=REMAT)
+    compiler_options: tuple[str, ...] = setting(
+        (), "changes to the options of XLA for the update: name=value; name= leaves one to the compiler"
+    )
 
     def __post_init__(self) -> None:
         """Check every choice."""
         check_limits(self)
+        for text in self.compiler_options:
+            name, equals, _ = text.partition("=")
+            if not name or not equals:
+                raise ValueError(f"compiler_options: {text!r} is not name=value, nor name=")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -81,7 +81,7 @@ class HiCMAEFinetune(nn.Module):
             features += [stream.mean(axis=1, dtype=jnp.float32) for stream in fused]
 
         # The head is float32 in every precision, because it costs little.
-        feature = layer_norm(jnp.float32, name="fc_norm")(jnp.concatenate(features, axis=-1))
+        feature = layer_norm(ExecutionConfig(), name="fc_norm")(jnp.concatenate(features, axis=-1))
         init = torch_uniform(feature.shape[-1])
         head = nn.Dense(finetune.outputs, kernel_init=init, bias_init=init, name="head")
         return FinetuneOutput(head(feature), feature)

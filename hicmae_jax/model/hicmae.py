@@ -22,6 +22,10 @@ from hicmae_jax.model.layers import (
     xavier_uniform,
 )
 from hicmae_jax.model.masking import TokenMask
+from hicmae_jax.model.products import dense
+
+STRAIGHT_LAYERS = 12
+"""On TPUs, the layers of encoders up to this depth are compiled one after the other, and not as a loop."""
 
 
 class PretrainOutput(NamedTuple):
@@ -78,17 +82,12 @@ class Encoder(nn.Module):
         dtype = jnp.dtype(execution.dtype)
         # The published code has a convolution with stride = kernel, which is this matrix product.
         init = torch_uniform(values.shape[-1])
-        embed = nn.Dense(
-            config.encoder_dim, dtype=dtype, kernel_init=init, bias_init=init, name="patch_embed"
-        )
+        embed = dense(config.encoder_dim, execution, kernel_init=init, bias_init=init, name="patch_embed")
         x = keep_batch_sharding(embed(values)) + positions.astype(dtype)
         outputs: Sequence[jax.Array] | jax.Array  # of every layer
-        scan = execution.scan_encoders
-        block = remat(Block, execution.remat_encoder, prevent_cse=not scan)
+        scan, straight = execution.scan_encoders, _straight(execution, config.encoder_depth)
+        block = remat(Block, execution.remat_encoder, prevent_cse=straight or not scan)
         if scan:
-            # A loop that recomputes nothing writes what each layer keeps into stacked arrays. On GPUs, the
-            # same layers one after the other move half as much.
-            straight = execution.attention == "cudnn" and execution.remat_encoder == "none"
             run = nn.scan(
                 _scanned_block,
                 variable_axes={"params": 0},
@@ -96,31 +95,32 @@ class Encoder(nn.Module):
                 length=config.encoder_depth,
                 unroll=config.encoder_depth if straight else 1,
             )
-            blocks = block(
-                config.encoder_heads,
-                dtype,
-                kernel_init=self.kernel_init,
-                attention=execution.attention,
-                name="blocks",
-            )
+            blocks = block(config.encoder_heads, execution, kernel_init=self.kernel_init, name="blocks")
             _, outputs = run(blocks, x, drop_rates)
         else:
             unrolled = []
             for i in range(config.encoder_depth):
                 rate = None if drop_rates is None else drop_rates[i]
                 layer = block(
-                    config.encoder_heads,
-                    dtype,
-                    kernel_init=self.kernel_init,
-                    attention=execution.attention,
-                    name=f"blocks_{i}",
+                    config.encoder_heads, execution, kernel_init=self.kernel_init, name=f"blocks_{i}"
                 )
                 x = layer(x, rate)
                 unrolled.append(x)
             outputs = unrolled
-        norm = layer_norm(dtype, execution.attention, name="norm")
+        norm = layer_norm(execution, name="norm")
         normed = {i: norm(outputs[i - 1]) for i in {*layers, config.encoder_depth}}
         return normed[config.encoder_depth], [normed[i] for i in layers]
+
+
+def _straight(execution: ExecutionConfig, depth: int) -> bool:
+    """Whether stacked layers are compiled one after the other.
+
+    A loop writes what each layer keeps into stacked arrays, and its messages cannot run beside work outside.
+    The layers one after the other move less memory and take longer to compile: see `docs/scale.md`.
+    """
+    if execution.attention == "cudnn":
+        return execution.remat_encoder == "none"
+    return execution.attention == "pallas" and depth <= STRAIGHT_LAYERS
 
 
 def _scanned_block(block: Block, x: jax.Array, drop_rate: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -145,13 +145,11 @@ class FusionEncoder(nn.Module):
     ) -> tuple[jax.Array, jax.Array]:
         """Fuse the encoders' outputs, [B, N, C] of video and [B, M, C] of audio; shapes are kept."""
         config, execution = self.config, self.execution
-        dtype = jnp.dtype(execution.dtype)
         block = remat(CrossBlock, execution.remat_fusion)
         raw_video, raw_audio = video, audio
         for i in range(config.fusion_depth):
             to_video, to_audio = (
-                block(config.encoder_heads, dtype, attention=execution.attention, name=f"blocks_{name}{i}")
-                for name in ("", "audio_")
+                block(config.encoder_heads, execution, name=f"blocks_{name}{i}") for name in ("", "audio_")
             )
             rate = None if drop_rates is None else drop_rates[i]
             if config.fusion_flow == "video-first":
@@ -164,10 +162,7 @@ class FusionEncoder(nn.Module):
                 video, audio = to_video(video, raw_audio, rate), to_audio(audio, raw_video, rate)
             else:
                 video, audio = to_video(video, audio, rate), to_audio(audio, video, rate)
-        norm, audio_norm = (
-            layer_norm(dtype, execution.attention, name=name) for name in ("norm", "norm_audio")
-        )
-        return norm(video), audio_norm(audio)
+        return layer_norm(execution, name="norm")(video), layer_norm(execution, name="norm_audio")(audio)
 
 
 class Decoder(nn.Module):
@@ -196,18 +191,17 @@ class Decoder(nn.Module):
             float32[B, N_masked, outputs].
         """
         config, execution = self.config, self.execution
-        dtype = jnp.dtype(execution.dtype)
         x = jnp.concatenate([visible, masked], axis=1)
         for i in range(config.decoder_depth):
             # Visible tokens come first, so the last block computes the trailing rows only.
             last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
             cross = 0 < i <= len(skips)
             block = remat(CrossBlock if cross else Block, execution.remat_decoder)(
-                config.decoder_heads, dtype, last_rows, attention=execution.attention, name=f"blocks_{i}"
+                config.decoder_heads, execution, last_rows, name=f"blocks_{i}"
             )
             x = block(x, skips[i - 1]) if cross else block(x)
-        x = layer_norm(dtype, execution.attention, name="norm")(x)
-        x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)
+        x = layer_norm(execution, name="norm")(x)
+        x = dense(self.outputs, execution, kernel_init=xavier_uniform, name="head")(x)
         return keep_batch_sharding(x.astype(jnp.float32))
 
 
@@ -317,10 +311,10 @@ class HiCMAE(nn.Module):
         position = jnp.asarray(tokens.sinusoidal_positions(count, width)).astype(dtype)
         visible_position = position[mask.visible]
         # The fused features and every skip share one map without a bias.
-        to_decoder = nn.Dense(
+        to_decoder = dense(
             width,
+            self.execution,
             use_bias=False,
-            dtype=dtype,
             kernel_init=torch_uniform(config.encoder_dim),
             name=f"encoder_to_decoder{suffix}",
         )

@@ -1,7 +1,8 @@
 """Pre-norm Transformer blocks with the published parameterisation (paper equations 1 to 7).
 
 Parameter names follow the published checkpoints (`qkv`, `q_bias`, `cross_norm2`, …). Matrices are stored
-[in, out]. Parameters, normalisation statistics and softmax are float32; `dtype` is that of everything else.
+[in, out]. Parameters, normalisation statistics and softmax are float32; `execution.dtype` is that of
+everything else.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import jax.numpy as jnp
 
 from hicmae_jax.model import gpu_layers
 from hicmae_jax.model.attention import attend
+from hicmae_jax.model.config import ExecutionConfig
+from hicmae_jax.model.products import dense, product
 
 Initializer = Callable[..., jax.Array]
 
@@ -45,15 +48,16 @@ def truncated_normal(deviation: float, cut: float) -> Initializer:
 xavier_uniform: Initializer = nn.initializers.xavier_uniform()
 
 
-def layer_norm(dtype: jnp.dtype, attention: str = "xla", name: str | None = None) -> nn.Module:
+def layer_norm(execution: ExecutionConfig, name: str | None = None) -> nn.Module:
     """The LayerNorm of all modules: epsilon 1e-6, float32 two-pass statistics.
 
     Args:
-        dtype: of the result.
-        attention: with `cudnn`, which is for GPUs only, the LayerNorm that moves less memory there.
+        execution: its `dtype` is that of the result. With attention of `cudnn`, which is for GPUs only, the
+            LayerNorm is the one that moves less memory there.
         name: of the module.
     """
-    if attention == "cudnn":
+    dtype = jnp.dtype(execution.dtype)
+    if execution.attention == "cudnn":
         return gpu_layers.LayerNorm(EPSILON, dtype, name=name)
     return nn.LayerNorm(epsilon=EPSILON, dtype=dtype, use_fast_variance=False, name=name)
 
@@ -126,20 +130,23 @@ class Kernel(nn.Module):
         return self.param("kernel", self.kernel_init, (rows, columns), jnp.float32).astype(dtype)
 
 
-def project(x: jax.Array, kernel: jax.Array, parts: int, attention: str) -> list[jax.Array]:
+def project(x: jax.Array, kernel: jax.Array, parts: int, execution: ExecutionConfig) -> list[jax.Array]:
     """Multiply tokens by matrices that are side by side.
 
     Args:
         x: [B, N, C].
         kernel: [C, parts · D] of the same dtype.
         parts: number of matrices.
-        attention: as in `SelfAttention`. The kernel `cudnn` cannot read a part of an array.
+        execution: the attention of `cudnn` cannot read a part of an array.
 
     Returns:
         [B, N, parts · D]; with `cudnn`, [B, N, D] for each matrix.
     """
-    products = gpu_layers.products(x, kernel, parts) if attention == "cudnn" else [x @ kernel]
-    return [keep_batch_sharding(product) for product in products]
+    if execution.attention == "cudnn":
+        made = gpu_layers.products(x, kernel, parts, execution.reduce_dtype == "float32")
+    else:
+        made = (product(x, kernel, execution),)
+    return [keep_batch_sharding(each) for each in made]
 
 
 class SelfAttention(nn.Module):
@@ -147,35 +154,32 @@ class SelfAttention(nn.Module):
 
     Attributes:
         heads: attention heads.
-        dtype: of the computation.
+        execution: how it is computed.
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
-        attention: its implementation: `xla`, `pallas` or `cudnn`, see `attend`.
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    execution: ExecutionConfig = ExecutionConfig()
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
-    attention: str = "xla"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Attend: [B, N, C] → [B, N or last_rows, C]."""
-        width = x.shape[-1]
-        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, self.dtype)
-        q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        x = x.astype(self.dtype)
+        width, execution, dtype = x.shape[-1], self.execution, jnp.dtype(self.execution.dtype)
+        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, dtype)
+        q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(dtype)
+        v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(dtype)
+        x = x.astype(dtype)
         if self.last_rows is None:
-            projections = project(x, kernel, 3, self.attention)
+            projections = project(x, kernel, 3, execution)
         else:
-            projections = project(x[:, -self.last_rows :], kernel[:, :width], 1, self.attention)
-            projections += project(x, kernel[:, width:], 2, self.attention)
-        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
-        )
+            projections = project(x[:, -self.last_rows :], kernel[:, :width], 1, execution)
+            projections += project(x, kernel[:, width:], 2, execution)
+        out = attend(projections, q_bias, v_bias, self.heads, execution.attention)
+        out = dense(width, execution, kernel_init=self.kernel_init, name="proj")(out)
+        return keep_batch_sharding(out)
 
 
 class CrossAttention(nn.Module):
@@ -183,50 +187,45 @@ class CrossAttention(nn.Module):
 
     Attributes:
         heads: attention heads.
-        dtype: of the computation.
-        attention: as in `SelfAttention`.
+        execution: how it is computed.
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
-    attention: str = "xla"
+    execution: ExecutionConfig = ExecutionConfig()
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
         """Attend from x [B, N, C] to context [B, M, C'] → [B, N, C]."""
-        width = x.shape[-1]
-        q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        q_kernel = Kernel(name="q")(width, width, self.dtype)
-        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = project(x.astype(self.dtype), q_kernel, 1, self.attention)
-        projections += project(context.astype(self.dtype), kv_kernel, 2, self.attention)
-        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
-        )
+        width, execution, dtype = x.shape[-1], self.execution, jnp.dtype(self.execution.dtype)
+        q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(dtype)
+        v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(dtype)
+        q_kernel = Kernel(name="q")(width, width, dtype)
+        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, dtype)
+        projections = project(x.astype(dtype), q_kernel, 1, execution)
+        projections += project(context.astype(dtype), kv_kernel, 2, execution)
+        out = attend(projections, q_bias, v_bias, self.heads, execution.attention)
+        return keep_batch_sharding(dense(width, execution, kernel_init=xavier_uniform, name="proj")(out))
 
 
 class Mlp(nn.Module):
     """Two linears around an exact GELU; the hidden layer is four times as wide (equation 3).
 
     Attributes:
-        dtype: of the computation.
+        execution: how it is computed.
         kernel_init: initialiser of the matrices.
     """
 
-    dtype: jnp.dtype = jnp.float32
+    execution: ExecutionConfig = ExecutionConfig()
     kernel_init: Initializer = xavier_uniform
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
-        hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
+        hidden = dense(4 * width, self.execution, kernel_init=self.kernel_init, name="fc1")(x)
         hidden = gelu(keep_batch_sharding(hidden))
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(hidden)
-        )
+        out = dense(width, self.execution, kernel_init=self.kernel_init, name="fc2")(hidden)
+        return keep_batch_sharding(out)
 
 
 class Block(nn.Module):
@@ -234,24 +233,22 @@ class Block(nn.Module):
 
     Attributes:
         heads: attention heads.
-        dtype: of the computation.
+        execution: how it is computed.
         last_rows: compute and return only this many trailing tokens; None keeps all.
         kernel_init: initialiser of the matrices.
-        attention: as in `SelfAttention`.
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    execution: ExecutionConfig = ExecutionConfig()
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
-    attention: str = "xla"
 
     def setup(self) -> None:
         """Create the submodules under their published names."""
-        self.norm1 = layer_norm(self.dtype, self.attention)
-        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention)
-        self.norm2 = layer_norm(self.dtype, self.attention)
-        self.mlp = Mlp(self.dtype, self.kernel_init)
+        self.norm1 = layer_norm(self.execution)
+        self.attn = SelfAttention(self.heads, self.execution, self.last_rows, self.kernel_init)
+        self.norm2 = layer_norm(self.execution)
+        self.mlp = Mlp(self.execution, self.kernel_init)
 
     def add(self, x: jax.Array, branch: jax.Array, drop_rate: jax.Array | None) -> jax.Array:
         """Add a branch to the residual stream, with stochastic depth if a rate is given."""
@@ -282,9 +279,9 @@ class CrossBlock(Block):
     def setup(self) -> None:
         """Create the submodules under their published names."""
         super().setup()
-        self.cross_norm1 = layer_norm(self.dtype, self.attention)
-        self.cross_norm2 = layer_norm(self.dtype, self.attention)
-        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
+        self.cross_norm1 = layer_norm(self.execution)
+        self.cross_norm2 = layer_norm(self.execution)
+        self.cross_attn = CrossAttention(self.heads, self.execution)
 
     def __call__(  # type: ignore[override]  # it takes a context too
         self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None

@@ -110,8 +110,15 @@ def _over_mesh(
     )
 
     def one_by_one(units: jax.Array) -> tuple[jax.Array, ...]:
-        values, *gradient = jax.lax.map(lambda level: of_levels(level[:, None]), jnp.moveaxis(units, 1, 0))
-        return (values[:, 0], *(jnp.moveaxis(of_level[:, :, 0], 0, 1) for of_level in gradient))
+        # Not a loop of the compiler: a message in a loop cannot run beside the work around the loop. The
+        # barrier keeps a level from being gathered before the level in front of it is done with.
+        found: list[tuple[jax.Array, ...]] = []
+        for level in range(units.shape[1]):
+            found.append(of_levels(units[:, level : level + 1]))
+            last = found[-1][-1] if with_gradient else jax.lax.pcast(found[-1][0], axes, to="varying")
+            units, _ = jax.lax.optimization_barrier((units, last))
+        values, *gradient = zip(*found, strict=True)
+        return (jnp.concatenate(values), *(jnp.concatenate(of_level, axis=1) for of_level in gradient))
 
     function = of_levels if units.nbytes <= GATHER_ALL_LEVELS else one_by_one
     outputs = (jax.P(), of_rows) if with_gradient else (jax.P(),)

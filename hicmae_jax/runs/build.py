@@ -8,7 +8,7 @@ from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
 from hicmae_jax.runs.step_loss import pretrain_split_loss, pretrain_terms
 from hicmae_jax.settings.pretrain import PretrainSettings
-from hicmae_jax.training import accumulation
+from hicmae_jax.training import accumulation, compiler_options
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training.state import TrainState
@@ -63,7 +63,19 @@ def make_step(
         abstract: from `abstract_run`.
         mesh: the devices of the run.
     """
-    return make_train_step(make_gradient(config, mesh), optimizer, schedule, abstract, mesh)
+    options = options_of_compiler(config, mesh)
+    return make_train_step(make_gradient(config, mesh), optimizer, schedule, abstract, mesh, options)
+
+
+def options_of_compiler(config: PretrainSettings, mesh: jax.sharding.Mesh) -> compiler_options.Options:
+    """Options with which the update is compiled.
+
+    Args:
+        config: settings of the run.
+        mesh: the devices of the run.
+    """
+    platform = mesh.devices.flat[0].platform
+    return compiler_options.of(platform, config.execution.compiler_options)
 
 
 def check_batch_divides(config: PretrainSettings, mesh: jax.sharding.Mesh) -> None:

@@ -32,7 +32,7 @@ from hicmae_jax.runs.session import Session
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.supervision.signals import StopSignals
 from hicmae_jax.supervision.watchdog import Watchdog
-from hicmae_jax.training import sharding
+from hicmae_jax.training import compiler_options, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training.state import TrainState
 
@@ -119,6 +119,7 @@ class _Data:
         check_capacity(config)
         self.mesh = sharding.make_mesh(config.fsdp)
         build.check_batch_divides(config, self.mesh)
+        compiler_options.check(build.options_of_compiler(config, self.mesh), self.mesh)
         self._spread = sharding.batch_sharding(self.mesh)
         self.pipeline = Pipeline(config.data, sharding_rows(self._spread, config.batch))
         self._held_out = _held_out_clips(config)
@@ -211,4 +212,7 @@ def _print_size(session: Session, data: _Data) -> None:
     session.say(f"model       {config.size}, {sizes}")
     session.say(f"data        {clips:,} clips, {data.steps_per_epoch:,} steps to an epoch")
     session.say(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")
+    options = build.options_of_compiler(config, mesh)
+    if options:
+        session.say(f"compiler    {compiler_options.shown(options)}")
     session.say(f"steps       {total:,} of {config.batch:,} clips")

@@ -12,6 +12,8 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "warmup_examples": None,
         "execution.attention": "xla",
         "preprocess.pixels": "float32",
+        "execution.compiler_options": [],
+        "execution.reduce_dtype": "computed",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from hicmae_jax.training.accumulation import Batch, Gradient
+from hicmae_jax.training.compiler_options import Options
 from hicmae_jax.training.sharding import replicated, traced_on
 from hicmae_jax.training.state import TrainState
 
@@ -22,6 +23,7 @@ def make_train_step(
     schedule: optax.Schedule,
     abstract: TrainState,
     mesh: jax.sharding.Mesh,
+    options: Options | None = None,
 ) -> TrainStep:
     """The update function, compiled at its first call.
 
@@ -34,6 +36,7 @@ def make_train_step(
         schedule: learning rate by step, for the log.
         abstract: shapes and shardings of the state.
         mesh: the devices of the state and of the batches.
+        options: of the compiler, from `compiler_options.of`; none or None leaves all to it.
 
     Returns:
         (state, batch) → (next state, metrics). Metrics are scalars, the same on every process: each term as
@@ -64,7 +67,12 @@ def make_train_step(
         return after, metrics | counts
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(traced_on(mesh, update), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    return jax.jit(
+        traced_on(mesh, update),
+        donate_argnums=0,
+        out_shardings=(shardings, replicated(mesh)),
+        compiler_options=dict(options) if options else None,
+    )
 
 
 def select_update(finite: jax.Array, after: Any, before: Any) -> Any:

@@ -139,7 +139,7 @@ def test_features_are_gathered_once_and_no_array_is_larger():
 def test_large_features_are_gathered_level_by_level(monkeypatch):
     monkeypatch.setattr(contrastive, "GATHER_ALL_LEVELS", 4 * GATHERED - 1)
     text = program(group=None, mesh=sharding.make_mesh())
-    assert moves(text) == [2 * LARGE, GATHERED // LEVELS]  # of a loop's body
+    assert moves(text) == [2 * LARGE] * LEVELS + [GATHERED // LEVELS] * LEVELS
     assert max(sizes(text)) == GATHERED // LEVELS
     monkeypatch.setattr(contrastive, "GATHER_ALL_LEVELS", 0)
     mesh, levels = sharding.make_mesh(fsdp=2), features()

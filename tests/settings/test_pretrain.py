@@ -29,6 +29,7 @@ OTHER_VALUES = {
     "model.decoder_dim": 192,
     "model.decoder_heads": 4,
     "model.skip_layers": [5, 10],
+    "execution.compiler_options": ["xla_some=true", "xla_other="],
     "loss.negatives": "global",
     "optimizer.betas": [0.9, 0.98],
     "data.sets": ["a", "b"],

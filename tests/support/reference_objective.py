@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model import layers, tokens
-from hicmae_jax.model.config import ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, ModelConfig
 from hicmae_jax.objective import targets
 from hicmae_jax.objective.config import LossConfig
 
@@ -20,7 +20,7 @@ def dense(params, x):
 
 
 def norm(params, x):
-    return layers.layer_norm(jnp.float32).apply({"params": params}, x)
+    return layers.layer_norm(ExecutionConfig()).apply({"params": params}, x)
 
 
 def block(params, heads, x, context=None):

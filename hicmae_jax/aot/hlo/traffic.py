@@ -110,7 +110,7 @@ class Walk:
         self, instruction: Instruction, computation: Computation, times: int, asynchronous: bool
     ) -> Iterator[Executed]:
         """The instructions that an instruction executes: itself, or those of the computations it calls."""
-        opcode, named = instruction.opcode, self.program.computations
+        opcode = instruction.opcode
         if opcode in FREE or opcode.endswith("-done"):
             return
         if opcode == "while":
@@ -124,12 +124,8 @@ class Walk:
                 called = self.program.called(instruction, part)
                 yield from self._computation(called, times * known, asynchronous)
         elif opcode == "conditional":
-            branches = re.findall(
-                r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)",
-                instruction.attributes,
-            )
-            names = re.findall(r"%([\w.\-]+)", " ".join(branches))
-            walked = [list(self._computation(named[name], times, asynchronous)) for name in names]
+            called_branches = branches(instruction, self.program)
+            walked = [list(self._computation(branch, times, asynchronous)) for branch in called_branches]
             yield from max(walked, key=lambda parts: sum(p.moved.main * p.times for p in parts), default=[])
         elif opcode in ("call", "call-start", "async-start"):
             called = self.program.called(instruction, "to_apply", "calls")
@@ -199,6 +195,19 @@ class Walk:
         for number, shape in enumerate(instruction.shapes):
             total += moved(shape, self._fusions.share_written(instruction, number))
         return total
+
+
+def branches(conditional: Instruction, program: Program) -> list[Computation]:
+    """The computations of which a conditional executes one.
+
+    Args:
+        conditional: the instruction.
+        program: that contains it.
+    """
+    found = re.findall(
+        r"(?:branch_computations=\{|true_computation=|false_computation=)([^}]*)", conditional.attributes
+    )
+    return [program.computations[name] for name in re.findall(r"%([\w.\-]+)", " ".join(found))]
 
 
 def _counted_message(instruction: Instruction, computation: Computation) -> bool:
