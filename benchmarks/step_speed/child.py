@@ -41,12 +41,20 @@ def window(side: Any, steps: int) -> float:
     return time.perf_counter() - begun
 
 
+def check(side: Any, steps: int) -> list[dict[str, float]]:
+    """Make updates; return the losses and the norm of the gradient of each."""
+    return [side.checked_step() for _ in range(steps)]
+
+
 def serve(side: Any, reply: Callable[..., None]) -> None:
     """Do what each line of stdin says."""
+    of_updates = {"check": check, "window": window}
     for line in sys.stdin:
         method, *arguments = json.loads(line)
-        value = window(side, *arguments) if method == "window" else getattr(side, method)(*arguments)
-        reply(value=value)
+        if method in of_updates:
+            reply(value=of_updates[method](side, *arguments))
+        else:
+            reply(value=getattr(side, method)(*arguments))
 
 
 def main() -> None:
@@ -60,9 +68,7 @@ def main() -> None:
 
     name, case, weights = sys.argv[1:]
     try:
-        side = make(name, Case(**json.loads(case)), Path(weights))
-        reply(value=side.about())
-        serve(side, reply)
+        serve(make(name, Case(**json.loads(case)), Path(weights)), reply)
     except (RuntimeError, ValueError, TypeError, OSError, ImportError) as error:
         message = typed_line(error, 300)
         reply(error="out of memory" if any(words in message for words in OUT_OF_MEMORY) else message)

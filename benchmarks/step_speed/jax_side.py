@@ -118,7 +118,7 @@ class JaxSide:
             "version": jax.__version__,
             "platform": self.device.platform,
             "device": self.device.device_kind,
-            "datasheet_flops": chips.peak_flops(self.device),
+            "datasheet_flops": chips.peak_flops(self.device) if self.case.dtype == "bfloat16" else None,
         }
 
 

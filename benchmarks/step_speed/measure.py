@@ -1,94 +1,34 @@
-"""Runs the sides of a case: the same losses first, then windows of updates in turns."""
+"""Measures cases: all sides first make the same updates, then they take turns at windows of updates."""
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.step_speed.cases import MASKS, Case
+from benchmarks.step_speed.child_process import Child, Failed
 from hicmae_jax.model.flops import flops
 
 CHECKED_STEPS = 2  # the second loss depends on the first update
-TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
-"""By dtype, the largest difference of losses and gradient norms, as a share of JAX's."""
+TOLERANCES = {"float32": 1e-4, "bfloat16": 1e-2}
+"""By dtype, the largest difference of losses and gradient norms, as a share of the value."""
 MATMUL_SIDES = {"cpu": 2048, "gpu": 8192}
+_COMPILING = threading.Lock()
+"""XLA times kernels on the GPU while it compiles, so that only one JAX side does at a time."""
 
 
-class Failed(Exception):  # noqa: N818
-    """A side has ended with an error, which the message names."""
+class DisagreementError(ValueError):
+    """Two sides compute different losses or gradients, or on different devices."""
 
 
-class Disagreement(ValueError):  # noqa: N818
-    """Two sides compute different losses or gradients."""
-
-
-class Child:
-    """A side in its process, see `child`.
-
-    Args:
-        name: of the side.
-        case: what is measured.
-        directory: for the weights, and for what the process writes to stderr.
-    """
-
-    def __init__(self, name: str, case: Case, directory: Path) -> None:
-        self.name = name
-        words = (name, json.dumps(dataclasses.asdict(case)), str(directory / "weights.npz"))
-        # JAX would take most of the device's memory at once. In PyTorch's processes it only draws masks.
-        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        if not name.startswith("jax"):
-            environment["JAX_PLATFORMS"] = "cpu"
-        self._stderr = (directory / f"{name}.stderr").open("w+", encoding="utf-8")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.step_speed.child", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-            text=True,
-        )
-
-    def send(self, method: str, *arguments: Any) -> None:
-        """Ask for a method; `answer` waits for its value."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # `answer` tells why
-            print(json.dumps([method, *arguments]), file=self._process.stdin, flush=True)
-
-    def answer(self) -> Any:
-        """The value of the last request, or at first what `about` says.
-
-        Raises:
-            Failed: the side has ended.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._stderr.seek(0)
-            last = (self._stderr.read().strip() or "no message").splitlines()[-1]
-            raise Failed(f"ended with exit code {self._process.wait()}: {last}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Failed(answer["error"])
-        return answer["value"]
-
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Ask, and wait for the value."""
-        self.send(method, *arguments)
-        return self.answer()
-
-    def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._stderr.close()
+Results = dict[str, dict[str, Any]]
+"""Side → its figures, or its `error`."""
 
 
 def check_agreement(results: Mapping[str, Mapping[str, Any]], dtype: str) -> None:
@@ -99,107 +39,184 @@ def check_agreement(results: Mapping[str, Mapping[str, Any]], dtype: str) -> Non
         dtype: of the computation.
 
     Raises:
-        Disagreement: the first value that differs by more than `TOLERANCES`.
+        DisagreementError: names the first value that differs by more than `TOLERANCES`.
     """
-    comparable = [name for name in results if name != "jax-clips" and "checked" in results[name]]
-    for name in comparable[1:]:
-        steps = zip(results[comparable[0]]["checked"], results[name]["checked"], strict=True)
-        for step, (theirs, own) in enumerate(steps, 1):
-            for term, value in theirs.items():
+    first, *others = [name for name in results if name != "jax-clips" and "checked" in results[name]] or [""]
+    for name in others:
+        steps = zip(results[first]["checked"], results[name]["checked"], strict=True)
+        for step, (wanted, own) in enumerate(steps, 1):
+            for term, value in wanted.items():
                 if not math.isclose(own[term], value, rel_tol=TOLERANCES[dtype]):
-                    raise Disagreement(
-                        f"step {step}: {term} is {own[term]:.7g} in {name} and {value:.7g} in "
-                        f"{comparable[0]}, more than {TOLERANCES[dtype]:g} of it apart: nothing was timed"
+                    raise DisagreementError(
+                        f"step {step}: {term} is {own[term]:.7g} in {name} and {value:.7g} in {first}, "
+                        f"which differ by more than {TOLERANCES[dtype]:g} of the value: nothing was timed"
                     )
 
 
-def measure(case: Case, windows: int, seconds: float) -> dict[str, Any]:
-    """Measure one case.
+def check_devices(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to compare a GPU with a CPU.
 
     Args:
-        case: what is measured.
+        results: side → figures, of which `about` has the platform.
+
+    Raises:
+        DisagreementError: names the platforms.
+    """
+    platforms = {name: result["about"]["platform"] for name, result in results.items() if "about" in result}
+    if len(set(platforms.values())) > 1:
+        named = ", ".join(f"{name} computes on {platform}" for name, platform in platforms.items())
+        raise DisagreementError(f"{named}: install JAX and PyTorch for the same devices")
+
+
+def measure(cases: Sequence[Case], windows: int, seconds: float) -> list[dict[str, Any]]:
+    """Measure cases, which are prepared at the same time, to save time, and timed one after the other.
+
+    Args:
+        cases: what is measured.
         windows: number of windows of each side.
         seconds: least length of a window.
 
     Returns:
-        The case, and for each side its figures or its `error`, in types of JSON.
+        For each case its fields, and the figures of its sides as `results`, in types of JSON.
 
     Raises:
-        Disagreement: the sides compute different losses or gradients.
+        DisagreementError: sides compute different losses or gradients.
     """
-    results: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        for sides in [[side] for side in case.sides] if case.apart else [list(case.sides)]:
-            children: dict[str, Child] = {}
-            try:
-                _start(sides, case, Path(name), children, results)
-                check_agreement(results, case.dtype)
-                _take_turns(children, case, windows, seconds, results)
-            finally:
-                for child in children.values():
-                    child.end()
-    needed = sum(flops(case.model, MASKS).training.values())
-    return {**dataclasses.asdict(case), "flops_per_clip": needed, "results": results}
+    comparisons = [Comparison(case) for case in cases]
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(cases)) as pool:
+        for comparison in comparisons:
+            stack.callback(comparison.close)
+        list(pool.map(Comparison.start, comparisons))
+        for comparison in comparisons:
+            comparison.take_turns(windows, seconds)
+    return [comparison.figures() for comparison in comparisons]
 
 
-Children = dict[str, Child]
-Results = dict[str, dict[str, Any]]
+class Comparison:
+    """The processes of a case: of all its sides, or of one after the other if they are measured apart.
 
+    Args:
+        case: what is measured.
 
-def _all(children: Children, results: Results, method: str, *arguments: Any) -> dict[str, Any]:
-    """Values of a method of all children, which work at the same time. Those that fail are removed."""
-    for child in children.values():
-        child.send(method, *arguments)
-    values = {}
-    for name in list(children):
-        with _noting(name, children, results):
-            values[name] = children[name].answer()
-    return values
+    Attributes:
+        results: side → its figures, or its `error`.
+    """
 
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.results: dict[str, dict[str, Any]] = {}
+        self._children: dict[str, Child] = {}
+        self._directory = tempfile.TemporaryDirectory()
 
-@contextlib.contextmanager
-def _noting(name: str, children: Children, results: Results) -> Iterator[None]:
-    """Note the error of a side and remove it."""
-    try:
-        yield
-    except Failed as error:
-        results[name]["error"] = str(error)
-        children.pop(name).end()
+    def start(self) -> None:
+        """Start the sides that come next, and let each make the updates that are compared."""
+        first, waiting = self.case.sides[0], [name for name in self.case.sides if name not in self.results]
+        names = waiting[:1] if self.case.apart else waiting
+        for name in names:
+            self.results[name] = {}
+            self._children[name] = Child(name, self.case, Path(self._directory.name))
+            self._send(name, "about")
+            if name == first:  # the others read the weights that it writes
+                self._answer(name, "about")
+        ours = [name for name in names if name.startswith("jax")]
+        others = [name for name in names if name not in ours]
+        for name in others:
+            self._send(name, "check", CHECKED_STEPS)
+        for name in ours:
+            if name != first:
+                self._answer(name, "about")
+            with _COMPILING:
+                self._send(name, "check", CHECKED_STEPS)
+                self._answer(name, "checked")
+        for name in others:
+            self._answer(name, "about")
+            self._answer(name, "checked")
 
+    def take_turns(self, windows: int, seconds: float) -> None:
+        """Time windows of updates, in turns, of all sides that are started; then start and time the rest.
 
-def _start(sides: Sequence[str], case: Case, directory: Path, children: Children, results: Results) -> None:
-    """Start the sides, and let each make the updates to be compared."""
-    for name in sides:
-        results[name] = {}
-        children[name] = Child(name, case, directory)
-        if name == case.sides[0]:  # the others read its weights
-            with _noting(name, children, results):
-                results[name] |= children[name].answer()
-    for name in [name for name in children if name != case.sides[0]]:
-        with _noting(name, children, results):
-            results[name] |= children[name].answer()
-    for _ in range(CHECKED_STEPS):
-        for name, value in _all(children, results, "checked_step").items():
-            results[name].setdefault("checked", []).append(value)
+        Args:
+            windows: number of windows of each side.
+            seconds: least length of a window.
 
+        Raises:
+            DisagreementError: sides compute different losses or gradients, or on different devices.
+        """
+        check_devices(self.results)
+        check_agreement(self.results, self.case.dtype)
+        names = list(self._children)
+        for name in names:
+            for _ in range(2):  # the first one warms up
+                self._send(name, "window", 1)
+                self._answer(name, "seconds_an_update")
+        for _ in range(windows):
+            for name in list(self._children):
+                self._time_window(name, seconds)
+        for name in names:
+            self._send(name, "peak_bytes")
+            self._answer(name, "peak_bytes")
+            if name in self._children:
+                platform = self.results[name]["about"]["platform"]
+                self._send(name, "matmul_rate", MATMUL_SIDES[platform])
+                self._answer(name, "matmul_flops")
+        self._end()
+        if len(self.results) < len(self.case.sides):
+            self.start()
+            self.take_turns(windows, seconds)
 
-def _take_turns(children: Children, case: Case, windows: int, seconds: float, results: Results) -> None:
-    """Time windows of updates in turns, then the rest of the figures."""
-    steps = {}
-    for name in list(children):
-        with _noting(name, children, results):
-            children[name].ask("window", 1)
-            steps[name] = math.ceil(seconds / children[name].ask("window", 1))
-            results[name] |= {"steps_per_window": steps[name], "clips_per_second_each": []}
-    for _ in range(windows):
-        for name in list(children):
-            with _noting(name, children, results):
-                clips = steps[name] * case.batch
-                rate = clips / children[name].ask("window", steps[name])
-                results[name]["clips_per_second_each"].append(rate)
-    for name in list(children):
-        with _noting(name, children, results):
-            result = results[name]
-            result["clips_per_second"] = statistics.median(result["clips_per_second_each"])
-            result["peak_bytes"] = children[name].ask("peak_bytes")
-            result["matmul_flops"] = children[name].ask("matmul_rate", MATMUL_SIDES[result["platform"]])
+    def _time_window(self, name: str, seconds: float) -> None:
+        result = self.results[name]
+        updates = math.ceil(seconds / result["seconds_an_update"])
+        self._send(name, "window", updates)
+        if self._answer(name, "last_window"):
+            rate = updates * self.case.batch / result.pop("last_window")
+            result.setdefault("clips_per_second_each", []).append(rate)
+
+    def _send(self, name: str, method: str, *arguments: Any) -> None:
+        """Ask a side, unless it has failed."""
+        if name in self._children:
+            self._children[name].send(method, *arguments)
+
+    def _answer(self, name: str, figure: str) -> bool:
+        """Note a side's answer as a figure, or its error; returns whether there was an answer."""
+        if name not in self._children:
+            return False
+        try:
+            self.results[name][figure] = self._children[name].answer()
+        except Failed as error:
+            self.results[name]["error"] = str(error)
+            self._children.pop(name).end()
+            return False
+        return True
+
+    def _end(self) -> None:
+        while self._children:
+            self._children.popitem()[1].end()
+
+    def close(self) -> None:
+        """End the processes and remove the weights."""
+        self._end()
+        self._directory.cleanup()
+
+    def figures(self) -> dict[str, Any]:
+        """The case and all figures, with medians and utilisation.
+
+        The measured matmul rate is that of the side whose products are fastest.
+        """
+        needed = sum(flops(self.case.model, MASKS).training.values())
+        timed = [result for result in self.results.values() if "matmul_flops" in result]
+        measured = max((result["matmul_flops"] for result in timed), default=None)
+        datasheet = next(
+            (r["about"]["datasheet_flops"] for r in timed if "datasheet_flops" in r["about"]), None
+        )
+        for result in timed:
+            rate = result["clips_per_second"] = statistics.median(result["clips_per_second_each"])
+            result["share_of_matmul"] = rate * needed / measured
+            result["share_of_datasheet"] = rate * needed / datasheet if datasheet else None
+        return {
+            **dataclasses.asdict(self.case),
+            "flops_per_clip": needed,
+            "matmul_flops": measured,
+            "datasheet_flops": datasheet,
+            "results": self.results,
+        }

@@ -92,11 +92,15 @@ class TorchSide:
 
     def checked_step(self) -> dict[str, float]:
         """Make an update; return its loss terms and the norm of its gradient."""
-        terms = self._backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        self._update()
-        return {term: value.item() for term, value in terms.items()} | {"gradient norm": norm.item()}
+        while True:
+            terms = self._backward()
+            self.scaler.unscale_(self.optimizer)
+            grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads)
+            before = self.scaler.get_scale()
+            self._update()
+            if self.scaler.get_scale() >= before:  # otherwise the scaler has skipped the update
+                return {term: value.item() for term, value in terms.items()} | {"gradient norm": norm.item()}
 
     def matmul_rate(self, side: int, repeats: int = 5) -> float:
         """Operations a second of products of square matrices of this side, in the dtype of the case."""
