@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu_step [--size=B --batch=40] [--sides=jax,strong] [--windows=5] [--json=FILE]
 
-Needs only JAX, Flax, Optax, PyTorch and NumPy. Without --size it measures the cases of docs/benchmarks.md,
-those of a GPU or those of a CPU.
-Each side is a process of its own. First all sides make the same two updates: their losses and gradient norms
-must agree, or nothing is timed. Then they take turns at windows of updates; rates are medians over windows.
+Needs only JAX, Flax, Optax, PyTorch and NumPy. Without --size it measures the cases of docs/benchmarks.md:
+those of a GPU if PyTorch finds one, otherwise those of a CPU. Each side is a process of its own. First all
+sides make the same two updates: their losses and gradient norms must agree, or the command ends. Then they
+take turns at windows of updates; rates are medians over windows.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--dtype", choices=DTYPES, help="by default float32 on a CPU, bfloat16 on a GPU")
     result.add_argument("--attention", choices=ATTENTION, default="xla", help="of JAX")
     result.add_argument("--windows", type=_positive, default=5, help="windows of each side")
-    result.add_argument("--seconds", type=float, default=2.0, help="least length of a window")
+    result.add_argument("--seconds", type=float, default=1.0, help="least length of a window")
     result.add_argument("--json", type=Path, help="file to write the figures to")
     return result
 
@@ -94,6 +94,8 @@ def main() -> int:
     flags = parser().parse_args()
     if flags.batch and not flags.size:
         parser().error("--batch needs --size")
+    if flags.json and not flags.json.parent.is_dir():
+        parser().error(f"--json={flags.json}: there is no directory {flags.json.parent}")
     begun = time.monotonic()
     measured: list[Mapping[str, Any]] = []
     try:
@@ -107,6 +109,9 @@ def main() -> int:
     except DisagreementError as error:
         print(f"gpu_step: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("gpu_step: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -46,7 +46,7 @@ TINY_SAMPLES = 6_400
 THREADS = (1, 2, 4)
 WANTED = 8_000  # samples a second, of a host with eight fast accelerators
 EXPERIMENTS, EXPERIMENT_SECONDS = 4, 0.2
-LONGEST_PAUSE = 2e-4  # seconds between two looks
+LOOKS_AT_A_TIME, LONGEST_PAUSE = 16, 2e-4  # seconds between two looks
 
 
 # --- The process that reads ---------------------------------------------------------------------------------
@@ -145,15 +145,19 @@ class Observed:
     def read(self, data: Path, threads: int, samples: int) -> Reading:
         """Let the process read, and look at the lock meanwhile."""
         config = PipelineConfig(data=(str(data),), batch=BATCH, threads=threads)
-        self._begin("read", (config, samples))
+        share, (elapsed, processor) = self.watch("read", (config, samples))
+        return Reading(samples / elapsed, share * elapsed / samples, processor / samples)
+
+    def watch(self, name: str, argument: Any) -> tuple[float, Any]:
+        """Let the process work; return the share of looks at which the lock was held, and the result."""
+        self._begin(name, argument)
         looks = held = 0
         while not self._connection.poll():
-            for _ in range(16):
+            for _ in range(LOOKS_AT_A_TIME):
                 held += os.pread(self._memory, 4, self._address) != b"\0\0\0\0"
                 looks += 1
                 time.sleep(random.uniform(0, LONGEST_PAUSE))
-        elapsed, processor = self._connection.recv()
-        return Reading(samples / elapsed, held / looks * elapsed / samples, processor / samples)
+        return held / looks, self._connection.recv()
 
     def close(self) -> None:
         """End the process."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.step_speed import process_memory
 from benchmarks.step_speed.cases import Case
 from data_pipeline.common.errors import typed_line
 
@@ -43,7 +44,9 @@ def window(side: Any, steps: int) -> float:
 
 def check(side: Any, steps: int) -> list[dict[str, float]]:
     """Make updates; return the losses and the norm of the gradient of each."""
-    return [side.checked_step() for _ in range(steps)]
+    values = [side.checked_step() for _ in range(steps)]
+    process_memory.forget_peak()
+    return values
 
 
 def serve(side: Any, reply: Callable[..., None]) -> None:

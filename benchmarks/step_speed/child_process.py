@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.step_speed.cases import Case
 
 
-class Failed(Exception):  # noqa: N818
+class SideError(Exception):
     """A side has ended with an error, which the message names."""
 
 
@@ -26,7 +26,6 @@ class Child:
     """
 
     def __init__(self, name: str, case: Case, directory: Path) -> None:
-        self.name = name
         words = (name, json.dumps(dataclasses.asdict(case)), str(directory / "weights.npz"))
         # JAX would take most of the device's memory at once. In PyTorch's processes it only draws masks.
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
@@ -49,26 +48,21 @@ class Child:
             print(json.dumps([method, *arguments]), file=self._process.stdin, flush=True)
 
     def answer(self) -> Any:
-        """The value of the last request, or at first what `about` says.
+        """The value of the first request that has no answer yet.
 
         Raises:
-            Failed: the side has ended.
+            SideError: the side has ended.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._stderr.seek(0)
             last = (self._stderr.read().strip() or "no message").splitlines()[-1]
-            raise Failed(f"ended with exit code {self._process.wait()}: {last}")
+            raise SideError(f"ended with exit code {self._process.wait()}: {last}")
         answer = json.loads(line)
         if "error" in answer:
-            raise Failed(answer["error"])
+            raise SideError(answer["error"])
         return answer["value"]
-
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Ask, and wait for the value."""
-        self.send(method, *arguments)
-        return self.answer()
 
     def end(self) -> None:
         """End the process."""

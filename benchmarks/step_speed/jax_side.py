@@ -1,6 +1,5 @@
 """One update of this project: the functions of a training run, on one device."""
 
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.step_speed import process_memory
 from benchmarks.step_speed.cases import BETAS, DECAY, LOSS, MASKS, RATE, SEED, TERMS, Case
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
@@ -109,7 +109,7 @@ class JaxSide:
     def peak_bytes(self) -> int:
         """Most memory that was in use: of the device, or of the process if the device is the CPU."""
         if self.device.platform == "cpu":
-            return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return process_memory.peak_bytes()
         return (self.device.memory_stats() or {})["peak_bytes_in_use"]
 
     def about(self) -> dict[str, Any]:

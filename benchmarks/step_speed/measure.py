@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.step_speed.cases import MASKS, Case
-from benchmarks.step_speed.child_process import Child, Failed
+from benchmarks.step_speed.child_process import Child, SideError
 from hicmae_jax.model.flops import flops
 
 CHECKED_STEPS = 2  # the second loss depends on the first update
@@ -23,15 +23,15 @@ _COMPILING = threading.Lock()
 """XLA times kernels on the GPU while it compiles, so that only one JAX side does at a time."""
 
 
+Results = Mapping[str, Mapping[str, Any]]
+"""Side → its figures, or its `error`."""
+
+
 class DisagreementError(ValueError):
     """Two sides compute different losses or gradients, or on different devices."""
 
 
-Results = dict[str, dict[str, Any]]
-"""Side → its figures, or its `error`."""
-
-
-def check_agreement(results: Mapping[str, Mapping[str, Any]], dtype: str) -> None:
+def check_agreement(results: Results, dtype: str) -> None:
     """Compare the losses and gradient norms of all sides that take the same clips with those of the first.
 
     Args:
@@ -49,11 +49,11 @@ def check_agreement(results: Mapping[str, Mapping[str, Any]], dtype: str) -> Non
                 if not math.isclose(own[term], value, rel_tol=TOLERANCES[dtype]):
                     raise DisagreementError(
                         f"step {step}: {term} is {own[term]:.7g} in {name} and {value:.7g} in {first}, "
-                        f"which differ by more than {TOLERANCES[dtype]:g} of the value: nothing was timed"
+                        f"which differ by more than {TOLERANCES[dtype]:g} of the value"
                     )
 
 
-def check_devices(results: Mapping[str, Mapping[str, Any]]) -> None:
+def check_devices(results: Results) -> None:
     """Refuse to compare a GPU with a CPU.
 
     Args:
@@ -183,7 +183,7 @@ class Comparison:
             return False
         try:
             self.results[name][figure] = self._children[name].answer()
-        except Failed as error:
+        except SideError as error:
             self.results[name]["error"] = str(error)
             self._children.pop(name).end()
             return False

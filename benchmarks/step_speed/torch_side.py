@@ -1,7 +1,6 @@
 """One update in PyTorch: `hicmae_jax/weights/torch_model.py` with AdamW, in several styles."""
 
 import contextlib
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.step_speed import process_memory
 from benchmarks.step_speed.boolean_masks import BooleanMaskModel
 from benchmarks.step_speed.cases import BETAS, DECAY, LOSS, MASKS, RATE, SEED, TERMS, Case
 from hicmae_jax.weights import parity
@@ -118,7 +118,7 @@ class TorchSide:
     def peak_bytes(self) -> int:
         """Most memory that was in use: of the device, or of the process if the device is the CPU."""
         if self.device.type == "cpu":
-            return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return process_memory.peak_bytes()
         return torch.cuda.max_memory_allocated()
 
     def about(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_a_side_that_fails_is_noted_and_the_others_are_measured(monkeypatch):
         def answer(self):
             method = self.asked.pop(0)
             if method == "window" and self.name == "strong":
-                raise measure.Failed("out of memory")
+                raise measure.SideError("out of memory")
             return {"about": ABOUT, "check": [STEP], "window": 0.5, "peak_bytes": 1, "matmul_rate": 1e15}[
                 method
             ]
@@ -163,6 +163,7 @@ def test_a_side_that_fails_is_noted_and_the_others_are_measured(monkeypatch):
         (["--sides=eager"], "jax comes first"),
         (["--batch=8"], "--batch needs --size"),
         (["--size=T", "--batch=0"], "0 is not at least 1"),
+        (["--json=nowhere/figures.json"], "there is no directory nowhere"),
     ],
 )
 def test_a_wrong_command_line_is_one_line(words, message, monkeypatch, capsys):
