@@ -2,14 +2,18 @@
 
     python -m benchmarks.interpreter_lock [--clips=40] [--rounds=5] [--json=FILE]
 
-Threads of one process read at most 1 / (seconds for which a sample holds the lock) samples a second. This
-process observes another one that reads, without disturbing it: at random moments, thousands of times a
-second, it looks at the lock in the memory of the reading process (Linux, `/proc/PID/mem`). The place of the
+Threads of one process read at most 1 / (seconds for which a sample holds the lock) samples a second. Two
+methods measure these seconds, on the input pipeline with frames of 160 × 160; both need two idle cores.
+
+*Looking.* This process looks at the lock in the memory of another one, which reads with one thread: at random
+moments, thousands of times a second, and without disturbing it (Linux, `/proc/PID/mem`). The place of the
 lock is found by experiment: it is held during a loop in Python and free during a sleep.
 
-Two prepared sets are read by the input pipeline. Frames of 160 × 160 give the figure that is wanted. Frames
-of 16 × 16 take almost no time to decode, so that two cores suffice to keep the lock busy: the rate at which
-more threads stop helping is compared with the rate that the observed time predicts.
+*Taking away.* In the process that reads, now with many threads, one more thread sleeps with the lock held for
+most of the time, so that nothing but the lock limits the rate. The seconds are the time for which the lock
+was left to the others, over the samples that were read. They include what it costs to hand the lock from
+thread to thread, which a process with many cores pays too. If the lock is the limit, two different shares
+of the time give the same seconds.
 """
 
 import ctypes
@@ -19,6 +23,7 @@ import os
 import random
 import statistics
 import tempfile
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,22 +33,22 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from data_pipeline.common.cores import usable_cores
 from data_pipeline.preparation.builder import prepare
 from data_pipeline.preparation.plan import Options, Plan
 from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.synthetic import write_voxceleb2
 from launch import command
-from tests.support.set_fixtures import write_set
 
 FLAGS = flags.FLAGS
 
 BATCH = 32
 CLIP_SECONDS = 8.0
-TINY = 16  # pixels
-SAMPLES = 640  # in a round, of large frames
-TINY_SAMPLES = 6_400
-THREADS = (1, 2, 4)
+SAMPLES = 640  # in a round
+MANY_THREADS = 16
+HELD_SECONDS, LEFT_SECONDS = 2e-2, (1e-3, 2e-3)
+"""How long the lock is taken away, and left to the threads that read."""
 WANTED = 8_000  # samples a second, of a host with eight fast accelerators
 EXPERIMENTS, EXPERIMENT_SECONDS = 4, 0.2
 LOOKS_AT_A_TIME, LONGEST_PAUSE = 16, 2e-4  # seconds between two looks
@@ -58,14 +63,13 @@ def serve(connection: Connection) -> None:
     Before each piece of work the process sends None, and after it the result.
     """
     connection.send(ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")))
-    work = {"compute": compute, "sleep": time.sleep}
     while message := connection.recv():
-        name, argument = message
+        name, *arguments = message
         if name == "read":
-            connection.send(read(connection, *argument))
+            connection.send(read(connection, *arguments))
         else:
             connection.send(None)
-            connection.send(work[name](argument))
+            connection.send({"compute": compute, "sleep": time.sleep}[name](*arguments))
 
 
 def compute(seconds: float) -> None:
@@ -75,27 +79,75 @@ def compute(seconds: float) -> None:
         sum(range(1000))
 
 
-def read(connection: Connection, config: PipelineConfig, samples: int) -> tuple[float, float]:
-    """Read samples once the pipeline runs; return elapsed time and processor time in seconds."""
-    with Pipeline(config).batches() as stream:
-        for _ in range(2 * config.prefetch + 2):
-            next(stream)
-        connection.send(None)
-        begun, processor = time.perf_counter(), time.process_time()
-        for _ in range(samples // config.batch):
-            next(stream)
-        return time.perf_counter() - begun, time.process_time() - processor
+class Holder(threading.Thread):
+    """Takes the lock away from the other threads for most of the time.
 
+    Attributes:
+        left: seconds so far for which the others could have the lock.
 
-# --- The process that observes ------------------------------------------------------------------------------
+    Args:
+        seconds: for which each time the lock is left to the others.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.left = 0.0
+        self._seconds = seconds
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Hold and leave the lock in turns."""
+        hold = ctypes.PyDLL(None).usleep  # unlike CDLL, PyDLL keeps the lock during a call
+        while not self._ended.is_set():
+            hold(round(1e6 * HELD_SECONDS))
+            begun = time.perf_counter()
+            time.sleep(self._seconds)
+            self.left += time.perf_counter() - begun
+
+    def end(self) -> None:
+        """Leave the lock to the others for good."""
+        self._ended.set()
+        self.join()
 
 
 class Reading(NamedTuple):
-    """Figures of one round; times in seconds."""
+    """Samples that were read, and seconds: elapsed, of all processors, left by a `Holder` (or elapsed)."""
 
-    rate: float
-    locked: float
+    samples: int
+    elapsed: float
     processor: float
+    left: float
+
+
+def read(connection: Connection, config: PipelineConfig, samples: int, left: float | None) -> Reading:
+    """Read samples, after sending None when the pipeline runs.
+
+    Args:
+        connection: to the process that observes.
+        config: of the pipeline.
+        samples: how many to read.
+        left: seconds for which a `Holder` leaves the lock each time; None for no holder.
+    """
+    with Pipeline(config).batches() as stream:
+        for _ in range(2 * config.prefetch + 2):
+            next(stream)
+        holder = None if left is None else Holder(left)
+        if holder:
+            holder.start()
+            next(stream)
+        connection.send(None)
+        left_before = holder.left if holder else 0.0
+        begun, processor = time.perf_counter(), time.process_time()
+        for _ in range(samples // config.batch):
+            next(stream)
+        elapsed, processor = time.perf_counter() - begun, time.process_time() - processor
+        left_to_others = holder.left - left_before if holder else elapsed
+        if holder:
+            holder.end()
+    return Reading(samples, elapsed, processor, left_to_others)
+
+
+# --- The process that observes ------------------------------------------------------------------------------
 
 
 class Observed:
@@ -142,15 +194,9 @@ class Observed:
         self._connection.send(message)
         self._connection.recv()
 
-    def read(self, data: Path, threads: int, samples: int) -> Reading:
-        """Let the process read, and look at the lock meanwhile."""
-        config = PipelineConfig(data=(str(data),), batch=BATCH, threads=threads)
-        share, (elapsed, processor) = self.watch("read", (config, samples))
-        return Reading(samples / elapsed, share * elapsed / samples, processor / samples)
-
-    def watch(self, name: str, argument: Any) -> tuple[float, Any]:
+    def watch(self, name: str, *arguments: Any) -> tuple[float, Any]:
         """Let the process work; return the share of looks at which the lock was held, and the result."""
-        self._begin(name, argument)
+        self._begin(name, *arguments)
         looks = held = 0
         while not self._connection.poll():
             for _ in range(LOOKS_AT_A_TIME):
@@ -166,38 +212,35 @@ class Observed:
         os.close(self._memory)
 
 
-def measure(data: Path, tiny: Path, rounds: int) -> dict[str, Any]:
-    """Measure both sets, in rounds.
+def measure(data: Path, rounds: int) -> dict[str, Any]:
+    """Measure by both methods, in rounds.
 
     Args:
-        data: the set of frames of 160 × 160.
-        tiny: the set of tiny frames.
+        data: a prepared set.
         rounds: to take medians over.
     """
-    readings: dict[tuple[Path, int], list[Reading]] = {}
+    figures: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        figures.setdefault(name, []).append(value)
+
+    def config(threads: int) -> PipelineConfig:
+        return PipelineConfig(data=(str(data),), batch=BATCH, threads=threads)
+
     observed = Observed()
     for _ in range(rounds):
-        readings.setdefault((data, 1), []).append(observed.read(data, 1, SAMPLES))
-        for threads in THREADS:
-            readings.setdefault((tiny, threads), []).append(observed.read(tiny, threads, TINY_SAMPLES))
+        share, reading = observed.watch("read", config(1), SAMPLES, None)
+        note("ms_a_sample", 1e3 * reading.processor / SAMPLES)
+        note("locked_ms_seen", 1e3 * share * reading.elapsed / SAMPLES)
+        for left in LEFT_SECONDS:
+            _, reading = observed.watch("read", config(MANY_THREADS), SAMPLES, left)
+            note(f"share_left_{1e3 * left:g}ms", reading.left / reading.elapsed)
+            note(f"samples_a_second_{1e3 * left:g}ms", SAMPLES / reading.elapsed)
+            note(f"locked_ms_taken_away_{1e3 * left:g}ms", 1e3 * reading.left / SAMPLES)
     observed.close()
-    medians = {key: Reading(*map(statistics.median, zip(*of_key))) for key, of_key in readings.items()}
-    for (root, threads), of_key in readings.items():
-        median = medians[root, threads]
-        locked = ", ".join(f"{1e3 * reading.locked:.3f}" for reading in of_key)
-        print(f"frames of {root.name} pixels, {threads} threads: {median.rate:,.0f} samples/s")
-        print(f"  processor time {1e3 * median.processor:.3f} ms a sample")
-        print(f"  lock held for  {1e3 * median.locked:.3f} ms a sample ({locked})")
-    whole = medians[data, 1]
-    return {
-        "ms_a_sample": whole.processor * 1e3,
-        "locked_ms_a_sample": whole.locked * 1e3,
-        "most_samples_a_second": 1 / whole.locked,
-        "cores_at_most": whole.processor / whole.locked,
-        "share_of_wanted": 1 / whole.locked / WANTED,
-        "tiny_predicted": 1 / medians[tiny, 1].locked,
-        "tiny_reached": max(medians[tiny, threads].rate for threads in THREADS),
-    }
+    for name, values in figures.items():
+        print(f"{name:32}{statistics.median(values):10.3f}   ({', '.join(f'{v:.3f}' for v in values)})")
+    return {name: statistics.median(values) for name, values in figures.items()}
 
 
 def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
@@ -206,16 +249,18 @@ def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Makes both sets, measures, prints and writes the figures; returns the exit code."""
+    """Makes and prepares clips, measures, prints and writes the figures; returns the exit code."""
+    if usable_cores() < 2:
+        raise ValueError("this needs two cores: one that reads and one that looks")
     with tempfile.TemporaryDirectory() as name:
-        corpus, data, tiny = (Path(name) / part for part in ("corpus", "160", "16"))
+        corpus, data = Path(name) / "corpus", Path(name) / "prepared"
         # One of the six speakers is in the test split.
         write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(CLIP_SECONDS, CLIP_SECONDS))
         prepare(epath.Path(corpus), epath.Path(data), Options(), _write_shards)
-        write_set(tiny, [round(25 * CLIP_SECONDS)] * FLAGS.clips, clips_a_shard=8, size=TINY)
-        figures = measure(data, tiny, FLAGS.rounds)
-    for figure, value in figures.items():
-        print(f"{figure:28}{value:14,.3f}")
+        figures = measure(data, FLAGS.rounds)
+    for name, value in figures.items():
+        if name.startswith("locked_ms"):
+            print(f"{name}: at most {1e3 / value:,.0f} samples/s, {1e3 / value / WANTED:.2f} of {WANTED:,}")
     if FLAGS.json:
         Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -223,7 +268,7 @@ def main(argv: list[str]) -> int:
 
 def define_flags() -> None:
     """Declares the command line."""
-    flags.DEFINE_integer("clips", 40, "Clips of each set.", lower_bound=BATCH)
+    flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
     flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the figures to.")
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.interpreter_lock import WANTED, Observed
+from benchmarks.interpreter_lock import LEFT_SECONDS, Observed
+from data_pipeline.common.cores import usable_cores
 from tests.support.benchmarks import figures_of
 
 
@@ -15,9 +16,14 @@ def test_the_lock_is_seen_held_and_free():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(usable_cores() < 2, reason="one core reads and one looks")
 def test_the_benchmark_writes_its_figures(tmp_path):
     figures = figures_of("interpreter_lock", tmp_path / "figures.json", "--clips=32", "--rounds=1")
     assert all(value > 0 for value in figures.values())
-    assert figures["locked_ms_a_sample"] < figures["ms_a_sample"]
-    assert figures["most_samples_a_second"] == pytest.approx(1e3 / figures["locked_ms_a_sample"])
-    assert figures["share_of_wanted"] == pytest.approx(figures["most_samples_a_second"] / WANTED)
+    assert figures["locked_ms_seen"] < figures["ms_a_sample"]
+    for left in LEFT_SECONDS:
+        of_left = {
+            name.rpartition("_")[0]: v for name, v in figures.items() if name.endswith(f"_{1e3 * left:g}ms")
+        }
+        assert set(of_left) == {"share_left", "samples_a_second", "locked_ms_taken_away"}
+        assert of_left["share_left"] < 1
