@@ -38,12 +38,13 @@ def main(argv: list[str]) -> NoReturn:
 def train(platform: str, stop_signals: StopSignals) -> None:
     """Pre-train as the flags say; see `training_main.run`."""
     from hicmae_jax.hosts import agreement
-    from hicmae_jax.runs import pretrain
+    from hicmae_jax.runs import pretrain, resuming
     from hicmae_jax.runs.branching import Branch
     from hicmae_jax.settings import pretrain as run_config
 
     with agreement.all_or_none():
-        config = run_config.from_config_dict(FLAGS.config, platform)
+        begun_in = resuming.layout_of(FLAGS.run, FLAGS.branch_from)
+        config = run_config.from_config_dict(FLAGS.config, platform, begun_in)
     if FLAGS.branch_step is not None and not FLAGS.branch_from:
         raise ValueError(f"--branch_step={FLAGS.branch_step} goes with --branch_from=RUN")
     branch = Branch(FLAGS.branch_from, FLAGS.branch_step) if FLAGS.branch_from else None

@@ -13,6 +13,7 @@ SKIP_ORDERS = ("deepest-first", "shallowest-first")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("xla", "pallas")
+PLAIN_LAYOUT, CPU_LAYOUT = "plain", "cpu"
 MODALITIES = ("audio-visual", "video", "audio")
 
 
@@ -150,6 +151,12 @@ class ExecutionConfig:
         "xla",
         "XLA's, or this project's TPU kernel (pallas), which keeps scores out of memory",
         choices=ATTENTION,
+    )
+    layout: str = setting(
+        PLAIN_LAYOUT,
+        "of matrix products: by clip (plain), or as CPUs multiply fastest (cpu): the tokens of all clips at once, "
+        "attention one head after the other",
+        choices=(PLAIN_LAYOUT, CPU_LAYOUT),
     )
     scan_encoders: bool = setting(
         False, "loop over encoder layers with stacked parameters, which are other arrays in a checkpoint"

@@ -22,6 +22,7 @@ from hicmae_jax.model.layers import (
     xavier_uniform,
 )
 from hicmae_jax.model.masking import TokenMask
+from hicmae_jax.model.products import dense
 
 
 class PretrainOutput(NamedTuple):
@@ -78,8 +79,13 @@ class Encoder(nn.Module):
         dtype = jnp.dtype(execution.dtype)
         # The published code has a convolution with stride = kernel, which is this matrix product.
         init = torch_uniform(values.shape[-1])
-        embed = nn.Dense(
-            config.encoder_dim, dtype=dtype, kernel_init=init, bias_init=init, name="patch_embed"
+        embed = dense(
+            config.encoder_dim,
+            execution.layout,
+            dtype=dtype,
+            kernel_init=init,
+            bias_init=init,
+            name="patch_embed",
         )
         x = keep_batch_sharding(embed(values)) + positions.astype(dtype)
         outputs: Sequence[jax.Array] | jax.Array  # of every layer
@@ -97,6 +103,7 @@ class Encoder(nn.Module):
                 dtype,
                 kernel_init=self.kernel_init,
                 attention=execution.attention,
+                layout=execution.layout,
                 name="blocks",
             )
             _, outputs = run(blocks, x, drop_rates)
@@ -109,6 +116,7 @@ class Encoder(nn.Module):
                     dtype,
                     kernel_init=self.kernel_init,
                     attention=execution.attention,
+                    layout=execution.layout,
                     name=f"blocks_{i}",
                 )
                 x = layer(x, rate)
@@ -146,7 +154,13 @@ class FusionEncoder(nn.Module):
         raw_video, raw_audio = video, audio
         for i in range(config.fusion_depth):
             to_video, to_audio = (
-                block(config.encoder_heads, dtype, attention=execution.attention, name=f"blocks_{name}{i}")
+                block(
+                    config.encoder_heads,
+                    dtype,
+                    attention=execution.attention,
+                    layout=execution.layout,
+                    name=f"blocks_{name}{i}",
+                )
                 for name in ("", "audio_")
             )
             rate = None if drop_rates is None else drop_rates[i]
@@ -196,11 +210,17 @@ class Decoder(nn.Module):
             last_rows = masked.shape[1] if i == config.decoder_depth - 1 else None
             cross = 0 < i <= len(skips)
             block = remat(CrossBlock if cross else Block, execution.remat_decoder)(
-                config.decoder_heads, dtype, last_rows, attention=execution.attention, name=f"blocks_{i}"
+                config.decoder_heads,
+                dtype,
+                last_rows,
+                attention=execution.attention,
+                layout=execution.layout,
+                name=f"blocks_{i}",
             )
             x = block(x, skips[i - 1]) if cross else block(x)
         x = layer_norm(dtype, name="norm")(x)
-        x = nn.Dense(self.outputs, dtype=dtype, kernel_init=xavier_uniform, name="head")(x)
+        head = dense(self.outputs, execution.layout, dtype=dtype, kernel_init=xavier_uniform, name="head")
+        x = head(x)
         return keep_batch_sharding(x.astype(jnp.float32))
 
 
@@ -310,8 +330,9 @@ class HiCMAE(nn.Module):
         position = jnp.asarray(tokens.sinusoidal_positions(count, width)).astype(dtype)
         visible_position = position[mask.visible]
         # The fused features and every skip share one map without a bias.
-        to_decoder = nn.Dense(
+        to_decoder = dense(
             width,
+            self.execution.layout,
             use_bias=False,
             dtype=dtype,
             kernel_init=torch_uniform(config.encoder_dim),

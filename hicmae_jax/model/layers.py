@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from hicmae_jax.model.attention import attend
+from hicmae_jax.model.config import CPU_LAYOUT, PLAIN_LAYOUT
+from hicmae_jax.model.products import dense, times
 
 Initializer = Callable[..., jax.Array]
 
@@ -126,6 +128,7 @@ class SelfAttention(nn.Module):
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
         attention: its implementation, `xla` or `pallas`, see `attend`.
+        layout: of the products, see `ExecutionConfig`.
     """
 
     heads: int
@@ -133,6 +136,7 @@ class SelfAttention(nn.Module):
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
+    layout: str = PLAIN_LAYOUT
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -143,16 +147,16 @@ class SelfAttention(nn.Module):
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [keep_batch_sharding(x @ kernel)]
+            projections = [keep_batch_sharding(times(x, kernel, self.layout))]
         else:
             last = x[:, -self.last_rows :]
             projections = [
-                keep_batch_sharding(last @ kernel[:, :width]),
-                keep_batch_sharding(x @ kernel[:, width:]),
+                keep_batch_sharding(times(last, kernel[:, :width], self.layout)),
+                keep_batch_sharding(times(x, kernel[:, width:], self.layout)),
             ]
-        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
+        out = attend(projections, q_bias, v_bias, self.heads, self.attention, self.layout == CPU_LAYOUT)
         return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
+            dense(width, self.layout, dtype=self.dtype, kernel_init=self.kernel_init, name="proj")(out)
         )
 
 
@@ -163,11 +167,13 @@ class CrossAttention(nn.Module):
         heads: attention heads.
         dtype: of the computation.
         attention: as in `SelfAttention`.
+        layout: likewise.
     """
 
     heads: int
     dtype: jnp.dtype = jnp.float32
     attention: str = "xla"
+    layout: str = PLAIN_LAYOUT
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
@@ -175,12 +181,14 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        query = keep_batch_sharding(x.astype(self.dtype) @ Kernel(name="q")(width, width, self.dtype))
+        q_kernel = Kernel(name="q")(width, width, self.dtype)
+        query = keep_batch_sharding(times(x.astype(self.dtype), q_kernel, self.layout))
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        projections = [query, keep_batch_sharding(context.astype(self.dtype) @ kv_kernel)]
-        out = attend(projections, q_bias, v_bias, self.heads, self.attention)
+        context = times(context.astype(self.dtype), kv_kernel, self.layout)
+        projections = [query, keep_batch_sharding(context)]
+        out = attend(projections, q_bias, v_bias, self.heads, self.attention, self.layout == CPU_LAYOUT)
         return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
+            dense(width, self.layout, dtype=self.dtype, kernel_init=xavier_uniform, name="proj")(out)
         )
 
 
@@ -190,20 +198,21 @@ class Mlp(nn.Module):
     Attributes:
         dtype: of the computation.
         kernel_init: initialiser of the matrices.
+        layout: of the products, see `ExecutionConfig`.
     """
 
     dtype: jnp.dtype = jnp.float32
     kernel_init: Initializer = xavier_uniform
+    layout: str = PLAIN_LAYOUT
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
-        hidden = nn.Dense(4 * width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc1")(x)
+        options = {"dtype": self.dtype, "kernel_init": self.kernel_init}
+        hidden = dense(4 * width, self.layout, name="fc1", **options)(x)
         hidden = gelu(keep_batch_sharding(hidden))
-        return keep_batch_sharding(
-            nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init, name="fc2")(hidden)
-        )
+        return keep_batch_sharding(dense(width, self.layout, name="fc2", **options)(hidden))
 
 
 class Block(nn.Module):
@@ -215,6 +224,7 @@ class Block(nn.Module):
         last_rows: compute and return only this many trailing tokens; None keeps all.
         kernel_init: initialiser of the matrices.
         attention: as in `SelfAttention`.
+        layout: likewise.
     """
 
     heads: int
@@ -222,13 +232,16 @@ class Block(nn.Module):
     last_rows: int | None = None
     kernel_init: Initializer = xavier_uniform
     attention: str = "xla"
+    layout: str = PLAIN_LAYOUT
 
     def setup(self) -> None:
         """Create the submodules under their published names."""
         self.norm1 = layer_norm(self.dtype)
-        self.attn = SelfAttention(self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention)
+        self.attn = SelfAttention(
+            self.heads, self.dtype, self.last_rows, self.kernel_init, self.attention, self.layout
+        )
         self.norm2 = layer_norm(self.dtype)
-        self.mlp = Mlp(self.dtype, self.kernel_init)
+        self.mlp = Mlp(self.dtype, self.kernel_init, self.layout)
 
     def add(self, x: jax.Array, branch: jax.Array, drop_rate: jax.Array | None) -> jax.Array:
         """Add a branch to the residual stream, with stochastic depth if a rate is given."""
@@ -261,7 +274,7 @@ class CrossBlock(Block):
         super().setup()
         self.cross_norm1 = layer_norm(self.dtype)
         self.cross_norm2 = layer_norm(self.dtype)
-        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention)
+        self.cross_attn = CrossAttention(self.heads, self.dtype, self.attention, self.layout)
 
     def __call__(  # type: ignore[override]  # it takes a context too
         self, x: jax.Array, context: jax.Array, drop_rate: jax.Array | None = None

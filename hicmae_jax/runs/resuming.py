@@ -9,8 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from etils import epath
 from flax.traverse_util import flatten_dict
 
+from hicmae_jax.checkpoints import reader
 from hicmae_jax.settings import recorded
 
 # Scanned encoders stack their parameters and Adam moments, so their checkpoints hold different arrays. The
@@ -22,6 +24,24 @@ KIND = "optimizer.kind"
 BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
 
 Config = Mapping[str, Any]
+
+
+def layout_of(*directories: epath.PathLike | None) -> str | None:
+    """The layout of products in which a run began; in another, it would go on with other rounding.
+
+    Args:
+        *directories: of runs, which need not exist, or None; the first one with a readable checkpoint counts.
+
+    Returns:
+        A value of `execution.layout`; None if there is no such checkpoint.
+    """
+    for directory in filter(None, directories):
+        try:
+            record = reader.read_record(reader.find(epath.Path(directory) / reader.DIRECTORY, None))
+        except (OSError, ValueError):  # the run itself will say what is wrong with its directory
+            continue
+        return recorded.completed(record["config"])["execution.layout"]
+    return None
 
 
 def check_fits(record: Mapping[str, Any], config: Config) -> None:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.reading.pipeline import PipelineConfig
 from hicmae_jax.model import sizes
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import CPU_LAYOUT, PLAIN_LAYOUT, ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings.schedule import length_and_warmup
@@ -37,7 +37,7 @@ SCHEMA = Schema(
                 *("decoder_dim", "decoder_heads", "skip_layers"),
             ),
         ),
-        "execution": Section(ExecutionConfig, auto=("dtype", "attention")),
+        "execution": Section(ExecutionConfig, auto=("dtype", "attention", "layout")),
         "masks": Section(MaskConfig),
         "loss": Section(LossConfig),
         "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks")),
@@ -232,12 +232,15 @@ class PretrainSettings:
         return "\n".join(f"{key:{width}}  {shown(value)}" for key, value in self.values.items())
 
 
-def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> PretrainSettings:
+def from_config_dict(
+    config: ConfigDict | Mapping[str, Any], platform: str, begun_in: str | None = None
+) -> PretrainSettings:
     """Check a configuration and make the choices that it leaves open.
 
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
-        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype or attention of `auto`.
+        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype, attention or layout of `auto`.
+        begun_in: the layout in which a run that goes on began, which `auto` keeps on CPUs; None for a new run.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what is allowed.
@@ -254,6 +257,8 @@ def from_config_dict(config: ConfigDict | Mapping[str, Any], platform: str) -> P
             f"execution.attention = 'pallas' is a kernel for TPUs, which {platform} would interpret: say "
             "auto or xla"
         )
+    if values["execution.layout"] == AUTO:
+        values["execution.layout"] = (begun_in or CPU_LAYOUT) if platform == "cpu" else PLAIN_LAYOUT
     of_size = functools.partial(sizes.model_config, values["size"])
     values |= SCHEMA.values_of("model", SCHEMA.make("model", of_size, values))
     if values["data.threads"] is None:

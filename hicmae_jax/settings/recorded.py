@@ -11,6 +11,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
     {
         "warmup_examples": None,
         "execution.attention": "xla",
+        "execution.layout": "plain",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",
