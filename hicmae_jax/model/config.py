@@ -154,8 +154,8 @@ class ExecutionConfig:
     )
     layout: str = setting(
         PLAIN_LAYOUT,
-        "of matrix products: by clip (plain), or as CPUs multiply fastest (cpu): the tokens of all clips at once, "
-        "attention one head after the other",
+        "of matrix products: by clip (plain), or as XLA multiplies fastest on CPUs (cpu): the tokens of all "
+        "clips at once, attention one head after the other",
         choices=(PLAIN_LAYOUT, CPU_LAYOUT),
     )
     scan_encoders: bool = setting(

@@ -1,7 +1,7 @@
 """Products of tokens and weights, in the layout that the devices multiply fastest.
 
-The gradient of a weight is a product over all tokens of all clips. Where clips and tokens are two dimensions, XLA
-for CPUs first transposes one side in memory. As one dimension, they go to its library as they are.
+The gradient of a weight is a product over all tokens of all clips. Where clips and tokens are two dimensions,
+XLA for CPUs first transposes one side in memory. As one dimension, they go to its library as they are.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from hicmae_jax.model.config import CPU_LAYOUT
 
 
 def times(tokens: jax.Array, kernel: jax.Array, layout: str) -> jax.Array:
-    """tokens · kernel: [B, N, C] and [C, D] → [B, N, D].
+    """Multiply tokens [B, N, C] by a kernel [C, D]: → [B, N, D].
 
     Args:
         tokens: of clips.

@@ -17,8 +17,8 @@ def keep_freed_memory() -> bool:
     """Make glibc keep all memory that is freed, for all threads together.
 
     Call it before JAX makes its threads: a thread keeps the part of the heap with which it begins, and glibc
-    takes large blocks from the system unless they are of the first part. The process then stays as large as it
-    was at its peak.
+    takes large blocks from the system unless they are of the first part. The process then stays as large as
+    it was at its peak.
 
     Returns:
         Whether the settings were made; other C libraries than glibc do not have them.

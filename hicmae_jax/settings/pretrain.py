@@ -239,8 +239,8 @@ def from_config_dict(
 
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
-        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), for a dtype, attention or layout of `auto`.
-        begun_in: the layout in which a run that goes on began, which `auto` keeps on CPUs; None for a new run.
+        platform: JAX's name of the devices (`cpu`, `gpu`, `tpu`), which decides what is `auto`.
+        begun_in: the layout in which a resumed run began; `auto` keeps it on CPUs. None for a new run.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what is allowed.

@@ -1,4 +1,4 @@
-"""The layout of products for CPUs has the values and gradients of the plain one, in parts and in the model."""
+"""The layout of products for CPUs has the values and gradients of the plain one, also in the model."""
 
 import functools
 

@@ -8,6 +8,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from configs import pretrain
+from hicmae_jax.checkpoints import reader
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.runs import resuming
 from hicmae_jax.settings import pretrain as run_config
@@ -43,6 +44,22 @@ def test_the_same_settings_resume_without_a_listed_change():
     resuming.check_fits(RECORD, CONFIG)
     resuming.check_same_batches(RECORD, CONFIG, DATA)
     assert resuming.changes(RECORD, CONFIG) == []
+
+
+def test_the_layout_of_a_run_is_that_of_its_last_checkpoint(tmp_path):
+    def checkpoint(run, step, execution):
+        directory = tmp_path / run / reader.DIRECTORY / str(step)
+        directory.mkdir(parents=True)
+        (directory / reader.RECORD).write_text(json.dumps({"config": {"execution": execution}}))
+
+    assert resuming.layout_of(tmp_path / "none", None) is None
+    checkpoint("new", 5, {"layout": "plain"})
+    checkpoint("new", 10, {"layout": "cpu"})
+    checkpoint("old", 3, {"attention": "xla"})
+    assert resuming.layout_of(tmp_path / "new", tmp_path / "old") == "cpu"
+    assert resuming.layout_of(tmp_path / "none", tmp_path / "old") == "plain"
+    (tmp_path / "old" / reader.DIRECTORY / "3" / reader.RECORD).write_text("{")
+    assert resuming.layout_of(tmp_path / "old") is None
 
 
 def test_every_differing_field_of_the_model_is_named():

@@ -137,6 +137,26 @@ def test_only_a_tpu_may_have_the_pallas_kernel():
             run_of({"execution.attention": "pallas"}, platform=platform)
 
 
+def test_the_layout_for_cpus_is_that_of_new_runs_on_cpus():
+    assert {name: run_of(platform=name).execution.layout for name in ("cpu", "gpu", "tpu")} == {
+        "cpu": "cpu",
+        "gpu": "plain",
+        "tpu": "plain",
+    }
+    assert run_of({"execution.layout": "cpu"}, platform="gpu").execution.layout == "cpu"
+
+
+def test_a_run_on_cpus_goes_on_in_the_layout_in_which_it_began():
+    def layout(platform, **changes):
+        config = pretrain.get_config("B")
+        config.data.sets = ("data/dev",)
+        config.execution.update(changes)
+        return run_config.from_config_dict(config, platform, "plain").execution.layout
+
+    assert layout("cpu") == "plain"
+    assert layout("cpu", layout="cpu") == "cpu"
+
+
 def test_steps_give_the_schedule_that_as_many_epochs_give():
     by_epoch = run_of({"epochs": 4, "warmup_epochs": 1})
     by_step = run_of({"epochs": None, "warmup_epochs": None, "steps": 40, "warmup_steps": 10})
