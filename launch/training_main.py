@@ -12,6 +12,7 @@ from absl import flags, logging
 
 from data_pipeline.common.errors import one_line
 from hicmae_jax.hosts import agreement, connect
+from hicmae_jax.runs import host_memory
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 from hicmae_jax.training import chips
 from launch import host_flags
@@ -64,9 +65,12 @@ def configure_logging() -> None:
 
 
 def configure_jax() -> None:
-    """Choose the platform and the compilation cache, and keep JAX from handling signals."""
+    """Choose the platform and the compilation cache, keep memory, and keep JAX from handling signals."""
     if FLAGS.platform:
         jax.config.update("jax_platforms", {"gpu": "cuda"}.get(FLAGS.platform, FLAGS.platform))
+    # JAX adds its options to its configuration at run time, so mypy does not know them.
+    if host_memory.computes_on_cpus(jax.config.jax_platforms):  # type: ignore[attr-defined]
+        host_memory.keep_freed_memory()
     if CACHE_VARIABLE not in os.environ:
         cache = os.path.expanduser(CACHE)
         # A user of a container may have no home, and keeps nothing that was compiled.

@@ -5,11 +5,16 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.model import pallas_attention
+from hicmae_jax.model import head_attention, pallas_attention
 
 
 def attend(
-    projections: Sequence[jax.Array], q_bias: jax.Array, v_bias: jax.Array, heads: int, kind: str = "xla"
+    projections: Sequence[jax.Array],
+    q_bias: jax.Array,
+    v_bias: jax.Array,
+    heads: int,
+    kind: str = "xla",
+    by_head: bool = False,
 ) -> jax.Array:
     """softmax((q + q_bias) kᵀ / √d) (v + v_bias) of every head, softmax in float32.
 
@@ -24,6 +29,7 @@ def attend(
             lengths of the model, also for the encoders' 80 and 26 tokens and for cross-attention. Or `cudnn`,
             NVIDIA's kernel, for bfloat16 and heads of 8, 16, … 128 channels; according to the GPU compiler,
             the same is true of it (`docs/scale.md`).
+        by_head: with `xla`, compute one head after the other, see `head_attention`.
 
     Returns:
         [B, N, C] of that dtype.
@@ -35,11 +41,14 @@ def attend(
     if kind == "pallas" and pallas_attention.fits(projections, width, heads):
         return pallas_attention.attention(projections, q_bias, v_bias, heads)
     query, key, value = (part for x in projections for part in jnp.split(x, x.shape[-1] // width, axis=-1))
+    query, value = query + q_bias, value + v_bias
+    if by_head and kind == "xla":
+        return head_attention.attention(query, key, value, heads)
 
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], heads, -1)
 
-    given = split(query + q_bias), split(key), split(value + v_bias)
+    given = split(query), split(key), split(value)
     return (_by_cudnn(*given) if kind == "cudnn" else jax.nn.dot_product_attention(*given)).reshape(
         query.shape
     )

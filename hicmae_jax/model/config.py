@@ -13,6 +13,7 @@ SKIP_ORDERS = ("deepest-first", "shallowest-first")
 REMAT = ("none", "dots", "full")
 DTYPES = ("float32", "bfloat16")
 ATTENTION = ("xla", "pallas", "cudnn")
+PLAIN_LAYOUT, CPU_LAYOUT = "plain", "cpu"
 MODALITIES = ("audio-visual", "video", "audio")
 
 
@@ -151,6 +152,12 @@ class ExecutionConfig:
         "XLA's; or what keeps scores out of memory: this project's TPU kernel (pallas), NVIDIA's for GPUs "
         "(cudnn)",
         choices=ATTENTION,
+    )
+    layout: str = setting(
+        PLAIN_LAYOUT,
+        "of matrix products: by clip (plain), or as XLA multiplies fastest on CPUs (cpu): the tokens of all "
+        "clips at once, attention one head after the other",
+        choices=(PLAIN_LAYOUT, CPU_LAYOUT),
     )
     reduce_dtype: str = setting(
         "computed",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from hicmae_jax.model import gpu_layers
 from hicmae_jax.model.attention import attend
-from hicmae_jax.model.config import ExecutionConfig
+from hicmae_jax.model.config import CPU_LAYOUT, ExecutionConfig
 from hicmae_jax.model.products import dense, product
 
 Initializer = Callable[..., jax.Array]
@@ -177,7 +177,8 @@ class SelfAttention(nn.Module):
         else:
             projections = project(x[:, -self.last_rows :], kernel[:, :width], 1, execution)
             projections += project(x, kernel[:, width:], 2, execution)
-        out = attend(projections, q_bias, v_bias, self.heads, execution.attention)
+        by_head = execution.layout == CPU_LAYOUT
+        out = attend(projections, q_bias, v_bias, self.heads, execution.attention, by_head)
         out = dense(width, execution, kernel_init=self.kernel_init, name="proj")(out)
         return keep_batch_sharding(out)
 
@@ -203,7 +204,8 @@ class CrossAttention(nn.Module):
         kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, dtype)
         projections = project(x.astype(dtype), q_kernel, 1, execution)
         projections += project(context.astype(dtype), kv_kernel, 2, execution)
-        out = attend(projections, q_bias, v_bias, self.heads, execution.attention)
+        by_head = execution.layout == CPU_LAYOUT
+        out = attend(projections, q_bias, v_bias, self.heads, execution.attention, by_head)
         return keep_batch_sharding(dense(width, execution, kernel_init=xavier_uniform, name="proj")(out))
 
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hicmae_jax.model.config import ExecutionConfig
+from hicmae_jax.model.config import CPU_LAYOUT, ExecutionConfig
 
 
 @jax.custom_vjp
@@ -33,17 +33,22 @@ def product(x: jax.Array, kernel: jax.Array, execution: ExecutionConfig) -> jax.
     """Multiply activations by a matrix of parameters.
 
     XLA sums the gradient of the matrix over devices right after the product that computes it, and therefore
-    in that product's dtype.
+    in that product's dtype. That gradient is a product over all tokens of all clips. Where clips and tokens
+    are two dimensions, XLA for CPUs first transposes one side in memory. As one dimension, they go to its
+    library as they are.
 
     Args:
-        x: [..., rows].
+        x: [B, N, rows].
         kernel: [rows, columns], of the same dtype.
-        execution: its `reduce_dtype` is that of the sum.
+        execution: its `reduce_dtype` is that of the sum, and its `layout` that of the product.
 
     Returns:
-        [..., columns].
+        [B, N, columns].
     """
-    return _summed_in_float32(x, kernel) if execution.reduce_dtype == "float32" else x @ kernel
+    multiply = _summed_in_float32 if execution.reduce_dtype == "float32" else jnp.matmul
+    if execution.layout != CPU_LAYOUT:
+        return multiply(x, kernel)
+    return multiply(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
 
 def dense(width: int, execution: ExecutionConfig, **options: Any) -> nn.Dense:
@@ -59,6 +64,6 @@ def dense(width: int, execution: ExecutionConfig, **options: Any) -> nn.Dense:
 
 def _dense_product(execution: ExecutionConfig) -> Callable[..., jax.Array] | None:
     """`product` as the `dot_general` of a `nn.Dense`; None is its default."""
-    if execution.reduce_dtype != "float32":
+    if execution.reduce_dtype != "float32" and execution.layout != CPU_LAYOUT:
         return None
     return lambda x, kernel, *_, **__: product(x, kernel, execution)

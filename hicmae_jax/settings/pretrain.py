@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.reading.pipeline import PipelineConfig
 from hicmae_jax.model import sizes
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import CPU_LAYOUT, PLAIN_LAYOUT, ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.settings import attention
@@ -38,7 +38,7 @@ SCHEMA = Schema(
                 *("decoder_dim", "decoder_heads", "skip_layers"),
             ),
         ),
-        "execution": Section(ExecutionConfig, auto=("dtype", "attention", "remat_encoder")),
+        "execution": Section(ExecutionConfig, auto=("dtype", "attention", "layout", "remat_encoder")),
         "masks": Section(MaskConfig),
         "loss": Section(LossConfig),
         "preprocess": Section(PreprocessConfig, elsewhere=("model", "masks"), auto=("pixels",)),
@@ -241,7 +241,8 @@ def from_config_dict(
     Args:
         config: settings from `get_config` of a recipe, or from `PretrainSettings.to_dict`.
         platform: of the devices, as `chips.platform` names it, for settings that are `auto`.
-        begun: settings of the run that goes on, by dotted name, for pixels of `auto`; None for a new run.
+        begun: settings of the run that goes on, by dotted name, for pixels and layout of `auto`; None for a
+            new run.
 
     Raises:
         ValueError: one line with the dotted name of the setting, its value and what is allowed.
@@ -251,8 +252,12 @@ def from_config_dict(
     _check_sets(values)
     if values["execution.dtype"] == AUTO:
         values["execution.dtype"] = "float32" if platform == "cpu" else "bfloat16"
+    # A run goes on as it was begun: otherwise other pixels, or products rounded otherwise, would follow.
+    begun = begun or {"preprocess.pixels": PreprocessConfig.pixels, "execution.layout": CPU_LAYOUT}
     if values["preprocess.pixels"] == AUTO:
-        values["preprocess.pixels"] = begun["preprocess.pixels"] if begun else PreprocessConfig.pixels
+        values["preprocess.pixels"] = begun["preprocess.pixels"]
+    if values["execution.layout"] == AUTO:
+        values["execution.layout"] = begun["execution.layout"] if platform == "cpu" else PLAIN_LAYOUT
     of_size = functools.partial(sizes.model_config, values["size"])
     model = SCHEMA.make("model", of_size, values)
     values |= SCHEMA.values_of("model", model)

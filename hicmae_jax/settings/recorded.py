@@ -14,6 +14,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "preprocess.pixels": "float32",
         "execution.compiler_options": [],
         "execution.reduce_dtype": "computed",
+        "execution.layout": "plain",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",

@@ -192,6 +192,27 @@ def test_where_cudnn_cannot_compute_attention_xla_does(changes, platform, obstac
     assert str(refused.value) == f"execution.attention = 'cudnn' {obstacle}; or say auto or xla"
 
 
+def test_the_layout_for_cpus_is_that_of_new_runs_on_cpus():
+    assert {name: run_of(platform=name).execution.layout for name in ("cpu", "cuda", "tpu")} == {
+        "cpu": "cpu",
+        "cuda": "plain",
+        "tpu": "plain",
+    }
+    assert run_of({"execution.layout": "cpu"}, platform="cuda").execution.layout == "cpu"
+
+
+def test_a_run_on_cpus_goes_on_in_the_layout_in_which_it_began():
+    def layout(platform, **changes):
+        config = pretrain.get_config("B")
+        config.data.sets = ("data/dev",)
+        config.execution.update(changes)
+        begun = {"execution.layout": "plain", "preprocess.pixels": "float32"}
+        return run_config.from_config_dict(config, platform, begun).execution.layout
+
+    assert layout("cpu") == "plain"
+    assert layout("cpu", layout="cpu") == "cpu"
+
+
 def test_steps_give_the_schedule_that_as_many_epochs_give():
     by_epoch = run_of({"epochs": 4, "warmup_epochs": 1})
     by_step = run_of({"epochs": None, "warmup_epochs": None, "steps": 40, "warmup_steps": 10})
