@@ -17,6 +17,7 @@ from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
 from hicmae_jax.evaluation.embeddings import embed_clips
+from hicmae_jax.model import tokens
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initial_parameters
@@ -109,9 +110,10 @@ def preprocess(
         ValueError: the clips have another number of frames than the model takes.
     """
     options = PreprocessConfig(model=config, masks=masks or MaskConfig())
-    return _preprocess(
+    made = _preprocess(
         clips, jax.random.key(seed), step, config=options if augment else options.for_evaluation()
     )
+    return made._replace(video=tokens.pixels(made.video))
 
 
 def pretrain_loss(
