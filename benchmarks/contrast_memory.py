@@ -7,8 +7,7 @@
 Compiles only the loss and its gradient with respect to the features, for three levels of width 512: once as
 XLA partitions the plain definition, and once as `hicmae_jax.objective.contrastive` does. For each it prints
 a line: temporaries in a chip's main memory in MiB, the largest memory in use in MiB, and for each kind of
-message their number and the MiB of their results on a chip. Messages in the loop over levels count once a
-level.
+message their number and the MiB of their results on a chip.
 """
 
 import collections
@@ -68,8 +67,7 @@ def messages(text: str) -> dict[str, tuple[int, float]]:
         if match := re.search(rf"= (.*?) ({MESSAGES})(?:-start)?\(", line):
             shapes = re.findall(r"[fsu]32\[([\d,]*)\]", match[1])
             size = sum(4 * np.prod([int(n) for n in shape.split(",") if n], dtype=float) for shape in shapes)
-            times = LEVELS if re.search(r'op_name="[^"]*/while/', line) else 1
-            found[match[2]] += [size / MIB] * times
+            found[match[2]].append(size / MIB)
     return {kind: (len(sizes), sum(sizes)) for kind, sizes in sorted(found.items())}
 
 

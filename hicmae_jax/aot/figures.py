@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 
+from hicmae_jax.aot import overlap
 from hicmae_jax.aot.compile import Step, memory
 from hicmae_jax.aot.hlo.collectives import collectives
-from hicmae_jax.aot.hlo.program import parse
+from hicmae_jax.aot.hlo.program import Program, parse
 from hicmae_jax.aot.hlo.traffic import Executed, Moved, Walk
 from hicmae_jax.model.flops import flops as model_flops
 from hicmae_jax.settings.pretrain import PretrainSettings
@@ -30,18 +31,19 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
     """
     devices = step.mesh.devices.ravel()
     clips = config.batch // len(devices)
-    walk = Walk(parse(step.text))
+    program = parse(step.text)
+    walk = Walk(program)
     executed = list(walk)
     moved = sum((each.moved * each.times for each in executed), start=Moved())
     flops = sum(each.flops * each.times for each in executed)
     analytic = sum(model_flops(config.model, config.masks).training.values())
     cost_analysis = step.compiled.cost_analysis() or {}
-    messages = collectives(executed)
     return {
         "compile_seconds": round(step.seconds, 1),
         "chips": len(devices),
         "chip": devices[0].device_kind,
         "mesh": dict(step.mesh.shape),
+        "compiler_options": dict(step.options),
         "clips_per_chip": clips,
         "hbm_bytes_per_clip": moved.main / clips,
         "hbm_padded_bytes_per_clip": moved.padded / clips,
@@ -53,7 +55,7 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
         "temp_bytes_per_clip": step.memory.temp_size_in_bytes / clips,
         "hbm_per_chip": memory(step),
         "roofline": roofline(devices[0], flops, moved, clips, analytic),
-        "collectives": [dataclasses.asdict(message) | {"total": message.total} for message in messages],
+        "collectives": messages(program, executed, devices[0]),
         "hbm_bytes_per_clip_by_part": _bytes_by_part(executed, clips),
         "largest": _largest(executed, clips, largest),
         "unknown_loops": walk.unknown_loops,
@@ -61,6 +63,29 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
             name: cost_analysis[name] for name in ("flops", "bytes accessed") if name in cost_analysis
         },
     }
+
+
+def messages(program: Program, executed: Sequence[Executed], device: jax.Device) -> list[dict[str, Any]]:
+    """The messages of a step, by bytes, the largest first.
+
+    Args:
+        program: the compiled step.
+        executed: its executed instructions.
+        device: a chip of the mesh.
+
+    Returns:
+        The fields of each `Collective`, and its `total` bytes; where the chip's links are known, also
+        `seconds` of the links in a step and `beside_seconds`, those in which other instructions run (see
+        `overlap`).
+    """
+    chip = chips.chip(device)
+    if not chip or not chip.links or not chip.bandwidth:
+        return [dataclasses.asdict(sent) | {"total": sent.total} for sent in collectives(executed)]
+    return [
+        dataclasses.asdict(timed.collective)
+        | {"total": timed.collective.total, "seconds": timed.seconds, "beside_seconds": timed.beside}
+        for timed in overlap.messages(program, executed, chip)
+    ]
 
 
 def roofline(device: jax.Device, flops: int, moved: Moved, clips: int, analytic: int) -> dict[str, Any]:

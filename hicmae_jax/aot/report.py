@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hicmae_jax.training import compiler_options
 from hicmae_jax.training.chips import GIB
 
 
@@ -36,6 +37,8 @@ def _summary(figures: Mapping[str, Any]) -> Iterator[str]:
         f"compiled    in {figures['compile_seconds']:.0f} s for {figures['chips']} × {figures['chip']}, mesh "
         f"{figures['mesh']}, {figures['clips_per_chip']} clips a chip"
     )
+    if figures["compiler_options"]:
+        yield f"options     {compiler_options.shown(figures['compiler_options'])}"
     yield (
         f"memory      {memory['total'] / GIB:.2f} GiB a chip{share}: arguments "
         f"{memory['arguments'] / GIB:.2f}, temporaries {memory['temporaries'] / GIB:.2f}, program "
@@ -58,6 +61,13 @@ def _summary(figures: Mapping[str, Any]) -> Iterator[str]:
             f"{roofline['clips_per_second_per_chip']:,.0f} clips/s a chip, model-FLOP utilisation "
             f"{roofline['model_flop_utilisation']:.0%}"
         )
+    timed = [message for message in figures["collectives"] if "seconds" in message]
+    if timed:
+        seconds, beside = (sum(each[name] for each in timed) for name in ("seconds", "beside_seconds"))
+        yield (
+            f"messages    {seconds * 1e3:.2f} ms of the links, of which {beside * 1e3:.2f} ms beside other "
+            "work: an estimate"
+        )
     if figures["launches"] is not None:
         yield f"launches    {figures['launches']:,} kernels a step; a call of cuBLAS or cuDNN counts as one"
     if figures["cost_analysis"]:  # the GPU compiler has none
@@ -71,10 +81,11 @@ def _summary(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _messages(figures: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{'messages':>16} {'times':>6} {'MB each':>8} {'MB a step':>9}  asynchronous  from"
+    yield f"{'messages':>18} {'times':>5} {'MB each':>7} {'MB a step':>9} {'ms':>6} {'beside':>6}  from"
     for message in figures["collectives"]:
+        times = ("seconds", "beside_seconds")
+        known = (f"{message[name] * 1e3:>6.2f}" if name in message else f"{'?':>6}" for name in times)
         yield (
-            f"{message['kind']:>16} {message['times']:>6} {message['bytes'] / 1e6:>8.2f} "
-            f"{message['total'] / 1e6:>9.2f}  {'yes' if message['asynchronous'] else 'no':<12}  "
-            f"{message['origin'][-60:]}"
+            f"{message['kind']:>18} {message['times']:>5} {message['bytes'] / 1e6:>7.2f} "
+            f"{message['total'] / 1e6:>9.2f} {' '.join(known)}  {message['origin'][-60:]}"
         )

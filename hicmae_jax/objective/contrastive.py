@@ -3,7 +3,7 @@
 `losses.info_nce_reference` is the definition. With the whole batch as negatives, it makes a B × B matrix for
 each level, which is too large for a device at a batch of tens of thousands. Here each device computes its own
 rows of that matrix, one chunk of columns after the other. The features of all devices are gathered once;
-nothing else grows with the batch. All levels are gathered at once if they are small, otherwise one at a time.
+nothing else grows with the batch. Small features are gathered at once, larger ones a level at a time.
 
 The gradient is written by hand. It needs one number for each row from the other devices, the logarithm of the
 row's sum. Automatic differentiation would send gradients of all gathered features back.
@@ -23,6 +23,8 @@ CHUNK = 2048
 """Largest number of columns of the matrix at a time."""
 GATHER_ALL_LEVELS = 2**26
 """Features up to this many bytes are gathered for all levels at once: fewer messages, but more memory."""
+KEEP_ALL_LEVELS = 2**28
+"""Features up to this many bytes may be in memory for all levels, so that messages can run beside work."""
 
 
 Sums = tuple[jax.Array, jax.Array]
@@ -109,14 +111,16 @@ def _over_mesh(
         _per_device, axes=axes, temperature=temperature, chunk=chunk, with_gradient=with_gradient
     )
 
+    in_turn = units.nbytes > KEEP_ALL_LEVELS
+
     def one_by_one(units: jax.Array) -> tuple[jax.Array, ...]:
-        # Not a loop of the compiler: a message in a loop cannot run beside the work around the loop. The
-        # barrier keeps a level from being gathered before the level in front of it is done with.
+        # Not a loop of the compiler: a message in a loop cannot run beside the work around the loop.
         found: list[tuple[jax.Array, ...]] = []
         for level in range(units.shape[1]):
             found.append(of_levels(units[:, level : level + 1]))
-            last = found[-1][-1] if with_gradient else jax.lax.pcast(found[-1][0], axes, to="varying")
-            units, _ = jax.lax.optimization_barrier((units, last))
+            if in_turn:  # a level is gathered once the level before it is not needed any more
+                last = found[-1][-1] if with_gradient else jax.lax.pcast(found[-1][0], axes, to="varying")
+                units, _ = jax.lax.optimization_barrier((units, last))
         values, *gradient = zip(*found, strict=True)
         return (jnp.concatenate(values), *(jnp.concatenate(of_level, axis=1) for of_level in gradient))
 

@@ -347,6 +347,7 @@ FIGURES = {
     "chips": 4,
     "chip": "TPU v5",
     "mesh": {"data": 4, "fsdp": 1},
+    "compiler_options": {"some_option": True},
     "clips_per_chip": 64,
     "hbm_bytes_per_clip": 564e6,
     "hbm_padded_bytes_per_clip": 604e6,
@@ -365,6 +366,8 @@ FIGURES = {
             "bytes": 3e6,
             "asynchronous": True,
             "total": 3e7,
+            "seconds": 1.5e-4,
+            "beside_seconds": 1e-4,
         }
     ],
     "hbm_bytes_per_clip_by_part": {"video encoder": 67.6e6},
@@ -380,7 +383,9 @@ def test_the_report_has_the_figures():
     assert "564 MB a clip of main memory (604 with the padding of tiles), 774 with on-chip memory" in text
     assert "93.69 GFLOP a clip, of which the model needs 85.97" in text
     assert "temporaries 64.6 MB a clip" in text
-    assert "all-gather     10     3.00     30.00  yes" in text
+    assert "options     some_option=true" in text
+    assert "all-gather    10    3.00     30.00   0.15   0.10  jit(update)/all_gather" in text
+    assert "messages    0.15 ms of the links, of which 0.10 ms beside other work: an estimate" in text
     assert "    67.6  video encoder" in text
     assert "    9.83   10 × copy.9" in text
     assert "flops 4.62e+12" in text

@@ -1,12 +1,19 @@
 """Time of messages and the part of it beside other work, against counts by hand on small programs."""
 
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from hicmae_jax.aot import overlap
 from hicmae_jax.aot.hlo.program import parse
 from hicmae_jax.aot.hlo.traffic import Walk
-from hicmae_jax.training.chips import Chip
+from hicmae_jax.training.chips import CHIPS, Chip
+from tests.aot import scanned_products
 from tests.aot.small_programs import ARRAY, PIECE, SEMAPHORE, A, P, counted, loop, program
+from tests.support import tpu_compiler
 
 SLOW = Chip("fast memory, slow links", flops=1e30, bandwidth=3 * ARRAY, links=4 * ARRAY)
 """Adding two arrays takes a second, negating one 2/3; a sum takes a second for each array, a gather half."""
@@ -203,3 +210,33 @@ def test_a_fusion_that_carries_two_messages_hides_each_in_turn():
     short.append(f"%e = {A} fusion(%v0, %v1, %v2), calls=%h")
     first, second = seconds(short, START, CARRIER, DONE, shared)
     assert (first, second) == (pytest.approx((GATHER, GATHER)), pytest.approx((GATHER, NEGATE - GATHER)))
+
+
+# --- What the compiler makes of this project's options ------------------------------------------------------
+
+STORED = Path(__file__).with_name("scanned_products_v5e.hlo.xz")
+
+
+def assert_sums_run_beside_products(text):
+    """The sum of each turn's gradients, of 8.4 MB, runs beside the next product."""
+    parsed = parse(text)
+    chip = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
+    (found,) = overlap.messages(parsed, list(Walk(parsed)), chip)
+    size = 2 * scanned_products.WIDTH**2
+    sent = found.collective
+    assert (sent.kind, sent.times, sent.bytes) == ("all-reduce", scanned_products.LAYERS, size)
+    assert found.seconds == pytest.approx(scanned_products.LAYERS * 2 * size / 200e9)
+    assert found.beside == found.seconds
+
+
+def test_sums_in_a_stored_program_run_beside_products():
+    assert_sums_run_beside_products(lzma.decompress(STORED.read_bytes()).decode())
+
+
+@pytest.mark.slow
+@tpu_compiler.needs_libtpu
+def test_sums_in_a_program_of_todays_compiler_run_beside_products():
+    command = [sys.executable, "-m", "tests.aot.scanned_products"]
+    done = subprocess.run(command, capture_output=True, text=True, env=tpu_compiler.environment())
+    assert done.returncode == 0, done.stderr
+    assert_sums_run_beside_products(done.stdout)

@@ -2,14 +2,11 @@
 
 import re
 
-import pytest
-
 from benchmarks import tpu_scale
 from hicmae_jax.settings import pretrain as run_config
-from hicmae_jax.training.chips import CHIPS, GIB
+from hicmae_jax.training.chips import GIB
 from tests.support.paths import ROOT
 
-CHIP = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
 DOCS = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
 
 
@@ -29,8 +26,8 @@ def figures(*messages):
         "hbm_per_chip": {"total": 5.25 * GIB, "share": 1 / 3},
         "roofline": {"memory_seconds": 0.03, "arithmetic_seconds": 0.02, "bound": "memory"},
         "collectives": [
-            {"kind": kind, "total": total, "asynchronous": asynchronous}
-            for kind, total, asynchronous in messages
+            {"total": total, "seconds": seconds, "beside_seconds": beside}
+            for total, seconds, beside in messages
         ],
     }
 
@@ -58,26 +55,18 @@ def test_costs_of_a_step_in_a_line():
     assert len(rule) == len(header)
 
 
-def test_links_carry_a_sum_twice_and_a_gather_or_scatter_once():
-    one = tpu_scale.message_seconds(figures(("all-gather", 1e9, False)))
-    assert one == pytest.approx(1e9 / (CHIP.links / 2))
-    assert tpu_scale.message_seconds(figures(("all-reduce", 1e9, False))) == pytest.approx(2 * one)
-    both = figures(("all-reduce", 1e9, False), ("reduce-scatter", 1e9, True))
-    assert tpu_scale.message_seconds(both) == pytest.approx(3 * one)
-
-
-def test_scaling_of_a_step_whose_messages_wait_for_it():
-    links = CHIP.links / 2
-    one = figures(("all-gather", 0.006 * links, True), ("all-reduce", 0.002 * links, False))
+def test_scaling_of_a_step():
+    one = figures((1200e6, 0.006, 0.004), (800e6, 0.004, 0.0))
     header, rule, line = map(cells, tpu_scale.scaling_table([one]))
     found = dict(zip(header, line, strict=True))
     assert len(rule) == len(header)
-    assert found["asynchronous"] == "75%"
-    assert (found["ms for messages"], found["least ms a step"]) == ("10.0", "30")
-    assert found["weak scaling without overlap"] == "75%"
-    assert found["clips/s a chip, at most"] == "1,600"
+    assert found["messages a step, MB"] == "2,000"
+    assert (found["ms for messages"], found["of them with no other work"]) == ("10.0", "6.0")
+    assert found["least ms a step"] == "30"
+    assert (found["weak scaling without overlap"], found["weak scaling"]) == ("75%", "83%")
+    assert found["clips/s a chip, at most"] == "1,778"
     # 8 chips, 603 samples a second of each core, 0.7 MB a sample.
-    assert (found["cores a host"], found["GB/s a host"]) == ("21", "9.0")
+    assert (found["cores a host"], found["GB/s a host"]) == ("24", "10.0")
 
 
 def test_both_tables_of_the_guide_have_every_step_of_the_command():

@@ -136,7 +136,9 @@ def test_features_are_gathered_once_and_no_array_is_larger():
     assert max(sizes(text)) == GATHERED
 
 
-def test_large_features_are_gathered_level_by_level(monkeypatch):
+@pytest.mark.parametrize("kept", [0, 2**28])
+def test_large_features_are_gathered_level_by_level(monkeypatch, kept):
+    monkeypatch.setattr(contrastive, "KEEP_ALL_LEVELS", kept)
     monkeypatch.setattr(contrastive, "GATHER_ALL_LEVELS", 4 * GATHERED - 1)
     text = program(group=None, mesh=sharding.make_mesh())
     assert moves(text) == [2 * LARGE] * LEVELS + [GATHERED // LEVELS] * LEVELS

@@ -151,7 +151,9 @@ def test_a_killed_and_resumed_run_ends_like_an_uninterrupted_one(whole, killed, 
 
 
 def test_a_run_resumes_with_other_batches_only_if_allowed(killed, data, capsys, monkeypatch):
-    other, before = config(data, data__shuffle_window=1), tree(killed)
+    option = "xla_cpu_enable_fast_math=false"
+    other = config(data, data__shuffle_window=1, execution__compiler_options=(option,))
+    before = tree(killed)
     with pytest.raises(ValueError, match=r"data\.shuffle_window is 0 in the checkpoint, 1 in the config"):
         run(other, killed)
     assert tree(killed) == before
@@ -161,7 +163,9 @@ def test_a_run_resumes_with_other_batches_only_if_allowed(killed, data, capsys, 
 
     monkeypatch.setattr(Loop, "run", run_loop)
     assert run(other, killed, allow_changes=True) == (2, 2)
-    assert "changed     data.shuffle_window is 0 in the checkpoint" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "changed     data.shuffle_window is 0 in the checkpoint" in output
+    assert f"compiler    {option}" in output.splitlines()
 
 
 # --- Mistakes -----------------------------------------------------------------------------------------------
@@ -187,6 +191,10 @@ def nothing_compiled(monkeypatch):
             {"batch": 16, "accumulate": 4},
             "batch 16 / accumulate 4, 4 clips, does not divide over 8 devices: choose a batch that is a "
             "multiple of 32",
+        ),
+        (
+            {"execution__compiler_options": ("xla_nonsense=1",)},
+            r"^execution\.compiler_options: No such compile option: 'xla_nonsense'",
         ),
         ({"fsdp": 3}, "fsdp = 3 does not divide the 8 devices"),
         ({"batch": 16}, "9 clips are fewer than a batch of 16"),

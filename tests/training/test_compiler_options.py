@@ -79,5 +79,10 @@ def test_the_update_is_compiled_with_the_options_of_the_setting(monkeypatch):
         assert given["compiler_options"] == expected
 
 
+def test_the_compiler_of_cpus_knows_the_options_of_gpus():
+    """The two share one list of options."""
+    compiler_options.check(compiler_options.of("gpu"), sharding.make_mesh())
+
+
 def test_options_of_gpus_are_those_of_cuda():
     assert compiler_options.of("cuda") == compiler_options.of("gpu") != {}
