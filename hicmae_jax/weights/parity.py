@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,9 @@ from hicmae_jax.model.hicmae import forward as forward_here
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.objective import pretrain as objective
 from hicmae_jax.objective.config import LossConfig
+
+if TYPE_CHECKING:
+    from hicmae_jax.weights.torch_model import Config
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5
 CLIPS = 2
@@ -84,9 +87,7 @@ def compute_there(
 
     from hicmae_jax.weights import torch_model
 
-    names = [field.name for field in dataclasses.fields(torch_model.Config)]
-    config = torch_model.Config(**{name: getattr(model, name) for name in names})
-    twin = torch_model.PretrainModel(config, loss.frame_difference)
+    twin = torch_model.PretrainModel(torch_config(model), loss.frame_difference)
     twin.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     tensors = jax.tree.map(lambda array: torch.tensor(np.asarray(array)), clips)
     masks = ((mask.visible.long(), mask.masked.long()) for mask in (tensors.video_mask, tensors.audio_mask))
@@ -94,6 +95,17 @@ def compute_there(
         output = twin(tensors.video, tensors.log_mel, *masks)
         terms = torch_model.pretrain_loss(output, loss.temperature, loss.contrastive_weight)
     return jax.tree.map(np.asarray, _named(output.video, output.audio, terms))
+
+
+def torch_config(model: ModelConfig) -> "Config":
+    """The PyTorch model's configuration of a model.
+
+    Raises:
+        ImportError: PyTorch is not installed.
+    """
+    from hicmae_jax.weights.torch_model import Config
+
+    return Config(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Config)})
 
 
 def _named(video: Any, audio: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,15 +127,15 @@ def _worst(here: np.ndarray, there: np.ndarray) -> float:
     return float(np.where(np.isfinite(distance), distance, np.inf).max(initial=0))
 
 
-def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0) -> ModelInputs:
-    """`CLIPS` clips of noise, and masks for them."""
+def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0, clips: int = CLIPS) -> ModelInputs:
+    """Clips of noise, uint8 video and float32 log-mel, and masks for them."""
     rng = np.random.default_rng(seed)
     side = model.image_size
-    video = rng.integers(0, 256, (CLIPS, model.frames, side, side, 3), np.uint8)
-    log_mel = rng.standard_normal((CLIPS, model.audio_frames, model.audio_bins), np.float32)
+    video = rng.integers(0, 256, (clips, model.frames, side, side, 3), np.uint8)
+    log_mel = rng.standard_normal((clips, model.audio_frames, model.audio_bins), np.float32)
 
     def draw(stream: int, kind: str, *of: Any) -> masking.TokenMask:
-        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), CLIPS)
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), clips)
         return jax.vmap(lambda key: masking.draw_mask(kind, key, *of))(keys)
 
     return ModelInputs(

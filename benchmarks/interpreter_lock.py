@@ -1,0 +1,277 @@
+"""How long reading a sample holds the interpreter's lock, and the rate at which this stops threads.
+
+    python -m benchmarks.interpreter_lock [--clips=40] [--rounds=5] [--json=FILE]
+
+Threads of one process read at most 1 / (seconds for which a sample holds the lock) samples a second. Two
+methods measure these seconds, on the input pipeline with frames of 160 × 160; both need two idle cores.
+
+*Looking.* This process looks at the lock in the memory of another one, which reads with one thread: at random
+moments, thousands of times a second, and without disturbing it (Linux, `/proc/PID/mem`). The place of the
+lock is found by experiment: it is held during a loop in Python and free during a sleep.
+
+*Taking away.* In the process that reads, now with many threads, one more thread sleeps with the lock held for
+most of the time, so that nothing but the lock limits the rate. The seconds are the time for which the lock
+was left to the others, over the samples that were read. They include what it costs to hand the lock from
+thread to thread, which a process with many cores pays too. If the lock is the limit, two different shares
+of the time give the same seconds.
+"""
+
+import ctypes
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from etils import epath
+
+from data_pipeline.common.cores import usable_cores
+from data_pipeline.preparation.builder import prepare
+from data_pipeline.preparation.plan import Options, Plan
+from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
+from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.synthetic import write_voxceleb2
+from launch import command
+
+FLAGS = flags.FLAGS
+
+BATCH = 32
+CLIP_SECONDS = 8.0
+SAMPLES = 640  # in a round
+MANY_THREADS = 16
+HELD_SECONDS, LEFT_SECONDS = 2e-2, (1e-3, 2e-3)
+"""How long the lock is taken away, and left to the threads that read."""
+WANTED = 8_000  # samples a second, of a host with eight fast accelerators
+EXPERIMENTS, EXPERIMENT_SECONDS = 4, 0.2
+LOOKS_AT_A_TIME, LONGEST_PAUSE = 16, 2e-4  # seconds between two looks
+
+
+# --- The process that reads ---------------------------------------------------------------------------------
+
+
+def serve(connection: Connection) -> None:
+    """Send the address of the interpreter's state, then do what messages say until one is empty.
+
+    Before each piece of work the process sends None, and after it the result.
+    """
+    connection.send(ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")))
+    while message := connection.recv():
+        name, *arguments = message
+        if name == "read":
+            connection.send(read(connection, *arguments))
+        else:
+            connection.send(None)
+            connection.send({"compute": compute, "sleep": time.sleep}[name](*arguments))
+
+
+def compute(seconds: float) -> None:
+    """Hold the lock."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1000))
+
+
+class Holder(threading.Thread):
+    """Takes the lock away from the other threads for most of the time.
+
+    Attributes:
+        left: seconds so far for which the others could have the lock.
+
+    Args:
+        seconds: for which each time the lock is left to the others.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(daemon=True)
+        self.left = 0.0
+        self._seconds = seconds
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Hold and leave the lock in turns."""
+        hold = ctypes.PyDLL(None).usleep  # unlike CDLL, PyDLL keeps the lock during a call
+        while not self._ended.is_set():
+            hold(round(1e6 * HELD_SECONDS))
+            begun = time.perf_counter()
+            time.sleep(self._seconds)
+            self.left += time.perf_counter() - begun
+
+    def end(self) -> None:
+        """Leave the lock to the others for good."""
+        self._ended.set()
+        self.join()
+
+
+class Reading(NamedTuple):
+    """Samples that were read, and seconds: elapsed, of all processors, left by a `Holder` (or elapsed)."""
+
+    samples: int
+    elapsed: float
+    processor: float
+    left: float
+
+
+def read(connection: Connection, config: PipelineConfig, samples: int, left: float | None) -> Reading:
+    """Read samples, after sending None when the pipeline runs.
+
+    Args:
+        connection: to the process that observes.
+        config: of the pipeline.
+        samples: how many to read.
+        left: seconds for which a `Holder` leaves the lock each time; None for no holder.
+    """
+    with Pipeline(config).batches() as stream:
+        for _ in range(2 * config.prefetch + 2):
+            next(stream)
+        holder = None if left is None else Holder(left)
+        if holder:
+            holder.start()
+            next(stream)
+        connection.send(None)
+        left_before = holder.left if holder else 0.0
+        begun, processor = time.perf_counter(), time.process_time()
+        for _ in range(samples // config.batch):
+            next(stream)
+        elapsed, processor = time.perf_counter() - begun, time.process_time() - processor
+        left_to_others = holder.left - left_before if holder else elapsed
+        if holder:
+            holder.end()
+    return Reading(samples, elapsed, processor, left_to_others)
+
+
+# --- The process that observes ------------------------------------------------------------------------------
+
+
+class Observed:
+    """A process that reads, with its lock in sight.
+
+    Raises:
+        RuntimeError: the lock was not found.
+    """
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other,), daemon=True)
+        self._process.start()
+        self._address = self._connection.recv()
+        self._memory = os.open(f"/proc/{self._process.pid}/mem", os.O_RDONLY)
+        self._address += 4 * self._lock()
+
+    def _lock(self) -> int:
+        """Index of the lock among the int32 of the interpreter's state: 1 if held, otherwise 0."""
+        size = self._mapped_bytes()
+        possible = np.ones(size // 4, bool)
+        for number in range(2 * EXPERIMENTS):
+            name, value = (("compute", 1), ("sleep", 0))[number % 2]
+            self._begin(name, EXPERIMENT_SECONDS)
+            while not self._connection.poll(EXPERIMENT_SECONDS / 50):
+                state = np.frombuffer(os.pread(self._memory, size, self._address), np.int32)
+                possible &= state == value
+            self._connection.recv()
+        found = np.flatnonzero(possible)
+        if len(found) != 1:
+            raise RuntimeError(f"{len(found)} places behave like the interpreter's lock: this needs CPython")
+        return int(found[0])
+
+    def _mapped_bytes(self) -> int:
+        """Bytes from the interpreter's state to the end of its mapping."""
+        for line in Path(f"/proc/{self._process.pid}/maps").read_text(encoding="utf-8").splitlines():
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if begin <= self._address < end:
+                return (end - self._address) // 4 * 4
+        raise RuntimeError("the interpreter's state is in no mapping of its process")
+
+    def _begin(self, *message: Any) -> None:
+        self._connection.send(message)
+        self._connection.recv()
+
+    def watch(self, name: str, *arguments: Any) -> tuple[float, Any]:
+        """Let the process work; return the share of looks at which the lock was held, and the result."""
+        self._begin(name, *arguments)
+        looks = held = 0
+        while not self._connection.poll():
+            for _ in range(LOOKS_AT_A_TIME):
+                held += os.pread(self._memory, 4, self._address) != b"\0\0\0\0"
+                looks += 1
+                time.sleep(random.uniform(0, LONGEST_PAUSE))
+        return held / looks, self._connection.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._connection.send(None)
+        self._process.join()
+        os.close(self._memory)
+
+
+def measure(data: Path, rounds: int) -> dict[str, Any]:
+    """Measure by both methods, in rounds.
+
+    Args:
+        data: a prepared set.
+        rounds: to take medians over.
+    """
+    figures: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        figures.setdefault(name, []).append(value)
+
+    def config(threads: int) -> PipelineConfig:
+        return PipelineConfig(data=(str(data),), batch=BATCH, threads=threads)
+
+    observed = Observed()
+    for _ in range(rounds):
+        share, reading = observed.watch("read", config(1), SAMPLES, None)
+        note("ms_a_sample", 1e3 * reading.processor / SAMPLES)
+        note("locked_ms_seen", 1e3 * share * reading.elapsed / SAMPLES)
+        for left in LEFT_SECONDS:
+            _, reading = observed.watch("read", config(MANY_THREADS), SAMPLES, left)
+            note(f"share_left_{1e3 * left:g}ms", reading.left / reading.elapsed)
+            note(f"samples_a_second_{1e3 * left:g}ms", SAMPLES / reading.elapsed)
+            note(f"locked_ms_taken_away_{1e3 * left:g}ms", 1e3 * reading.left / SAMPLES)
+    observed.close()
+    for name, values in figures.items():
+        print(f"{name:32}{statistics.median(values):10.3f}   ({', '.join(f'{v:.3f}' for v in values)})")
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
+    for spec in specs:
+        write_shard(spec)
+
+
+def main(argv: list[str]) -> int:
+    """Makes and prepares clips, measures, prints and writes the figures; returns the exit code."""
+    if usable_cores() < 2:
+        raise ValueError("this needs two cores: one that reads and one that looks")
+    with tempfile.TemporaryDirectory() as name:
+        corpus, data = Path(name) / "corpus", Path(name) / "prepared"
+        # One of the six speakers is in the test split.
+        write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(CLIP_SECONDS, CLIP_SECONDS))
+        prepare(epath.Path(corpus), epath.Path(data), Options(), _write_shards)
+        figures = measure(data, FLAGS.rounds)
+    for name, value in figures.items():
+        if name.startswith("locked_ms"):
+            print(f"{name}: at most {1e3 / value:,.0f} samples/s, {1e3 / value / WANTED:.2f} of {WANTED:,}")
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def define_flags() -> None:
+    """Declares the command line."""
+    flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
+    flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
+    flags.DEFINE_string("json", None, "File to write the figures to.")
+
+
+if __name__ == "__main__":
+    command.run("interpreter_lock", define_flags, main)
