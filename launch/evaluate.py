@@ -19,7 +19,7 @@ from absl import flags
 from etils import epath
 
 from hicmae_jax.evaluation.score_run import score_run
-from launch import command
+from launch import command, compilation_cache
 
 FLAGS = flags.FLAGS
 
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     if not FLAGS.data:
         raise ValueError("--data names no prepared set")
+    compilation_cache.use()
     score_run(FLAGS.run, FLAGS.step, FLAGS.data, FLAGS.clips, FLAGS.batch, epath.Path(FLAGS.output))
     return 0
 

@@ -13,7 +13,7 @@ from absl import flags
 from etils import epath
 
 from hicmae_jax.weights.export import export
-from launch import command
+from launch import command, compilation_cache
 
 FLAGS = flags.FLAGS
 
@@ -28,6 +28,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Run the command and return its exit code."""
+    compilation_cache.use()
     export(FLAGS.run, FLAGS.step, epath.Path(FLAGS.output), FLAGS.check)
     return 0
 

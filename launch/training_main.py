@@ -1,7 +1,6 @@
 """Runs a training command: logging, compilation cache, signals, hosts and exit codes."""
 
 import logging as stdlib_logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,12 +14,9 @@ from hicmae_jax.hosts import agreement, connect
 from hicmae_jax.runs import host_memory
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 from hicmae_jax.training import chips
-from launch import host_flags
+from launch import compilation_cache, host_flags
 
 FLAGS = flags.FLAGS
-
-CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
-CACHE = "~/.cache/hicmae_jax/compiled"
 
 
 def define_flags() -> None:
@@ -71,10 +67,7 @@ def configure_jax() -> None:
     # JAX adds its options to its configuration at run time, so mypy does not know them.
     if host_memory.computes_on_cpus(jax.config.jax_platforms):  # type: ignore[attr-defined]
         host_memory.keep_freed_memory()
-    if CACHE_VARIABLE not in os.environ:
-        cache = os.path.expanduser(CACHE)
-        # A user of a container may have no home, and keeps nothing that was compiled.
-        jax.config.update("jax_compilation_cache_dir", None if cache == CACHE else cache)
+    compilation_cache.use()
     # XLA's preemption service would take SIGTERM from this program, and ignore Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
 

@@ -13,10 +13,11 @@ from benchmarks.step_speed.cases import BETAS, DECAY, LOSS, MASKS, RATE, SEED, T
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from hicmae_jax.model import initialise, shapes
-from hicmae_jax.model.config import ExecutionConfig
+from hicmae_jax.model.config import CPU_LAYOUT, PLAIN_LAYOUT, ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
+from hicmae_jax.runs import host_memory
 from hicmae_jax.runs.step_loss import pretrain_terms
 from hicmae_jax.training import accumulation, chips, sharding
 from hicmae_jax.training import state as train_state
@@ -39,9 +40,13 @@ class JaxSide:
     def __init__(self, case: Case, name: str, weights: Path) -> None:
         model = case.model
         self.case = case
+        # As a run does. JAX adds its options to its configuration at run time, so mypy does not know them.
+        if host_memory.computes_on_cpus(jax.config.jax_platforms):  # type: ignore[attr-defined]
+            host_memory.keep_freed_memory()
         self.device = jax.devices()[0]
         mesh = sharding.make_mesh(devices=[self.device])
-        execution = ExecutionConfig(dtype=case.dtype, attention=case.attention)
+        layout = CPU_LAYOUT if self.device.platform == "cpu" else PLAIN_LAYOUT
+        execution = ExecutionConfig(dtype=case.dtype, attention=case.attention, layout=layout)
         initial = initialise.initialiser(model, MASKS, execution)
         # The rate hardly changes over so many steps.
         choices = OptimizerConfig(
