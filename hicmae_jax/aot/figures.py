@@ -55,7 +55,7 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
         "temp_bytes_per_clip": step.memory.temp_size_in_bytes / clips,
         "hbm_per_chip": memory(step),
         "roofline": roofline(devices[0], flops, moved, clips, analytic),
-        "collectives": messages(program, executed, devices[0]),
+        "collectives": messages(program, executed, devices),
         "hbm_bytes_per_clip_by_part": _bytes_by_part(executed, clips),
         "largest": _largest(executed, clips, largest),
         "unknown_loops": walk.unknown_loops,
@@ -65,26 +65,30 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
     }
 
 
-def messages(program: Program, executed: Sequence[Executed], device: jax.Device) -> list[dict[str, Any]]:
+def messages(
+    program: Program, executed: Sequence[Executed], devices: Sequence[jax.Device]
+) -> list[dict[str, Any]]:
     """The messages of a step, by bytes, the largest first.
 
     Args:
         program: the compiled step.
         executed: its executed instructions.
-        device: a chip of the mesh.
+        devices: the chips of the mesh.
 
     Returns:
         The fields of each `Collective`, and its `total` bytes; where the chip's links are known, also
         `seconds` of the links in a step and `beside_seconds`, those in which other instructions run (see
         `overlap`).
     """
-    chip = chips.chip(device)
+    chip = chips.chip(devices[0])
     if not chip or not chip.links or not chip.bandwidth:
         return [dataclasses.asdict(sent) | {"total": sent.total} for sent in collectives(executed)]
+    hosts = len({device.process_index for device in devices})
+    links = overlap.Links(chip, hosts, len(devices) // hosts)
     return [
         dataclasses.asdict(timed.collective)
         | {"total": timed.collective.total, "seconds": timed.seconds, "beside_seconds": timed.beside}
-        for timed in overlap.messages(program, executed, chip)
+        for timed in overlap.messages(program, executed, links)
     ]
 
 

@@ -3,7 +3,8 @@
 The model:
 
 - In each direction a chip passes on about the bytes of a gather's result or of a scatter's input, and twice
-  the bytes of a sum. All its links are busy at the rate that the maker states.
+  the bytes of a sum. All its links are busy at the rate that the maker states. Between hosts of GPUs, each
+  GPU then passes on its share of them over its own port of the network.
 - An instruction takes its roofline time: its arithmetic at the chip's peak, or its bytes, padding included,
   at the bandwidth of main memory, whichever is longer.
 - A message that waits costs its whole time. One that runs beside other work costs only what exceeds the time
@@ -40,28 +41,46 @@ class Message:
     beside: float
 
 
-def link_seconds(kind: str, size: float, chip: Chip) -> float:
-    """The least time that a chip's links need for a message, in seconds.
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """The links between the chips that a program is for.
 
-    Args:
-        kind: `all-reduce`, `all-gather`, ….
-        size: bytes of the inputs or of the results, whichever are more.
+    Attributes:
         chip: whose `links` are known.
+        hosts: number of hosts, which matters where a `network` joins them.
+        chips: of each host.
     """
-    assert chip.links, f"the rate of the links of {chip.name} is not known"
-    # `links` is the rate of both directions together.
-    return size * (2 if kind == "all-reduce" else 1) / (chip.links / 2)
+
+    chip: Chip
+    hosts: int = 1
+    chips: int = 2
+
+    def seconds(self, kind: str, size: float) -> float:
+        """The least time that a chip's links need for a message, in seconds.
+
+        Args:
+            kind: `all-reduce`, `all-gather`, ….
+            size: bytes of the inputs or of the results, whichever are more.
+        """
+        links, network = self.chip.links, self.chip.network
+        assert links, f"the rate of the links of {self.chip.name} is not known"
+        crossing = size * (2 if kind == "all-reduce" else 1)
+        # Both rates are of both directions together.
+        if not network:
+            return crossing / (links / 2)
+        inside = crossing / (links / 2) if self.chips > 1 else 0.0
+        return inside + (crossing / self.chips / (network / 2) if self.hosts > 1 else 0.0)
 
 
-def messages(program: Program, executed: Sequence[Executed], chip: Chip) -> list[Message]:
+def messages(program: Program, executed: Sequence[Executed], links: Links) -> list[Message]:
     """Every message of a program with its time, by bytes in a step, the largest first.
 
     Args:
         program: the compiled step.
         executed: its executed instructions, from `hlo.traffic.Walk`.
-        chip: that it was compiled for; its `links` and `bandwidth` are known.
+        links: between the chips that it was compiled for, whose `bandwidth` is known.
     """
-    found = _Timeline(program, executed, chip)
+    found = _Timeline(program, executed, links)
     found.visit(program.entry, 1)
     return sorted(found.messages, key=lambda message: -message.collective.total)
 
@@ -69,11 +88,11 @@ def messages(program: Program, executed: Sequence[Executed], chip: Chip) -> list
 class _Timeline:
     """Follows a program and finds, for each message, the work beside it."""
 
-    def __init__(self, program: Program, executed: Sequence[Executed], chip: Chip) -> None:
+    def __init__(self, program: Program, executed: Sequence[Executed], links: Links) -> None:
         self.messages: list[Message] = []
         self._program = program
         self._executed: Mapping[int, Executed] = {id(each.instruction): each for each in executed}
-        self._chip = chip
+        self._links, self._chip = links, links.chip
 
     def visit(self, computation: Computation, times: int) -> float:
         """Times the messages of a computation and of those it calls.
@@ -95,11 +114,11 @@ class _Timeline:
                 else:
                     self._add(sent, 0.0)
         for during, sent in sorted(started, key=lambda pair: pair[0].end):
-            self._add(sent, self._claim(free, during.beside, link_seconds(sent.kind, sent.bytes, self._chip)))
+            self._add(sent, self._claim(free, during.beside, self._links.seconds(sent.kind, sent.bytes)))
         return sum(free.values())
 
     def _add(self, sent: Collective, beside: float) -> None:
-        seconds = link_seconds(sent.kind, sent.bytes, self._chip)
+        seconds = self._links.seconds(sent.kind, sent.bytes)
         self.messages.append(Message(sent, seconds * sent.times, beside * sent.times))
 
     @staticmethod

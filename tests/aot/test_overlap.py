@@ -22,7 +22,7 @@ ADD, NEGATE, SUM, GATHER = 1.0, 2 / 3, 1.0, 0.5
 
 def timed(entry, *computations, chip=SLOW):
     parsed = parse(program(entry, *computations))
-    return overlap.messages(parsed, list(Walk(parsed)), chip)
+    return overlap.messages(parsed, list(Walk(parsed)), overlap.Links(chip))
 
 
 def seconds(entry, *computations):
@@ -221,7 +221,7 @@ def assert_sums_run_beside_products(text):
     """The sum of each turn's gradients, of 8.4 MB, runs beside the next product."""
     parsed = parse(text)
     chip = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
-    (found,) = overlap.messages(parsed, list(Walk(parsed)), chip)
+    (found,) = overlap.messages(parsed, list(Walk(parsed)), overlap.Links(chip))
     size = 2 * scanned_products.WIDTH**2
     sent = found.collective
     assert (sent.kind, sent.times, sent.bytes) == ("all-reduce", scanned_products.LAYERS, size)
@@ -240,3 +240,15 @@ def test_sums_in_a_program_of_todays_compiler_run_beside_products():
     done = subprocess.run(command, capture_output=True, text=True, env=tpu_compiler.environment())
     assert done.returncode == 0, done.stderr
     assert_sums_run_beside_products(done.stdout)
+
+
+def test_nvlink_carries_a_sum_twice_and_each_gpu_sends_its_share_to_other_hosts():
+    gpu = Chip("GPU", flops=1e30, bandwidth=1e30, links=900e9, network=100e9)
+    inside = overlap.Links(gpu, hosts=1, chips=8)
+    assert inside.seconds("all-gather", 1e9) == pytest.approx(1e9 / 450e9)
+    assert inside.seconds("all-reduce", 1e9) == pytest.approx(2e9 / 450e9)
+    between = overlap.Links(gpu, hosts=2, chips=8)
+    more = between.seconds("all-reduce", 1e9) - inside.seconds("all-reduce", 1e9)
+    assert more == pytest.approx(2e9 / 8 / 50e9)
+    alone = overlap.Links(gpu, hosts=4, chips=1)
+    assert alone.seconds("all-reduce", 1e9) == pytest.approx(2e9 / 50e9)

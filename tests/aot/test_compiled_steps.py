@@ -2,7 +2,9 @@
 
 import re
 
-from benchmarks import tpu_scale
+import pytest
+
+from benchmarks import compiled_steps, gpu_scale, tpu_scale
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.chips import GIB
 from tests.support.paths import ROOT
@@ -23,6 +25,7 @@ def figures(*messages):
         "hbm_padded_bytes_per_clip": 1440e6,
         "flops_per_clip": 94e9,
         "analytic_flops_per_clip": 86e9,
+        "launches": None,
         "hbm_per_chip": {"total": 5.25 * GIB, "share": 1 / 3},
         "roofline": {"memory_seconds": 0.03, "arithmetic_seconds": 0.02, "bound": "memory"},
         "collectives": [
@@ -37,7 +40,7 @@ def cells(line):
 
 
 def test_costs_of_a_step_in_a_line():
-    header, rule, line = map(cells, tpu_scale.steps_table([figures()]))
+    header, rule, line = map(cells, compiled_steps.steps_table([figures()]))
     assert dict(zip(header, line, strict=True)) == {
         "size": "B",
         "chips": "v5e:16x16",
@@ -49,6 +52,7 @@ def test_costs_of_a_step_in_a_line():
         "traffic, MB a clip": "400 (1,440)",
         "GFLOP a clip": "94.0",
         "GFLOP the model needs": "86.0",
+        "kernels a step": "",
         "least ms a step": "30",
         "bound by": "memory",
     }
@@ -57,7 +61,7 @@ def test_costs_of_a_step_in_a_line():
 
 def test_scaling_of_a_step():
     one = figures((1200e6, 0.006, 0.004), (800e6, 0.004, 0.0))
-    header, rule, line = map(cells, tpu_scale.scaling_table([one]))
+    header, rule, line = map(cells, compiled_steps.scaling_table([one]))
     found = dict(zip(header, line, strict=True))
     assert len(rule) == len(header)
     assert found["messages a step, MB"] == "2,000"
@@ -69,11 +73,30 @@ def test_scaling_of_a_step():
     assert (found["cores a host"], found["GB/s a host"]) == ("24", "10.0")
 
 
-def test_both_tables_of_the_guide_have_every_step_of_the_command():
-    expected = sorted((case.size, case.topology, f"{case.batch:,}") for case in tpu_scale.CASES)
-    for table in (tpu_scale.steps_table, tpu_scale.scaling_table):
-        (header,) = [line for line in DOCS.split("\n## GPUs")[0].splitlines() if line == next(table([]))]
-        rows = DOCS.split(header)[1].split("\n\n")[0].splitlines()[2:]
+def test_steps_of_gpus():
+    one = figures((1200e6, 0.006, 0.004)) | {"topology": "h200:2x8", "launches": 2_345}
+    for table, name, cell in (
+        (compiled_steps.steps_table, "kernels a step", "2,345"),
+        (compiled_steps.scaling_table, "cores a host", "27"),
+    ):
+        header, _, line = map(cells, table([one]))
+        assert dict(zip(header, line, strict=True))[name] == cell
+
+
+def test_a_single_chip_sends_nothing():
+    header, _, line = map(cells, compiled_steps.scaling_table([figures() | {"topology": "h200:1x1"}]))
+    found = dict(zip(header, line, strict=True))
+    assert (found["messages a step, MB"], found["weak scaling"]) == ("0", "100%")
+
+
+@pytest.mark.parametrize(("title", "cases"), [("", tpu_scale.CASES), ("## GPUs", gpu_scale.CASES)])
+def test_both_tables_of_the_guide_have_every_step_of_the_command(title, cases):
+    parts = DOCS.split("\n## GPUs")
+    section = parts[1 if title else 0]
+    expected = sorted((case.size, case.topology, f"{case.batch:,}") for case in cases)
+    for table in (compiled_steps.steps_table, compiled_steps.scaling_table):
+        (header,) = [line for line in section.splitlines() if line == next(table([]))]
+        rows = section.split(header)[1].split("\n\n")[0].splitlines()[2:]
         assert sorted(tuple(cells(row)[:3]) for row in rows) == expected
 
 
