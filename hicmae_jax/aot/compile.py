@@ -158,9 +158,9 @@ def compile_step(config: PretrainSettings, devices: Sequence[jax.Device]) -> Ste
             raise
         needed, available = (float(found[i]) * _UNITS[found[i + 1]] for i in (1, 3))
         raise DoesNotFitError(needed, available) from None
-    step = Step(compiled, time.perf_counter() - begin, mesh, options)
+    made = Step(compiled, time.perf_counter() - begin, mesh, options)
     # The TPU compiler refuses a step that does not fit; the GPU compiler does not.
-    chip, needed = chips.chip(devices[0]), memory(step)["total"]
+    chip, needed = chips.chip(devices[0]), memory(made)["total"]
     if devices[0].platform == "gpu" and chip and chip.memory and needed > chip.memory:
         raise DoesNotFitError(needed, chip.memory)
-    return step
+    return made

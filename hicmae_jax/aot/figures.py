@@ -30,6 +30,7 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
         largest: number of instructions to list, of those that move the most bytes.
     """
     devices = step.mesh.devices.ravel()
+    on_gpu = devices[0].platform == "gpu"
     clips = config.batch // len(devices)
     program = parse(step.text)
     walk = Walk(program)
@@ -50,13 +51,13 @@ def figures(step: Step, config: PretrainSettings, largest: int = 20) -> dict[str
         "all_bytes_per_clip": (moved.main + moved.on_chip) / clips,
         "flops_per_clip": flops / clips,
         "analytic_flops_per_clip": analytic,
-        # Of a TPU's program, one instruction after the other runs on the chip; a GPU is told to start each.
-        "launches": sum(each.times for each in executed) if devices[0].platform == "gpu" else None,
+        # A TPU runs a program by itself; a GPU is told to start each kernel.
+        "launches": sum(each.times for each in executed) if on_gpu else None,
         "temp_bytes_per_clip": step.memory.temp_size_in_bytes / clips,
         "hbm_per_chip": memory(step),
         "roofline": roofline(devices[0], flops, moved, clips, analytic),
-        "collectives": messages(program, executed, devices),
-        "hbm_bytes_per_clip_by_part": _bytes_by_part(executed, clips),
+        "collectives": messages(program, executed, list(devices)),
+        "hbm_bytes_per_clip_by_part": _bytes_by_part(executed, clips, "copies" if on_gpu else "prefetches"),
         "largest": _largest(executed, clips, largest),
         "unknown_loops": walk.unknown_loops,
         "cost_analysis": {
@@ -134,18 +135,23 @@ _PARTS: Mapping[str, str] = {
 
 def _part_of(origin: str) -> str:
     """The part of the model that an instruction belongs to, by its origin in the source."""
-    part = next((name for name, pattern in _PARTS.items() if re.search(pattern, origin)), None)
-    return part or ("all else" if origin else "prefetches")
+    return next((name for name, pattern in _PARTS.items() if re.search(pattern, origin)), "all else")
 
 
-def _bytes_by_part(executed: Sequence[Executed], clips: int) -> dict[str, float]:
+def _bytes_by_part(executed: Sequence[Executed], clips: int, added: str) -> dict[str, float]:
     """Bytes of main memory a clip by part of the model, the largest first.
 
-    `prefetches` are instructions that the compiler added. `all else` is preprocessing, targets and update.
+    `all else` is preprocessing, targets and update.
+
+    Args:
+        executed: instructions of the program.
+        clips: a chip, a step.
+        added: name of what the compiler has added to the source.
     """
     total: dict[str, int] = collections.Counter()
     for each in executed:
-        total[_part_of(each.instruction.origin)] += each.moved.main * each.times
+        origin = each.instruction.origin
+        total[_part_of(origin) if origin else added] += each.moved.main * each.times
     return {name: value / clips for name, value in sorted(total.items(), key=lambda item: -item[1])}
 
 

@@ -73,23 +73,25 @@ class Target:
         """
 
 
-_HOPPER = {
-    "capability": 9,
-    "features": _ACCELERATED,
-    "cores": 132,
-    "units": 128,
-    "shared_memory": 233_472,
-    "block_memory": 232_448,
-    "cache": 52_428_800,
-    "clock": 1.98,
-}
+_H200 = Target(
+    device="NVIDIA H200 141GB HBM3e",
+    capability=9,
+    features=_ACCELERATED,
+    cores=132,
+    units=128,
+    shared_memory=233_472,
+    block_memory=232_448,
+    bandwidth=4_800_000_000_000,
+    cache=52_428_800,
+    clock=1.98,
+    memory=151_397_597_184,
+)
 
 TARGETS: Mapping[str, Target] = {
-    "h200": Target(
-        device="NVIDIA H200 141GB HBM3e", bandwidth=4_800_000_000_000, memory=151_397_597_184, **_HOPPER
-    ),
-    "h100": Target(
-        device="NVIDIA H100 80GB HBM3", bandwidth=3_352_320_000_000, memory=84_942_979_072, **_HOPPER
+    "h200": _H200,
+    # The same chip with other memory.
+    "h100": dataclasses.replace(
+        _H200, device="NVIDIA H100 80GB HBM3", bandwidth=3_352_320_000_000, memory=84_942_979_072
     ),
     "a100-80": Target(
         device="NVIDIA A100-SXM4-80GB",

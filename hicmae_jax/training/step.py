@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hicmae_jax.training import norms
 from hicmae_jax.training.accumulation import Batch, Gradient
 from hicmae_jax.training.compiler_options import Options
 from hicmae_jax.training.sharding import replicated, traced_on
@@ -42,12 +43,13 @@ def make_train_step(
         (state, batch) → (next state, metrics). Metrics are scalars, the same on every process: each term as
         `loss/<term>`, `rate`, `norm/…`, and the state's counts.
     """
+    measure = norms.for_devices(mesh)
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         values, grads = gradient(state.params, batch, state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        norm = optax.tree.norm(grads)
+        norm, norm_of_params = norms.before_update(measure, grads, state.params)
         # The same number on all devices, so every process makes the update or none does.
         finite = jnp.isfinite(values["total"]) & jnp.isfinite(norm)
         params, opt_state = select_update(finite, (params, opt_state), (state.params, state.opt_state))
@@ -55,8 +57,8 @@ def make_train_step(
         metrics |= {
             "rate": schedule(state.step),
             "norm/gradient": norm,
-            "norm/parameters": optax.tree.norm(state.params),
-            "norm/update": jnp.where(finite, optax.tree.norm(updates), 0),
+            "norm/parameters": norm_of_params,
+            "norm/update": jnp.where(finite, measure(updates), 0),
         }
         counts = {
             "replaced": state.replaced + batch["replaced"].sum(dtype=jnp.int32),

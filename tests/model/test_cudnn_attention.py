@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from hicmae_jax.model import shapes
+from hicmae_jax.model import attention, shapes
 from hicmae_jax.model.attention import attend
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
@@ -16,6 +16,7 @@ from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import chips
 from tests.support import cuda, tiny_model
+from tests.support.trees import assert_trees_close
 
 CHECK = "jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version"
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
@@ -112,6 +113,30 @@ def test_what_cudnn_cannot_compute_is_one_line(monkeypatch, channels, message):
     bias = jnp.zeros(2 * channels, jnp.bfloat16)
     with pytest.raises(RuntimeError, match=message):
         attend([projections], bias, bias, 2, "cudnn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scan", [True, False])
+def test_all_else_that_gpus_compute_otherwise_has_the_loss_and_gradients_of_xla(monkeypatch, scan):
+    """Blocks, LayerNorm and the written-out loop of the encoders, in float32 on a CPU, with XLA attention."""
+    monkeypatch.setattr(attention, "_by_cudnn", jax.nn.dot_product_attention)
+    config = tiny_model.model_config(decoder_dim=32)
+    inputs = tiny_model.inputs(config)
+
+    def loss_and_gradient(kind):
+        execution = ExecutionConfig(attention=kind, scan_encoders=scan)
+        params = tiny_model.parameters(config, execution=execution)
+
+        def loss(params):
+            return pretrain_loss(HiCMAE(config, execution), params, inputs, LossConfig(negatives="global"))
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    (total, terms), gradient = loss_and_gradient("cudnn")
+    (expected, expected_terms), expected_gradient = loss_and_gradient("xla")
+    assert float(total) == pytest.approx(float(expected), rel=1e-6)
+    assert_trees_close(terms, expected_terms, 1e-5)
+    assert_trees_close(gradient, expected_gradient, 1e-5)
 
 
 @pytest.mark.slow
