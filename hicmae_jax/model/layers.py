@@ -108,45 +108,43 @@ def keep_batch_sharding(clips: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _summed_in_float32(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel`, whose gradient in the kernel is computed and summed in float32, and then rounded."""
-    return x @ kernel
+    """`x @ kernel` in the dtype of `x`; the kernel and its gradient are float32."""
+    return x @ kernel.astype(x.dtype)
 
 
 def _summed_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return x @ kernel, (x, kernel)
+    return x @ kernel.astype(x.dtype), (x, kernel)
 
 
 def _summed_backward(kept: tuple[jax.Array, jax.Array], pull: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
+    # The gradient is not rounded at the end either: XLA would then sum it in the dtype that it is rounded to.
     gradient = jnp.einsum("...i,...o->io", x, pull, preferred_element_type=jnp.float32)
-    return pull @ kernel.T, gradient.astype(kernel.dtype)
+    return pull @ kernel.astype(x.dtype).T, gradient
 
 
 _summed_in_float32.defvjp(_summed_forward, _summed_backward)
 
 
-def product(x: jax.Array, kernel: jax.Array, reduce_dtype: str) -> jax.Array:
-    """Multiply activations by a matrix of parameters.
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Multiply activations by a matrix of parameters, in the dtype of the activations.
 
     XLA sums the gradient of the matrix over devices right after the product that computes it, and therefore
-    in that product's dtype.
+    in that product's dtype: the one of `kernel`.
 
     Args:
         x: [..., rows].
-        kernel: [rows, columns], of the same dtype.
-        reduce_dtype: `computed` for that of the arrays, or `float32`.
+        kernel: [rows, columns], of the dtype of `x`, or float32.
 
     Returns:
-        [..., columns].
+        [..., columns] of the dtype of `x`.
     """
-    return _summed_in_float32(x, kernel) if reduce_dtype == "float32" else x @ kernel
+    return x @ kernel if kernel.dtype == x.dtype else _summed_in_float32(x, kernel)
 
 
-def _dense_product(reduce_dtype: str) -> Callable[..., jax.Array] | None:
-    """`product` as the `dot_general` of a `nn.Dense`; None is its default."""
-    if reduce_dtype != "float32":
-        return None
-    return lambda x, kernel, *_, **__: _summed_in_float32(x, kernel)
+def _keep_kernel(*arrays: jax.Array | None, dtype: jnp.dtype) -> list[jax.Array | None]:
+    """Casts the input and the bias of a `nn.Dense`, but not its kernel."""
+    return [array if array is None or n == 1 else array.astype(dtype) for n, array in enumerate(arrays)]
 
 
 def dense(width: int, dtype: jnp.dtype, reduce_dtype: str, **options: Any) -> nn.Dense:
@@ -155,10 +153,15 @@ def dense(width: int, dtype: jnp.dtype, reduce_dtype: str, **options: Any) -> nn
     Args:
         width: features of the output.
         dtype: of the computation.
-        reduce_dtype: see `product`.
+        reduce_dtype: in which the gradient of its matrix is summed, as in `SelfAttention`.
         **options: other arguments of `nn.Dense`.
     """
-    return nn.Dense(width, dtype=dtype, dot_general=_dense_product(reduce_dtype), **options)
+    if reduce_dtype == "float32":
+        options |= {
+            "promote_dtype": _keep_kernel,
+            "dot_general": lambda x, kernel, *_, **__: product(x, kernel),
+        }
+    return nn.Dense(width, dtype=dtype, **options)
 
 
 class Kernel(nn.Module):
@@ -167,9 +170,10 @@ class Kernel(nn.Module):
     kernel_init: Initializer = xavier_uniform
 
     @nn.compact
-    def __call__(self, rows: int, columns: int, dtype: jnp.dtype) -> jax.Array:
-        """Return the kernel [rows, columns] cast to `dtype`."""
-        return self.param("kernel", self.kernel_init, (rows, columns), jnp.float32).astype(dtype)
+    def __call__(self, rows: int, columns: int, dtype: jnp.dtype, reduce_dtype: str) -> jax.Array:
+        """Return the kernel [rows, columns] cast to `dtype`, or float32 to sum its gradient so."""
+        kernel = self.param("kernel", self.kernel_init, (rows, columns), jnp.float32)
+        return kernel if reduce_dtype == "float32" else kernel.astype(dtype)
 
 
 class SelfAttention(nn.Module):
@@ -181,7 +185,8 @@ class SelfAttention(nn.Module):
         last_rows: compute only this many trailing rows of the output; None computes all.
         kernel_init: initialiser of the matrices.
         attention: its implementation, `xla` or `pallas`, see `attend`.
-        reduce_dtype: in which gradients of matrices are summed over devices, see `product`.
+        reduce_dtype: in which devices sum the gradients of matrices: `computed`, which is in `dtype`, or
+            `float32`.
     """
 
     heads: int
@@ -195,17 +200,17 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Attend: [B, N, C] → [B, N or last_rows, C]."""
         width = x.shape[-1]
-        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, self.dtype)
+        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, self.dtype, self.reduce_dtype)
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.last_rows is None:
-            projections = [keep_batch_sharding(product(x, kernel, self.reduce_dtype))]
+            projections = [keep_batch_sharding(product(x, kernel))]
         else:
             last = x[:, -self.last_rows :]
             projections = [
-                keep_batch_sharding(product(last, kernel[:, :width], self.reduce_dtype)),
-                keep_batch_sharding(product(x, kernel[:, width:], self.reduce_dtype)),
+                keep_batch_sharding(product(last, kernel[:, :width])),
+                keep_batch_sharding(product(x, kernel[:, width:])),
             ]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         out = dense(width, self.dtype, self.reduce_dtype, kernel_init=self.kernel_init, name="proj")(out)
@@ -233,10 +238,10 @@ class CrossAttention(nn.Module):
         width = x.shape[-1]
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
-        q_kernel = Kernel(name="q")(width, width, self.dtype)
-        query = keep_batch_sharding(product(x.astype(self.dtype), q_kernel, self.reduce_dtype))
-        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
-        kv = product(context.astype(self.dtype), kv_kernel, self.reduce_dtype)
+        q_kernel = Kernel(name="q")(width, width, self.dtype, self.reduce_dtype)
+        query = keep_batch_sharding(product(x.astype(self.dtype), q_kernel))
+        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype, self.reduce_dtype)
+        kv = product(context.astype(self.dtype), kv_kernel)
         projections = [query, keep_batch_sharding(kv)]
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         out = dense(width, self.dtype, self.reduce_dtype, kernel_init=xavier_uniform, name="proj")(out)
