@@ -72,44 +72,39 @@ def _gradients(
 _normalise.defvjp(_keep_arguments, _gradients)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def products(
-    x: jax.Array, kernel: jax.Array, parts: int, sum_in_float32: bool = False
-) -> tuple[jax.Array, ...]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def products(x: jax.Array, kernel: jax.Array, parts: int) -> tuple[jax.Array, ...]:
     """Products with equal parts of a matrix, each written as an array of its own, not to be cut out of one.
 
     Args:
         x: [B, N, C].
-        kernel: [C, parts · D] of the same dtype.
+        kernel: [C, parts · D], of the dtype of `x` or float32; its gradient is computed, and devices sum it,
+            in the same.
         parts: number of results.
-        sum_in_float32: compute the gradient of the kernel in float32, as devices then sum it, and round it.
 
     Returns:
         [B, N, D] each.
     """
     # Behind the barrier these are different arrays to XLA, which would otherwise make one product of all.
     same = jax.lax.optimization_barrier((x,) * parts)
-    return tuple(each @ part for each, part in zip(same, jnp.split(kernel, parts, axis=-1), strict=True))
+    matrices = jnp.split(kernel.astype(x.dtype), parts, axis=-1)
+    return tuple(each @ matrix for each, matrix in zip(same, matrices, strict=True))
 
 
 def _keep_factors(
-    x: jax.Array, kernel: jax.Array, parts: int, sum_in_float32: bool
+    x: jax.Array, kernel: jax.Array, parts: int
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, jax.Array]]:
-    return products(x, kernel, parts, sum_in_float32), (x, kernel)
+    return products(x, kernel, parts), (x, kernel)
 
 
 def _of_factors(
-    parts: int,
-    sum_in_float32: bool,
-    kept: tuple[jax.Array, jax.Array],
-    cotangents: Sequence[jax.Array],
+    parts: int, kept: tuple[jax.Array, jax.Array], cotangents: Sequence[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     # Backwards, one product over all parts reads less than the sum of several.
     x, kernel = kept
     joined = jnp.concatenate(cotangents, axis=-1)
-    dtype = jnp.float32 if sum_in_float32 else None
-    gradient = jnp.einsum("bnc,bnd->cd", x, joined, preferred_element_type=dtype)
-    return joined @ kernel.T, gradient.astype(kernel.dtype)
+    gradient = jnp.einsum("bnc,bnd->cd", x, joined, preferred_element_type=kernel.dtype)
+    return joined @ kernel.astype(x.dtype).T, gradient
 
 
 products.defvjp(_keep_factors, _of_factors)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from hicmae_jax.model import gpu_layers
 from hicmae_jax.model.attention import attend
 from hicmae_jax.model.config import CPU_LAYOUT, ExecutionConfig
-from hicmae_jax.model.products import dense, product
+from hicmae_jax.model.products import dense, kernel_dtype, product
 
 Initializer = Callable[..., jax.Array]
 
@@ -135,7 +135,7 @@ def project(x: jax.Array, kernel: jax.Array, parts: int, execution: ExecutionCon
 
     Args:
         x: [B, N, C].
-        kernel: [C, parts · D] of the same dtype.
+        kernel: [C, parts · D] of `kernel_dtype`.
         parts: number of matrices.
         execution: the attention of `cudnn` cannot read a part of an array.
 
@@ -143,7 +143,7 @@ def project(x: jax.Array, kernel: jax.Array, parts: int, execution: ExecutionCon
         [B, N, parts · D]; with `cudnn`, [B, N, D] for each matrix.
     """
     if execution.attention == "cudnn":
-        made = gpu_layers.products(x, kernel, parts, execution.reduce_dtype == "float32")
+        made = gpu_layers.products(x, kernel, parts)
     else:
         made = (product(x, kernel, execution),)
     return [keep_batch_sharding(each) for each in made]
@@ -168,7 +168,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Attend: [B, N, C] → [B, N or last_rows, C]."""
         width, execution, dtype = x.shape[-1], self.execution, jnp.dtype(self.execution.dtype)
-        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, dtype)
+        kernel = Kernel(self.kernel_init, name="qkv")(width, 3 * width, kernel_dtype(execution))
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(dtype)
         x = x.astype(dtype)
@@ -200,8 +200,8 @@ class CrossAttention(nn.Module):
         width, execution, dtype = x.shape[-1], self.execution, jnp.dtype(self.execution.dtype)
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(dtype)
-        q_kernel = Kernel(name="q")(width, width, dtype)
-        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, dtype)
+        q_kernel = Kernel(name="q")(width, width, kernel_dtype(execution))
+        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, kernel_dtype(execution))
         projections = project(x.astype(dtype), q_kernel, 1, execution)
         projections += project(context.astype(dtype), kv_kernel, 2, execution)
         by_head = execution.layout == CPU_LAYOUT

@@ -5,23 +5,32 @@ python -m tests.aot.strip products.txt tests/aot/scanned_products_v5e.hlo.xz
 """
 
 import os
+import sys
 
 LAYERS, WIDTH, ROWS = 8, 2048, 4096  # rows of a chip
 
 
-def compiled_text() -> str:
-    """The step as the TPU compiler compiles it with this project's options."""
+def compiled_text(reduce_dtype: str = "computed") -> str:
+    """The step as the TPU compiler compiles it with this project's options.
+
+    Args:
+        reduce_dtype: in which the gradients are summed.
+    """
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     import jax.numpy as jnp
 
     from hicmae_jax.aot import topology
+    from hicmae_jax.model.config import ExecutionConfig
+    from hicmae_jax.model.products import kernel_dtype, product
     from hicmae_jax.training import compiler_options, sharding
 
     mesh = sharding.make_mesh(devices=topology.devices("v5e:4x4"))
 
+    execution = ExecutionConfig(dtype="bfloat16", reduce_dtype=reduce_dtype)
+
     def layer(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, None]:
-        return jnp.tanh(x @ kernel.astype(x.dtype)), None
+        return jnp.tanh(product(x, kernel.astype(kernel_dtype(execution)), execution)), None
 
     def loss(kernels: jax.Array, x: jax.Array) -> jax.Array:
         return (jax.lax.scan(jax.checkpoint(layer), x, kernels)[0].astype(jnp.float32) ** 2).mean()
@@ -38,4 +47,4 @@ def compiled_text() -> str:
 
 
 if __name__ == "__main__":
-    print(compiled_text())
+    print(compiled_text(*sys.argv[1:]))

@@ -217,12 +217,12 @@ def test_a_fusion_that_carries_two_messages_hides_each_in_turn():
 STORED = Path(__file__).with_name("scanned_products_v5e.hlo.xz")
 
 
-def assert_sums_run_beside_products(text):
-    """The sum of each turn's gradients, of 8.4 MB, runs beside the next product."""
+def assert_sums_run_beside_products(text, item=2):
+    """The sum of each turn's gradients, of `item` bytes an element, runs beside the next product."""
     parsed = parse(text)
     chip = next(chip for chip in CHIPS if chip.name == "TPU v5 lite")
     (found,) = overlap.messages(parsed, list(Walk(parsed)), overlap.Links(chip))
-    size = 2 * scanned_products.WIDTH**2
+    size = item * scanned_products.WIDTH**2
     sent = found.collective
     assert (sent.kind, sent.times, sent.bytes) == ("all-reduce", scanned_products.LAYERS, size)
     assert found.seconds == pytest.approx(scanned_products.LAYERS * 2 * size / 200e9)
@@ -235,11 +235,12 @@ def test_sums_in_a_stored_program_run_beside_products():
 
 @pytest.mark.slow
 @tpu_compiler.needs_libtpu
-def test_sums_in_a_program_of_todays_compiler_run_beside_products():
-    command = [sys.executable, "-m", "tests.aot.scanned_products"]
+@pytest.mark.parametrize(("reduce_dtype", "item"), [("computed", 2), ("float32", 4)])
+def test_sums_in_a_program_of_todays_compiler_run_beside_products(reduce_dtype, item):
+    command = [sys.executable, "-m", "tests.aot.scanned_products", reduce_dtype]
     done = subprocess.run(command, capture_output=True, text=True, env=tpu_compiler.environment())
     assert done.returncode == 0, done.stderr
-    assert_sums_run_beside_products(done.stdout)
+    assert_sums_run_beside_products(done.stdout, item)
 
 
 def test_nvlink_carries_a_sum_twice_and_each_gpu_sends_its_share_to_other_hosts():

@@ -1,7 +1,6 @@
 """Orders of a sum of gradients, against sums by hand."""
 
 import numpy as np
-import pytest
 
 from benchmarks import gradient_sums
 
@@ -14,7 +13,7 @@ def test_small_parts_are_lost_beside_a_large_total():
     assert gradient_sums.in_turn(parts) == [256]
     # The first row of the torus is 256; the others are 4 each.
     assert gradient_sums.on_torus(parts) == [268]
-    assert gradient_sums.in_float32(parts) == [272]  # 271 has 9 digits
+    assert gradient_sums.in_float32(parts) == [271]
 
 
 def test_each_part_is_rounded_before_a_sum_in_bfloat16():
@@ -28,7 +27,5 @@ def test_a_line_for_each_noise_and_order():
     assert len(header) == len(rule) == 4
     assert len(lines) == len(gradient_sums.NOISE) * len(gradient_sums.ORDERS)
     for first in range(0, len(lines), 3):
-        ring, torus, once = (float(line[2].strip(" %")) for line in lines[first : first + 3])
-        assert ring > torus > once > 0
-    # Rounding once to 8 digits: half a unit, on average over all leading digits some 0.17 %.
-    assert float(lines[2][2].strip(" %")) == pytest.approx(0.17, abs=0.01)
+        ring, torus, float32 = (float(line[2]) for line in lines[first : first + 3])
+        assert ring > torus > 1e-3 > 1e-6 > float32 > 0

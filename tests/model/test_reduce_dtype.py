@@ -9,7 +9,7 @@ import pytest
 
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.model.hicmae import HiCMAE
-from hicmae_jax.model.products import product
+from hicmae_jax.model.products import kernel_dtype, product
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
@@ -20,9 +20,10 @@ LOSS = LossConfig(negatives="global")
 
 
 def pulled(x, kernel, pull, reduce_dtype):
-    """The product, and its gradient in both arrays."""
+    """The product, and its gradient in both arrays; the kernel is float32, as parameters are."""
+    execution = ExecutionConfig(dtype="bfloat16", reduce_dtype=reduce_dtype)
     value, back = jax.vjp(
-        lambda x, kernel: product(x, kernel, ExecutionConfig(reduce_dtype=reduce_dtype)), x, kernel
+        lambda x, kernel: product(x, kernel.astype(kernel_dtype(execution)), execution), x, kernel
     )
     return value, *back(pull)
 
@@ -33,14 +34,15 @@ def test_the_product_and_the_gradient_of_the_activations_stay_the_same():
         jax.random.normal(key, shape, jnp.bfloat16)
         for key, shape in zip(keys, ((4, 6, 8), (8, 16), (4, 6, 16)), strict=True)
     )
+    kernel = kernel.astype(jnp.float32)
     plain, float32 = (pulled(x, kernel, pull, kind) for kind in ("computed", "float32"))
-    for expected, found in zip(plain, float32, strict=True):
-        assert found.dtype == expected.dtype == jnp.bfloat16
+    dtypes = [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    assert [array.dtype for array in plain] == [array.dtype for array in float32] == dtypes
     np.testing.assert_array_equal(float32[0], plain[0])
     np.testing.assert_array_equal(float32[1], plain[1])
     exact = np.einsum("abi,abo->io", *(np.asarray(array, np.float64) for array in (x, pull)))
-    # Rounded once: at most half a unit in the last of bfloat16's 8 digits.
-    np.testing.assert_allclose(np.asarray(float32[2], np.float64), exact, rtol=2.0**-8)
+    np.testing.assert_allclose(float32[2], exact, rtol=1e-5, atol=1e-5)
+    assert np.abs(np.asarray(plain[2]) - exact).max() > 1e-3  # it is rounded
 
 
 def test_devices_sum_the_gradient_without_rounding_their_parts():
@@ -50,7 +52,7 @@ def test_devices_sum_the_gradient_without_rounding_their_parts():
     rows[:3, 0] = 1, 2**-9, -1  # the first device has 1 + 2⁻⁹, which bfloat16 rounds to 1
     x = jax.device_put(rows.astype(jnp.bfloat16), sharding.batch_sharding(mesh))
     pull = jnp.ones_like(x)
-    kernel = jax.device_put(jnp.ones((1, 1), jnp.bfloat16), sharding.replicated(mesh))
+    kernel = jax.device_put(jnp.ones((1, 1)), sharding.replicated(mesh))
     # By default XLA computes in float32 on CPUs where a program says bfloat16.
     gradient = jax.jit(
         lambda *arrays, kind: pulled(*arrays, kind)[2],
