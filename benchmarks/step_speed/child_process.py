@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.step_speed.cases import Case
 
-
 PATIENCE_SECONDS = 10
 
 
