@@ -6,6 +6,7 @@ options change.
 
 import types
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +64,10 @@ def check(options: Options, mesh: jax.sharding.Mesh) -> None:
     if not options:
         return
     nothing = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
+    # JAX takes whole numbers too, which its type hints do not say.
+    given: Any = dict(options)
     try:
-        jax.jit(lambda x: x).lower(nothing).compile(compiler_options={**options})
+        jax.jit(lambda x: x).lower(nothing).compile(compiler_options=given)
     except jax.errors.JaxRuntimeError as error:
         why = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ").rstrip(" :")
         raise ValueError(
