@@ -46,6 +46,7 @@ CLIP_SECONDS = 8.0
 SAMPLES = 640  # in a round
 WANTED = 8_000  # samples a second, of a host with eight fast accelerators
 EXPERIMENTS, EXPERIMENT_SECONDS = 4, 0.2
+AGREEMENT = 0.9  # of looks with what the lock must be
 LOOKS_AT_A_TIME, LONGEST_PAUSE = 16, 2e-4  # seconds between two looks
 
 
@@ -142,15 +143,17 @@ class Observed:
     def _lock(self) -> int:
         """Index of the lock among the int32 of the interpreter's state: 1 if held, otherwise 0."""
         size = self._mapped_bytes()
-        possible = np.ones(size // 4, bool)
+        agreed, looks = np.zeros(size // 4, np.int32), 0
         for number in range(2 * EXPERIMENTS):
             name, value = (("compute", 1), ("sleep", 0))[number % 2]
             self._begin(name, EXPERIMENT_SECONDS)
             while not self._connection.poll(EXPERIMENT_SECONDS / 50):
                 state = np.frombuffer(os.pread(self._memory, size, self._address), np.int32)
-                possible &= state == value
+                agreed += state == value
+                looks += 1
             self._connection.recv()
-        found = np.flatnonzero(possible)
+        # A look between two pieces of work may see either value, more often on a busy machine.
+        found = np.flatnonzero(agreed >= AGREEMENT * looks)
         if len(found) != 1:
             raise RuntimeError(f"{len(found)} places behave like the interpreter's lock: this needs CPython")
         return int(found[0])
