@@ -265,10 +265,12 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, C] → [B, N, C]."""
         width = x.shape[-1]
-        as_here = {"reduce_dtype": self.reduce_dtype, "kernel_init": self.kernel_init}
-        hidden = dense(4 * width, self.dtype, **as_here, name="fc1")(x)
+        init = self.kernel_init
+        hidden = dense(4 * width, self.dtype, self.reduce_dtype, kernel_init=init, name="fc1")(x)
         hidden = gelu(keep_batch_sharding(hidden))
-        return keep_batch_sharding(dense(width, self.dtype, **as_here, name="fc2")(hidden))
+        return keep_batch_sharding(
+            dense(width, self.dtype, self.reduce_dtype, kernel_init=init, name="fc2")(hidden)
+        )
 
 
 class Block(nn.Module):

@@ -64,7 +64,7 @@ def check(options: Options, mesh: jax.sharding.Mesh) -> None:
         return
     nothing = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
     try:
-        jax.jit(lambda x: x).lower(nothing).compile(compiler_options=dict(options))
+        jax.jit(lambda x: x, compiler_options=dict(options)).lower(nothing).compile()
     except jax.errors.JaxRuntimeError as error:
         why = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ").rstrip(" :")
         raise ValueError(
