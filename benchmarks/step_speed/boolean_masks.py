@@ -25,7 +25,9 @@ class BooleanMaskModel(PretrainModel):
     the decoders computes every token. The masks mask the same number of tokens in each clip.
     """
 
-    def forward(self, video: Tensor, log_mel: Tensor, video_mask: Tensor, audio_mask: Tensor) -> Output:
+    def forward(  # type: ignore[override]  # masks of another kind
+        self, video: Tensor, log_mel: Tensor, video_mask: Tensor, audio_mask: Tensor
+    ) -> Output:
         """Encode visible tokens and predict masked ones; masks are bool [B, tokens], true where masked."""
         config, depth = self.config, self.config.encoder_depth
         cubes, patches = pixels(tubelets(video, config)), audio_patches(log_mel, config)

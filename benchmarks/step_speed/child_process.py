@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.step_speed.cases import Case
 
+PATIENCE_SECONDS = 10
+
 
 class SideError(Exception):
     """A side has ended with an error, which the message names."""
@@ -65,7 +67,9 @@ class Child:
         return answer["value"]
 
     def end(self) -> None:
-        """End the process."""
+        """End the process: by the end of its stdin, so that what it has started ends too, or by force."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=PATIENCE_SECONDS)
         self._process.kill()
         self._process.communicate()
         self._stderr.close()

@@ -64,7 +64,8 @@ class JaxSide:
         abstract = train_state.abstract_state(initial, optimizer, mesh, execution.scan_encoders)
         self.state = train_state.create(initial, optimizer, abstract, initialise.parameter_key(SEED))
         if not weights.exists():
-            np.savez(weights, **torch_names.state_dict(self.state.params, model.patch))
+            state: dict[str, Any] = torch_names.state_dict(self.state.params, model.patch)
+            np.savez(weights, **state)
         hicmae = HiCMAE(model, execution)
         self.batch: Any
         if name == "jax-clips":
