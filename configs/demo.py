@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     config.steps = 640
     config.warmup_steps = 32
 
-    # Fewer and smaller frames over the same 2.56 s. All faces are in the middle, so crops would only hide what
-    # is where.
+    # Fewer and smaller frames over the same 2.56 s. All faces are in the middle, so crops would only hide
+    # what is where.
     config.model.image_size = 64
     config.preprocess.multi_scale_crop = False
     config.model.frames = 8
