@@ -27,7 +27,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
     return values.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def in_turn(parts: Sequence[np.ndarray]) -> np.ndarray:
+def in_turn(parts: np.ndarray) -> np.ndarray:
     """Sum of parts that are added one after the other, rounded after each addition."""
     total = rounded(parts[0])
     for part in parts[1:]:
@@ -38,7 +38,7 @@ def in_turn(parts: Sequence[np.ndarray]) -> np.ndarray:
 def on_torus(parts: np.ndarray) -> np.ndarray:
     """Sum along the rows and then the columns of a square of chips."""
     side = round(len(parts) ** 0.5)
-    return in_turn([in_turn(list(row)) for row in parts.reshape(side, side, -1)])
+    return in_turn(np.stack([in_turn(row) for row in parts.reshape(side, side, -1)]))
 
 
 def in_float32(parts: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ def in_float32(parts: np.ndarray) -> np.ndarray:
 
 
 ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "bfloat16, one ring": lambda parts: in_turn(list(parts)),
+    "bfloat16, one ring": in_turn,
     "bfloat16, rows and columns of a torus": on_torus,
     "float32": in_float32,
 }

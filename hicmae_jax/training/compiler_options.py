@@ -6,7 +6,6 @@ options change.
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,10 +63,8 @@ def check(options: Options, mesh: jax.sharding.Mesh) -> None:
     if not options:
         return
     nothing = jax.ShapeDtypeStruct((), jnp.float32, sharding=replicated(mesh))
-    # JAX takes whole numbers too, which its type hints do not say.
-    given: Any = dict(options)
     try:
-        jax.jit(lambda x: x).lower(nothing).compile(compiler_options=given)
+        jax.jit(lambda x: x, compiler_options=dict(options)).lower(nothing).compile()
     except jax.errors.JaxRuntimeError as error:
         why = str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ").rstrip(" :")
         raise ValueError(
