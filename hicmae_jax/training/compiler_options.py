@@ -17,12 +17,11 @@ Options = Mapping[str, bool | int | str]
 BY_PLATFORM: Mapping[str, Options] = types.MappingProxyType(
     {
         "tpu": {
-            # Each matrix has a message of its own for its gradient. By default the gradients of a layer are
-            # joined, and wait for the last one, after which the layer has no work left to run beside them.
-            "xla_jf_crs_combiner_threshold_in_bytes": 2**18,
-            # Sums of gradients run beside matrix products, as gathers do by default.
+            # Sums of gradients may run beside matrix products, as gathers do by default.
             "xla_enable_async_all_reduce": True,
             "xla_tpu_enable_async_collective_fusion_fuse_all_reduce": True,
+            # Not here: xla_jf_crs_combiner_threshold_in_bytes=262144, which gives the gradient of each matrix
+            # a message of its own. More of them can be hidden, but each one has a latency.
         },
         # By default XLA makes every message between GPUs asynchronous, but does not move work beside it.
         "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
