@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 
 class LayerNorm(nn.Module):
@@ -70,6 +71,17 @@ def _gradients(
 
 
 _normalise.defvjp(_keep_arguments, _gradients)
+
+
+def in_rows(x: jax.Array) -> jax.Array:
+    """Keep the channels of a token side by side in memory, and those of its gradient.
+
+    Otherwise XLA may store the video encoder's tokens by channel, and transpose them for each product.
+
+    Args:
+        x: [B, N, C].
+    """
+    return with_layout_constraint(x, Layout((0, 1, 2)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -268,6 +268,8 @@ class Block(nn.Module):
         Returns:
             [B, N or last_rows, C].
         """
+        if self.attention == "cudnn":
+            x = gpu_layers.in_rows(x)
         attended = self.attn(self.norm1(x))
         if self.last_rows is not None:
             x = x[:, -self.last_rows :]
