@@ -268,7 +268,7 @@ class Block(nn.Module):
         Returns:
             [B, N or last_rows, C].
         """
-        if self.attention == "cudnn":
+        if self.execution.attention == "cudnn":
             x = gpu_layers.in_rows(x)
         attended = self.attn(self.norm1(x))
         if self.last_rows is not None:

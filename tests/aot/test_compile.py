@@ -218,6 +218,7 @@ def test_a_step_that_the_gpu_compiler_compiles_may_not_fit(monkeypatch, platform
     mesh = types.SimpleNamespace(devices=np.array(devices))
     monkeypatch.setattr(aot_compile.sharding, "make_mesh", lambda *args: mesh)
     monkeypatch.setattr(build, "check_batch_divides", lambda *args: None)
+    monkeypatch.setattr(aot_compile.compiler_options, "check", lambda *args: None)
     monkeypatch.setattr(aot_compile, "abstract_batch", lambda *args: None)
     monkeypatch.setattr(build, "abstract_run", lambda *args: (None, None))
     monkeypatch.setattr(build, "make_step", lambda *args: lowered)
