@@ -61,7 +61,7 @@ def model_of(size: str) -> ModelConfig:
     # The recipe itself needs packages of the data pipeline; a test compares.
     return sizes.model_config(
         "mu",
-        image_size=64,
+        image_size=96,
         frames=8,
         encoder_dim=128,
         encoder_heads=4,
