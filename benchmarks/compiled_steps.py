@@ -1,7 +1,7 @@
 """Tables of what compiled train steps cost, and of how they scale, for `docs/scale.md`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ HOST_CHIPS = {"v5e": 8, "v5p": 4, "v6e": 8}
 """Chips of a host, by the kind of TPU; a topology of GPUs says it itself."""
 SAMPLES_A_CORE = 603  # a second, measured by `python -m benchmarks.input_pipeline`; see docs/data.md
 MB_A_SAMPLE = 0.7  # read from storage; see docs/data.md
+
+Table = Callable[[Sequence[Mapping[str, Any]]], Iterator[str]]
+"""Figures of steps → lines of a table, one a step."""
 
 
 class Case(NamedTuple):
@@ -49,20 +52,21 @@ class Case(NamedTuple):
         return Stage(f"compile {path.stem}", command)
 
 
-def tables(cases: Sequence[Case], root: Path, only_tables: bool) -> None:
-    """Compile the steps that have no figures yet, then print both tables.
+def tables(cases: Sequence[Case], root: Path, only_tables: bool, more: Sequence[Table] = ()) -> None:
+    """Compile the steps that have no figures yet, then print the tables.
 
     Args:
         cases: the steps.
         root: directory for the figures.
         only_tables: compile nothing.
+        more: tables to print after those of costs and of scaling.
     """
     if not only_tables:
         run_all([case.stage(root) for case in cases], Record(root))
     paths = [case.figures_path(root) for case in cases]
     found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
-    for table in (steps_table(found), scaling_table(found)):
-        print("\n".join(["", *table]))
+    for table in (steps_table, scaling_table, *more):
+        print("\n".join(["", *table(found)]))
 
 
 def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -73,10 +77,9 @@ def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """
     yield (
         "| size | chips | batch | fsdp | memory a chip, GiB | share of the chip's | temporaries, MB a clip | "
-        "traffic, MB a clip | GFLOP a clip | GFLOP the model needs | kernels a step | least ms a step | "
-        "bound by |"
+        "traffic, MB a clip | GFLOP a clip | GFLOP the model needs | least ms a step | bound by |"
     )
-    yield "|" + "---|" * 13
+    yield "|" + "---|" * 12
     for figures in all_figures:
         memory = figures["hbm_per_chip"]
         cells = (
@@ -90,7 +93,6 @@ def steps_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{figures['hbm_bytes_per_clip'] / MB:,.0f} ({figures['hbm_padded_bytes_per_clip'] / MB:,.0f})",
             f"{figures['flops_per_clip'] / 1e9:.1f}",
             f"{figures['analytic_flops_per_clip'] / 1e9:.1f}",
-            "" if figures["launches"] is None else f"{figures['launches']:,}",
             f"{least_seconds(figures) * 1e3:.0f}",
             figures["roofline"]["bound"],
         )

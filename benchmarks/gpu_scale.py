@@ -3,12 +3,13 @@
     python -m benchmarks.gpu_scale --root=runs/gpu_scale
 
 Compiles one step after the other with `launch.aot`, which takes minutes each and needs no GPU. After an
-interruption, the same command continues. Then it prints two tables: the cost of each step, and an estimate of
-how the step scales.
+interruption, the same command continues. Then it prints three tables: the cost of each step, an estimate of
+how the step scales, and the kernels that it starts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -27,6 +28,19 @@ CASES = (
 )
 
 
+def kernels_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Lines of the table of kernels; a call of cuBLAS or cuDNN counts as one.
+
+    Args:
+        all_figures: of each step, what `launch.aot --json` wrote.
+    """
+    yield "| size | GPUs | batch | kernels a step |"
+    yield "|" + "---|" * 4
+    for figures in all_figures:
+        cells = (figures["size"], figures["topology"], f"{figures['batch']:,}", f"{figures['launches']:,}")
+        yield f"| {' | '.join(cells)} |"
+
+
 def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_string("root", "runs/gpu_scale", "Directory for the figures of the compiled steps.")
@@ -34,9 +48,9 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compiles the steps that have no figures yet, then prints both tables; returns the exit code."""
+    """Compiles the steps that have no figures yet, then prints the tables; returns the exit code."""
     del argv
-    tables(CASES, Path(FLAGS.root), FLAGS.only_tables)
+    tables(CASES, Path(FLAGS.root), FLAGS.only_tables, [kernels_table])
     return 0
 
 
