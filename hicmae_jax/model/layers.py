@@ -198,8 +198,8 @@ class CrossAttention(nn.Module):
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(self.dtype)
         q_kernel = Kernel(name="q")(width, width, self.dtype)
-        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
         projections = project(x.astype(self.dtype), q_kernel, 1, self.attention)
+        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, self.dtype)
         projections += project(context.astype(self.dtype), kv_kernel, 2, self.attention)
         out = attend(projections, q_bias, v_bias, self.heads, self.attention)
         return keep_batch_sharding(
