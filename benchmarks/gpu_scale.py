@@ -21,10 +21,8 @@ FLAGS = flags.FLAGS
 HOST = "h200:1x8"
 CASES = (
     Case("B", "h200:1x1", 80),
-    *(Case(size, HOST, 1_024) for size in ("T", "S", "B", "L")),
-    Case("B", "h200:1x4", 512),
+    *(Case(size, HOST, 1_024) for size in ("T", "S", "B")),
     Case("B", "h200:2x8", 2_048),
-    Case("g", "h200:2x8", 2_048, ("--config.fsdp=8",)),
 )
 
 

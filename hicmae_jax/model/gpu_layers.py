@@ -81,7 +81,16 @@ def in_rows(x: jax.Array) -> jax.Array:
     Args:
         x: [B, N, C].
     """
-    return with_layout_constraint(x, Layout((0, 1, 2)))
+
+    def on_device(x: jax.Array) -> jax.Array:
+        return with_layout_constraint(x, Layout((0, 1, 2)))
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or jax.sharding.AxisType.Manual in mesh.axis_types:
+        return on_device(x)
+    # XLA cannot split a constraint of layout: it would gather the clips of all devices for it.
+    clips = jax.P(mesh.axis_names)
+    return jax.shard_map(on_device, in_specs=clips, out_specs=clips, check_vma=False)(x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -201,8 +201,8 @@ class CrossAttention(nn.Module):
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,)).astype(dtype)
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,)).astype(dtype)
         q_kernel = Kernel(name="q")(width, width, kernel_dtype(execution))
-        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, kernel_dtype(execution))
         projections = project(x.astype(dtype), q_kernel, 1, execution)
+        kv_kernel = Kernel(name="kv")(context.shape[-1], 2 * width, kernel_dtype(execution))
         projections += project(context.astype(dtype), kv_kernel, 2, execution)
         by_head = execution.layout == CPU_LAYOUT
         out = attend(projections, q_bias, v_bias, self.heads, execution.attention, by_head)

@@ -22,17 +22,21 @@ def for_devices(mesh: jax.sharding.Mesh) -> Norm:
     return of_joined_leaves if few else optax.tree.norm
 
 
-def before_update(norm: Norm, grads: Any, params: Any) -> tuple[jax.Array, jax.Array]:
-    """The norms of the gradient and of the parameters before the update.
+def before_update(norm: Norm, grads: Any, params: Any) -> tuple[jax.Array, jax.Array | None]:
+    """The norm of the gradient, and on GPUs that of the parameters.
+
+    XLA's GPU compiler would take the latter after the update, which writes over the parameters, and copy them
+    for it. The barrier puts it before, for the update waits for the norm of the gradient.
 
     Args:
         norm: from `for_devices`.
         grads: tree of arrays.
         params: tree of arrays.
     """
-    norms = norm(grads), norm(params)
-    # XLA would take the second norm after the update, which writes over the parameters, and copy them for it.
-    return jax.lax.optimization_barrier(norms) if norm is of_joined_leaves else norms
+    if norm is not of_joined_leaves:
+        return norm(grads), None
+    both: tuple[jax.Array, jax.Array] = jax.lax.optimization_barrier((norm(grads), norm(params)))
+    return both
 
 
 def of_joined_leaves(tree: Any) -> jax.Array:

@@ -57,7 +57,7 @@ def make_train_step(
         metrics |= {
             "rate": schedule(state.step),
             "norm/gradient": norm,
-            "norm/parameters": norm_of_params,
+            "norm/parameters": measure(state.params) if norm_of_params is None else norm_of_params,
             "norm/update": jnp.where(finite, measure(updates), 0),
         }
         counts = {

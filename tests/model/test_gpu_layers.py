@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hicmae_jax.model import gpu_layers
+from hicmae_jax.training import sharding
 
 
 def assert_close(trees, expected, tolerance):
@@ -73,3 +74,20 @@ def test_products_have_the_values_and_gradients_of_one_product(parts):
     assert_close(jnp.concatenate(products, axis=-1), expected, 1e-6)
     given = tuple(jnp.split(cotangent, parts, axis=-1))
     assert_close(pull(given), expected_pull(cotangent), 1e-6)
+
+
+def test_tokens_in_rows_stay_on_their_devices_with_their_gradient():
+    mesh = sharding.make_mesh(fsdp=2)
+    where = sharding.batch_sharding(mesh)
+    x, cotangent = jax.device_put((normal(16, 5, 8), normal(16, 5, 8, seed=1)), where)
+
+    def gradient(x, cotangent):
+        value, pull = jax.vjp(lambda x: 2 * gpu_layers.in_rows(3 * x), x)
+        return value, pull(cotangent)[0]
+
+    compiled = jax.jit(sharding.traced_on(mesh, gradient)).lower(x, cotangent).compile()
+    text = compiled.as_text()
+    assert not [name for name in ("all-gather", "all-to-all", "collective-permute") if name in text]
+    value, of_x = compiled(x, cotangent)
+    assert_close((value, of_x), (6 * x, 6 * cotangent), 1e-6)
+    assert value.sharding.is_equivalent_to(where, value.ndim)
