@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     sides = "\n".join(f"{name}: {meaning}" for name, meaning in SIDES.items())
     result.add_argument("--sides", type=_sides, help=f"comma-separated\n{sides}")
     result.add_argument("--dtype", choices=DTYPES, help="by default float32 on a CPU, bfloat16 on a GPU")
-    result.add_argument("--attention", choices=ATTENTION, default="xla", help="of JAX")
+    result.add_argument("--attention", choices=ATTENTION, help="of JAX, by default that of a run here")
     result.add_argument("--windows", type=_positive, default=5, help="windows of each side")
     result.add_argument("--seconds", type=float, default=1.0, help="least length of a window")
     result.add_argument("--json", type=Path, help="file to write the figures to")

@@ -37,7 +37,7 @@ class Case:
         batch: clips in a step.
         sides: names of `SIDES`, in the order of their turns.
         dtype: `float32` or `bfloat16`, of the computation.
-        attention: of JAX, see `hicmae_jax.model.config.ExecutionConfig`.
+        attention: of JAX, see `hicmae_jax.model.config.ExecutionConfig`; None for the one of a run here.
         apart: measure one side after the other, since they do not fit into memory together.
     """
 
@@ -45,7 +45,7 @@ class Case:
     batch: int
     sides: tuple[str, ...]
     dtype: str
-    attention: str = "xla"
+    attention: str | None = None
     apart: bool = False
 
     @property

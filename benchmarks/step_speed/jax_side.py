@@ -19,7 +19,7 @@ from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 from hicmae_jax.runs import host_memory
 from hicmae_jax.runs.step_loss import pretrain_terms
-from hicmae_jax.training import accumulation, chips, sharding
+from hicmae_jax.training import accumulation, chips, compiler_options, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training.optimizer import OptimizerConfig, make_optimizer
 from hicmae_jax.training.step import make_train_step
@@ -46,7 +46,9 @@ class JaxSide:
         self.device = jax.devices()[0]
         mesh = sharding.make_mesh(devices=[self.device])
         layout = CPU_LAYOUT if self.device.platform == "cpu" else PLAIN_LAYOUT
-        execution = ExecutionConfig(dtype=case.dtype, attention=case.attention, layout=layout)
+        by_cudnn = chips.platform(self.device) == "cuda" and case.dtype == "bfloat16"
+        attention = case.attention or ("cudnn" if by_cudnn else "xla")
+        execution = ExecutionConfig(dtype=case.dtype, attention=attention, layout=layout)
         initial = initialise.initialiser(model, MASKS, execution)
         # The rate hardly changes over so many steps.
         choices = OptimizerConfig(
@@ -82,7 +84,8 @@ class JaxSide:
             self.batch = {"inputs": clips, "replaced": np.zeros(case.batch, bool)}
         self.batch = jax.device_put(self.batch, sharding.batch_sharding(mesh))
         gradient = accumulation.whole_batch(terms)
-        self._update = make_train_step(gradient, optimizer, choices.schedule(), abstract, mesh)
+        options = compiler_options.of(self.device.platform)
+        self._update = make_train_step(gradient, optimizer, choices.schedule(), abstract, mesh, options)
         self._metrics: Any = None
 
     def step(self) -> None:
