@@ -24,9 +24,6 @@ from hicmae_jax.model.layers import (
 from hicmae_jax.model.masking import TokenMask
 from hicmae_jax.model.products import dense
 
-STRAIGHT_LAYERS = 12
-"""On TPUs, the layers of encoders up to this depth are compiled one after the other, and not as a loop."""
-
 
 class PretrainOutput(NamedTuple):
     """Output of the pre-training model.
@@ -85,7 +82,7 @@ class Encoder(nn.Module):
         embed = dense(config.encoder_dim, execution, kernel_init=init, bias_init=init, name="patch_embed")
         x = keep_batch_sharding(embed(values)) + positions.astype(dtype)
         outputs: Sequence[jax.Array] | jax.Array  # of every layer
-        scan, straight = execution.scan_encoders, _straight(execution, config.encoder_depth)
+        scan, straight = execution.scan_encoders, _straight(execution)
         block = remat(Block, execution.remat_encoder, prevent_cse=straight or not scan)
         if scan:
             run = nn.scan(
@@ -112,15 +109,13 @@ class Encoder(nn.Module):
         return normed[config.encoder_depth], [normed[i] for i in layers]
 
 
-def _straight(execution: ExecutionConfig, depth: int) -> bool:
+def _straight(execution: ExecutionConfig) -> bool:
     """Whether stacked layers are compiled one after the other, and not as a loop.
 
-    A loop writes what each layer keeps into stacked arrays. On GPUs, the same layers one after the other move
-    half as much, and on TPUs a tenth less; but the compiler takes longer (`docs/scale.md`).
+    A loop that recomputes nothing writes what each layer keeps into stacked arrays. On GPUs, the same layers
+    one after the other move half as much.
     """
-    if execution.attention == "cudnn":
-        return execution.remat_encoder == "none"
-    return execution.attention == "pallas" and depth <= STRAIGHT_LAYERS
+    return execution.attention == "cudnn" and execution.remat_encoder == "none"
 
 
 def _scanned_block(block: Block, x: jax.Array, drop_rate: jax.Array | None) -> tuple[jax.Array, jax.Array]:
