@@ -37,9 +37,13 @@ def bytes_taken(how):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
 def test_a_call_finds_the_memory_of_the_call_before():
-    kept, taken = bytes_taken("keep")
-    if not kept:
-        pytest.skip("another C library than glibc")
+    # A small array may be in the way of a large one, which then takes new memory: try three processes.
+    for _ in range(3):
+        kept, taken = bytes_taken("keep")
+        if not kept:
+            pytest.skip("another C library than glibc")
+        if taken < 10e6:
+            return
     assert taken < 10e6
 
 
