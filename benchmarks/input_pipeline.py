@@ -14,7 +14,6 @@ Ratios are medians over rounds. All files are in the page cache, so the figures 
 processor. At the end, threads of one process are compared with worker processes, in elapsed time too.
 """
 
-import json
 import os
 import statistics
 import tempfile
@@ -29,23 +28,18 @@ from absl import flags
 from av.video.reformatter import VideoReformatter
 from etils import epath
 
+from benchmarks.reading import BATCH, SECONDS, define_flags, make_set, write_figures
 from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.media import decode as media
-from data_pipeline.preparation.builder import prepare
-from data_pipeline.preparation.plan import Options, Plan
-from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.reading.pipeline import BatchStream, Pipeline, PipelineConfig
 from data_pipeline.reading.requests import ClipRequest
-from data_pipeline.synthetic import write_voxceleb2
 from launch import command
 
 FLAGS = flags.FLAGS
 
-SECONDS = 8.0
-BATCH = 32
 STEPS = 10  # batches a round
 PREROLL = 4 * 1_024  # samples of AAC to decode before the wanted ones
 CROP = media.Crop()
@@ -237,18 +231,10 @@ def cost_and_rate(config: PipelineConfig) -> tuple[float, float]:
     return 1e3 * (cpu[1] - cpu[0]) / samples, samples / (wall[1] - wall[0])
 
 
-def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
-    for spec in specs:
-        write_shard(spec)
-
-
 def main(argv: list[str]) -> int:
     """Makes and prepares clips, measures, prints and writes the figures; returns the exit code."""
     with tempfile.TemporaryDirectory() as name:
-        corpus, prepared = Path(name) / "corpus", epath.Path(name) / "prepared"
-        # One of the six speakers is in the test split.
-        write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(SECONDS, SECONDS))
-        about = prepare(epath.Path(corpus), prepared, Options(), _write_shards)
+        corpus, prepared, about = make_set(Path(name))
         pipeline = Pipeline(PipelineConfig(data=(str(prepared),), batch=BATCH, threads=2))
         rates = measure(pipeline, corpus, FLAGS.rounds)
         compare_workers(str(prepared), FLAGS.rounds)
@@ -262,16 +248,8 @@ def main(argv: list[str]) -> int:
     }
     for figure, value in figures.items():
         print(f"{figure:28}{value:14,.2f}")
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_figures(figures)
     return 0
-
-
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
-    flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Neither counts what it costs to hand the lock from thread to thread.
 """
 
 import ctypes
-import json
 import multiprocessing
 import os
 import random
@@ -29,20 +28,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import simplejpeg
 from absl import flags
-from etils import epath
 
+from benchmarks.reading import BATCH, define_flags, make_set, write_figures
 from data_pipeline.common.cores import usable_cores
-from data_pipeline.preparation.builder import prepare
-from data_pipeline.preparation.plan import Options, Plan
-from data_pipeline.preparation.shard_writer import ShardSpec, write_shard
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
-from data_pipeline.synthetic import write_voxceleb2
 from launch import command
 
 FLAGS = flags.FLAGS
 
-BATCH = 32
-CLIP_SECONDS = 8.0
 SAMPLES = 640  # in a round
 WANTED = 8_000  # samples a second, of a host with eight fast accelerators
 EXPERIMENTS, EXPERIMENT_SECONDS = 4, 0.2
@@ -215,34 +208,18 @@ def measure(data: Path, rounds: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in figures.items()}
 
 
-def _write_shards(specs: list[ShardSpec], plan: Plan) -> None:
-    for spec in specs:
-        write_shard(spec)
-
-
 def main(argv: list[str]) -> int:
     """Makes and prepares clips, measures, prints and writes the figures; returns the exit code."""
     if usable_cores() < 2:
         raise ValueError("this needs two cores: one that reads and one that looks")
     with tempfile.TemporaryDirectory() as name:
-        corpus, data = Path(name) / "corpus", Path(name) / "prepared"
-        # One of the six speakers is in the test split.
-        write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(CLIP_SECONDS, CLIP_SECONDS))
-        prepare(epath.Path(corpus), epath.Path(data), Options(), _write_shards)
+        _, data, _ = make_set(Path(name))
         figures = measure(data, FLAGS.rounds)
     for name in ("locked_ms_seen", "locked_ms_at_most"):
         most = 1e3 / figures[name]
         print(f"by {name}, threads read at most {most:,.0f} samples/s, {most / WANTED:.2f} of {WANTED:,}")
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_figures(figures)
     return 0
-
-
-def define_flags() -> None:
-    """Declares the command line."""
-    flags.DEFINE_integer("clips", 40, "Clips to prepare.", lower_bound=BATCH)
-    flags.DEFINE_integer("rounds", 5, "Rounds to take medians over.", lower_bound=1)
-    flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 if __name__ == "__main__":

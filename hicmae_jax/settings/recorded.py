@@ -50,7 +50,8 @@ def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
     """Make the settings of the run that a record describes, to compute with them here.
 
     Parameters, batches, rates and dtype are those of the record. Attention is the one of this platform,
-    because it would have to interpret the kernel of another.
+    because it would have to interpret the kernel of another; so is the layout of products, but on CPUs, which
+    compute in the one of the record.
 
     Args:
         config: `config` of the record, nested or by dotted name.
@@ -59,4 +60,6 @@ def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
     Raises:
         ValueError: one line with the name of the setting: the record is damaged, or of a later version.
     """
-    return from_config_dict(completed(config) | {"execution.attention": "auto"}, platform)
+    begun = completed(config)
+    here = begun | {"execution.attention": "auto", "execution.layout": "auto"}
+    return from_config_dict(here, platform, begun)

@@ -15,7 +15,7 @@ from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
 from tests.support import tiny_model
-from tests.support.trees import assert_trees_close
+from tests.support.trees import assert_trees_close, largest_difference
 
 # (tokens, channels) of the projections, width, heads: lengths that differ, and one or several heads.
 CASES = {
@@ -45,16 +45,6 @@ def value_and_gradients(projections, q_bias, v_bias, cotangent, heads, by_head):
     function = functools.partial(attend, heads=heads, by_head=by_head)
     value, gradients = jax.vjp(function, projections, q_bias, v_bias)
     return value, gradients(cotangent)
-
-
-def largest_difference(tree, expected):
-    """Relative to each array's norm."""
-
-    def difference(x, y):
-        x, y = (np.asarray(a, np.float64) for a in (x, y))
-        return np.linalg.norm(x - y) / np.linalg.norm(y)
-
-    return max(jax.tree.leaves(jax.tree.map(difference, tree, expected)))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -15,7 +15,7 @@ from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.objective.pretrain import pretrain_loss
 from hicmae_jax.training import sharding
 from tests.support import tiny_model
-from tests.support.trees import assert_trees_close
+from tests.support.trees import assert_trees_close, largest_difference
 
 BATCH = 4
 
@@ -37,16 +37,6 @@ def value_and_gradients(projections, q_bias, v_bias, cotangent, heads, kind):
     function = jax.checkpoint(functools.partial(attend, heads=heads, kind=kind))
     value, gradients = jax.vjp(function, projections, q_bias, v_bias)
     return value, gradients(cotangent)
-
-
-def largest_difference(tree, expected):
-    """Relative to each array's norm."""
-
-    def difference(x, y):
-        x, y = (np.asarray(a, np.float64) for a in (x, y))
-        return np.linalg.norm(x - y) / np.linalg.norm(y)
-
-    return max(jax.tree.leaves(jax.tree.map(difference, tree, expected)))
 
 
 SELF, LAST_ROWS, LONG_CONTEXT, SHORT_CONTEXT = "self", "last rows", "long context", "short context"

@@ -77,6 +77,13 @@ def test_attention_alone_follows_the_platform(platform, attention):
     assert flatten(run.to_dict()) | {"execution.attention": "pallas"} == flatten(record)
 
 
+@pytest.mark.parametrize("begun", ["cpu", "plain"])
+def test_the_layout_of_the_record_is_that_of_cpus_alone(begun):
+    record = flatten(of_today().to_dict()) | {"execution.layout": begun}
+    layouts = {platform: recorded.load(record, platform).execution.layout for platform in ("cpu", "tpu")}
+    assert layouts == {"cpu": begun, "tpu": "plain"}
+
+
 def test_a_setting_of_a_later_version_is_named():
     with pytest.raises(ValueError, match=r"there is no setting model\.colour"):
         recorded.load(FIRST | {"model": FIRST["model"] | {"colour": 1}}, "cpu")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hicmae_jax.model.attention import attend
+from tests.support.trees import distances
 
 # The places of HiCMAE-B: tokens that attend, tokens attended to (0: the same), width, heads.
 PLACES: Mapping[str, Sequence[int]] = {
@@ -46,16 +47,6 @@ def values(projections: Any, q_bias: Any, v_bias: Any, cotangent: Any, heads: in
         lambda *arrays: attend(*arrays, heads=heads, kind=kind), projections, q_bias, v_bias
     )
     return output, pull(cotangent)
-
-
-def distances(tree: Any, exact: Any) -> list[float]:
-    """Distance of each array from the exact one, relative to its norm."""
-
-    def distance(x: Any, y: Any) -> float:
-        x, y = (np.asarray(a, np.float64) for a in (x, y))
-        return float(np.linalg.norm(x - y) / np.linalg.norm(y))
-
-    return jax.tree.leaves(jax.tree.map(distance, tree, exact))
 
 
 def main(kind: str) -> int:
