@@ -13,6 +13,7 @@ from etils import epath
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
+from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import ClipRequest
 from data_pipeline.reading.sources import ClipSource
 
@@ -21,7 +22,7 @@ MIDDLE = 0.5
 
 
 def read_clips(
-    source: ClipSource, requests: Sequence[ClipRequest], threads: int = 1
+    source: ReplacingSource, requests: Sequence[ClipRequest], threads: int = 1
 ) -> tuple[HostBatch[np.ndarray], dict[int, str]]:
     """Reads clips, and leaves out those that cannot be read.
 
@@ -56,42 +57,36 @@ def read_clips(
     return batch, broken
 
 
-class FixedClips:
-    """Batches of held-out clips, the same every time they are read.
+class ListedClips:
+    """Batches of chosen clips of a source, the same every time they are read.
 
     Attributes:
-        source: the sets.
+        source: where the clips are read.
         batch: number of clips in a batch: that given, or the number of clips if that is smaller.
-        examples: ids of the clips to read, ascending.
+        examples: ids of the clips to read, in order.
         broken: example id → one line (name and reason) for each clip left out so far. Each is logged once,
             as a warning.
 
     Args:
-        roots: directories of prepared sets.
-        sampling: how samples are cut; each is cut from the middle of its clip.
+        source: where the clips are read.
+        examples: ids of the clips to read, in order, at least one.
         batch: number of clips in a batch; the last batch may have fewer.
-        count: number of clips to read, evenly spaced over all sets; None, or more than there are, reads all.
         threads: number of clips to read at a time.
 
     Raises:
-        FileNotFoundError: a set is missing or unfinished.
-        ValueError: as `ClipSource`, or a number below 1.
+        ValueError: a number below 1.
     """
 
     def __init__(
-        self,
-        roots: Sequence[epath.PathLike],
-        sampling: ClipSampling,
-        batch: int,
-        count: int | None = None,
-        threads: int = 1,
+        self, source: ReplacingSource, examples: Sequence[int], batch: int, threads: int = 1
     ) -> None:
-        if min(batch, threads, 1 if count is None else count) < 1:
-            raise ValueError(f"batch {batch}, count {count} and threads {threads} must all be at least 1")
-        self.source = ClipSource(roots, sampling)
-        count = min(count or len(self.source), len(self.source))
-        self.examples = tuple(i * len(self.source) // count for i in range(count))
-        self.batch = min(batch, count)
+        if min(batch, threads, len(examples)) < 1:
+            raise ValueError(
+                f"batch {batch}, count {len(examples)} and threads {threads} must all be at least 1"
+            )
+        self.source = source
+        self.examples = tuple(examples)
+        self.batch = min(batch, len(examples))
         self.broken: dict[int, str] = {}
         self._threads = threads
 
@@ -114,3 +109,38 @@ class FixedClips:
         if not any_read:
             last = list(self.broken.values())[-1]
             raise OSError(f"none of {len(self.examples)} held-out clips can be read, last {last}")
+
+
+class FixedClips(ListedClips):
+    """Held-out clips of prepared sets, evenly spaced over all sets; each is cut from the middle of its clip.
+
+    Attributes:
+        source: the sets.
+
+    Args:
+        roots: directories of prepared sets.
+        sampling: how samples are cut.
+        batch: number of clips in a batch; the last batch may have fewer.
+        count: number of clips to read; None, or more than there are, reads all.
+        threads: number of clips to read at a time.
+
+    Raises:
+        FileNotFoundError: a set is missing or unfinished.
+        ValueError: as `ClipSource`, or a number below 1.
+    """
+
+    source: ClipSource
+
+    def __init__(
+        self,
+        roots: Sequence[epath.PathLike],
+        sampling: ClipSampling,
+        batch: int,
+        count: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        if min(batch, threads, 1 if count is None else count) < 1:
+            raise ValueError(f"batch {batch}, count {count} and threads {threads} must all be at least 1")
+        source = ClipSource(roots, sampling)
+        count = min(count or len(source), len(source))
+        super().__init__(source, [i * len(source) // count for i in range(count)], batch, threads)

@@ -8,8 +8,8 @@ import numpy as np
 
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.recycled_arrays import RecycledArrays
+from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import ClipRequest
-from data_pipeline.reading.sources import ClipSource
 
 
 class ReadBatch(HostBatch[np.ndarray]):
@@ -44,7 +44,7 @@ class HostBatches:
     def __init__(
         self,
         order: grain.MapDataset[ClipRequest],
-        source: ClipSource,
+        source: ReplacingSource,
         batch: int,
         rows: Sequence[int],
         threads: int,

@@ -26,6 +26,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.host_batches import HostBatches, ReadBatch
+from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 from data_pipeline.reading.sources import ClipSource
 from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_memory, shared_batches
@@ -125,19 +126,37 @@ class Pipeline:
         Raises:
             ValueError: a step below 0.
         """
-        if first_step < 0:
-            raise ValueError(f"step {first_step} is not at least 0")
         config = self.config
         batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
-        # Grain counts elements, and here an element is a batch: its default of 500 would not fit in memory.
-        ahead = grain.ReadOptions(num_threads=config.prefetch, prefetch_buffer_size=config.prefetch)
+        return read_ahead(batches, self.source, first_step, config.workers, config.prefetch)
 
-        def read_from(step: int) -> grain.IterDataset:
-            return grain.MapDataset.source(batches)[step:].to_iter_dataset(ahead)
 
-        if config.workers:
-            return BatchStream(WorkerBatches(read_from, config.workers, first_step), self.source, first_step)
-        return BatchStream(iter(read_from(first_step)), self.source, first_step)
+def read_ahead(
+    batches: HostBatches, source: ReplacingSource, first_step: int, workers: int, prefetch: int
+) -> "BatchStream":
+    """Starts to read batches before they are needed; close the stream when done.
+
+    Args:
+        batches: the rows of this host.
+        source: where they are read.
+        first_step: step of the first batch.
+        workers: processes that read; 0 reads in threads of this process.
+        prefetch: batches that each process reads ahead.
+
+    Raises:
+        ValueError: a step below 0.
+    """
+    if first_step < 0:
+        raise ValueError(f"step {first_step} is not at least 0")
+    # Grain counts elements, and here an element is a batch: its default of 500 would not fit in memory.
+    ahead = grain.ReadOptions(num_threads=prefetch, prefetch_buffer_size=prefetch)
+
+    def read_from(step: int) -> grain.IterDataset:
+        return grain.MapDataset.source(batches)[step:].to_iter_dataset(ahead)
+
+    if workers:
+        return BatchStream(WorkerBatches(read_from, workers, first_step), source, first_step)
+    return BatchStream(iter(read_from(first_step)), source, first_step)
 
 
 class BatchStream:
@@ -155,7 +174,7 @@ class BatchStream:
     """
 
     def __init__(
-        self, batches: grain.DatasetIterator | WorkerBatches, source: ClipSource, first_step: int
+        self, batches: grain.DatasetIterator | WorkerBatches, source: ReplacingSource, first_step: int
     ) -> None:
         self._batches = batches
         self._source = source

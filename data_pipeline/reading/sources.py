@@ -1,49 +1,18 @@
-"""Random access to prepared sets. Reading never fails: a clip that cannot be read is replaced by another.
+"""Random access to prepared sets of pre-training, and to several of them as one source."""
 
-In terabytes of storage something is always broken. A record that does not parse, a frame that does not decode
-or a missing shard must not stop a training run, and must not change which clips other hosts train on. So a
-hash of the broken clip's number chooses its replacement: the same clip on every host, in every run and after
-every restart. `ClipSource.read` only returns which clip it read. The process that trains finds out why
-(`ClipSource.diagnose`) and reports each broken clip once.
-"""
-
-import os
-import resource
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
-from data_pipeline.common.errors import typed_line
 from data_pipeline.common.paths import is_local
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import DESCRIPTION, PreparedSet, read_prepared_set
-from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
-
-_ATTEMPTS = 32  # clips chosen by hash, the first of which is the requested one
-_PROBES = 256  # clips of a set that are tried at the start until one can be read
-_SPARE_FILES = 256  # open files that the process needs besides the shards
-_CHECKED = 384  # shards of a kind whose records are counted at the start: all, in sets of the usual size
-_OPENERS = 32  # threads that open shards at the start: a network file system takes milliseconds for each
-
-
-class UnusableSampleError(ValueError):
-    """A clip that can be read but not trained on; the message says why."""
-
-
-class _WholeFile(NamedTuple):
-    """ArrayRecord's file instruction. A file described by it is opened only when it is first read."""
-
-    filename: str
-    skip: int
-    take: int
-    examples_in_shard: int
+from data_pipeline.reading.replacing_source import ReplacingSource, UnusableSampleError
+from data_pipeline.reading.shards import allow_open_files, open_shards
 
 
 class ClipSet:
@@ -83,15 +52,7 @@ class ClipSet:
             for shard in self.about.shards
             if shard.n_clips
         }
-        checked = list(lengths)[:: -(-len(lengths) // _CHECKED)]
-        with ThreadPoolExecutor(_OPENERS) as pool:
-            for file, found in zip(checked, pool.map(_records_in, checked)):
-                if found not in (lengths[file], None):
-                    raise ValueError(
-                        f"{self.root / DESCRIPTION}: {file} should hold {lengths[file]} records but holds "
-                        f"{found}: copy the whole set again"
-                    )
-        return ArrayRecordDataSource([_WholeFile(file, 0, n, n) for file, n in lengths.items()])
+        return open_shards(self.root / DESCRIPTION, lengths)
 
     def __len__(self) -> int:
         """Returns the number of clips."""
@@ -154,14 +115,8 @@ class ClipSet:
         return f"clip {clip} of {self.root}"
 
 
-class ClipSource:
+class ClipSource(ReplacingSource):
     """Several prepared sets, read as one. Reading never fails.
-
-    Attributes:
-        sets: the sets; example ids count the clips of the first set, then those of the second, and so on.
-        sampling: how samples are cut.
-        frame_shape: (height, width, 3) of the stored frames.
-        audio_samples: largest number of audio samples that belong to one sample.
 
     Args:
         roots: the sets' directories.
@@ -173,124 +128,18 @@ class ClipSource:
             has no readable clip, or the limit on open files is too low.
     """
 
+    sets: tuple[ClipSet, ...]
+    sampling: ClipSampling
+
     def __init__(self, roots: Sequence[epath.PathLike], sampling: ClipSampling) -> None:
         if not roots:
             raise ValueError("no prepared set is named: give at least one directory")
-        self.sampling = sampling
-        self.sets = tuple(ClipSet(root) for root in roots)
+        sets = tuple(ClipSet(root) for root in roots)
         if sampling.stride % records.STRIDE:
             raise ValueError(f"stride {sampling.stride} is not a multiple of {records.STRIDE}, as stored")
-        formats = {(s.about.height, s.about.width, s.about.fps, s.about.sample_rate) for s in self.sets}
+        formats = {(s.about.height, s.about.width, s.about.fps, s.about.sample_rate) for s in sets}
         if len(formats) > 1:
             raise ValueError(f"sets differ in (height, width, fps, sample rate): {sorted(formats)}")
         height, width, fps, sample_rate = formats.pop()
-        self.frame_shape = (height, width, 3)
-        self.audio_samples = sampling.audio_samples(fps, sample_rate)
-        _allow_open_files(2 * sum(len(s.about.shards) for s in self.sets))
-        self._fallbacks = [self._readable_clip(s) for s in self.sets]
-
-    def __len__(self) -> int:
-        """Returns the number of clips in all sets."""
-        return sum(len(clips) for clips in self.sets)
-
-    def first_example(self, number: int) -> int:
-        """Returns the example id of the first clip of set `number`."""
-        return sum(len(clips) for clips in self.sets[:number])
-
-    def read(self, request: ClipRequest, frames: np.ndarray, audio: np.ndarray) -> tuple[int, int]:
-        """Reads a sample, or its replacement, into the caller's arrays.
-
-        Args:
-            request: sample to read.
-            frames: uint8[T, H, W, 3] to fill.
-            audio: int16[audio_samples] to fill.
-
-        Returns:
-            (example id of the clip that was read, number of samples of sound). If no clip at all could be
-            read: `NO_CLIP` and 0, and both arrays are filled with 0.
-        """
-        for number, clip in self._candidates(request.example):
-            try:
-                samples = self.sets[number].read(clip, request.draw, self.sampling, frames, audio)
-            except Exception:  # of any kind: `diagnose` tells the trainer why
-                continue
-            return self.first_example(number) + clip, samples
-        frames[:], audio[:] = 0, 0
-        return NO_CLIP, 0
-
-    def diagnose(self, request: ClipRequest) -> dict[int, str]:
-        """Returns why a clip was replaced: example id → one line for each clip that cannot be read."""
-        frames, audio = self.empty_sample()
-        broken = {}
-        for number, clip in self._candidates(request.example):
-            try:
-                self.sets[number].read(clip, request.draw, self.sampling, frames, audio)
-            except Exception as error:
-                name = self.sets[number].name(clip)
-                broken[self.first_example(number) + clip] = f"{name}: {typed_line(error, 300)}"
-            else:
-                break
-        return broken
-
-    def name(self, example: int) -> str:
-        """Returns a clip's name and where it is stored."""
-        number, clip = next(self._candidates(example))
-        return self.sets[number].name(clip)
-
-    def empty_sample(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns arrays that `read` can fill: uint8[T, H, W, 3] and int16[audio_samples]."""
-        return (
-            np.empty((self.sampling.frames, *self.frame_shape), np.uint8),
-            np.empty(self.audio_samples, np.int16),
-        )
-
-    def _candidates(self, example: int) -> Iterator[tuple[int, int]]:
-        """Yields (set, clip) of the requested clip, then of at most 32 replacements from the same set."""
-        number, clip = 0, example
-        while clip >= len(self.sets[number]):
-            clip -= len(self.sets[number])
-            number += 1
-        yield number, clip
-        for attempt in range(1, _ATTEMPTS):
-            yield number, hash_of(clip, attempt) % len(self.sets[number])
-        yield number, self._fallbacks[number]
-
-    def _readable_clip(self, clips: ClipSet) -> int:
-        """Finds a clip that can be read: the last replacement, should all others be unreadable."""
-        frames, audio = self.empty_sample()
-        last = None
-        probes = min(_PROBES, len(clips))
-        for clip in (probe * len(clips) // probes for probe in range(probes)):
-            try:
-                clips.read(clip, 0.0, self.sampling, frames, audio)
-            except Exception as error:
-                last = error
-            else:
-                return clip
-        raise ValueError(
-            f"{clips.root}: none of {probes} clips tried can be read ({type(last).__name__}: {last})"
-        ) from last
-
-
-def _records_in(file: str) -> int | None:
-    """Returns the number of records in a shard; None if it is missing or damaged, which reading reports."""
-    try:
-        os.stat(file)  # ArrayRecord would open a missing file as one without records
-        reader = ArrayRecordReader(file, "readahead_buffer_size:0,max_parallelism:0")
-        count = reader.num_records()
-        reader.close()
-    except Exception:  # ArrayRecord raises exceptions of many kinds
-        return None
-    return count or None  # a file without a footer seems to have none
-
-
-def _allow_open_files(files: int) -> None:
-    """Raises this process's limit on open files, which its workers inherit, as far as needed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files + _SPARE_FILES
-    if hard != resource.RLIM_INFINITY and wanted > hard:
-        raise ValueError(
-            f"{files} shards stay open, but the limit on open files is {hard}: raise `ulimit -n`"
-        )
-    if soft != resource.RLIM_INFINITY and wanted > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        allow_open_files(2 * sum(len(s.about.shards) for s in sets))
+        super().__init__(sets, sampling, (height, width, 3), sampling.audio_samples(fps, sample_rate))

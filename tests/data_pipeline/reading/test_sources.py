@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.reading import sources
+from data_pipeline.reading import shards
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest
 from data_pipeline.reading.sources import ClipSource
 from tests.support.set_fixtures import write_set
@@ -227,9 +227,9 @@ def test_a_shard_of_another_version_of_the_set_is_refused(copy, tmp_path):
 
 def test_too_low_a_limit_on_open_files_is_found_early(monkeypatch):
     limits = {"now": (100, 1_000)}
-    monkeypatch.setattr(sources.resource, "getrlimit", lambda _: limits["now"])
-    monkeypatch.setattr(sources.resource, "setrlimit", lambda _, new: limits.update(now=new))
-    sources._allow_open_files(300)
+    monkeypatch.setattr(shards.resource, "getrlimit", lambda _: limits["now"])
+    monkeypatch.setattr(shards.resource, "setrlimit", lambda _, new: limits.update(now=new))
+    shards.allow_open_files(300)
     assert limits["now"] == (556, 1_000)
     with pytest.raises(ValueError, match=r"900 shards stay open, but the limit on open files is 1000"):
-        sources._allow_open_files(900)
+        shards.allow_open_files(900)
