@@ -34,7 +34,7 @@ ALLOWED = {
     "data_pipeline.media": _of("data_pipeline", "format", "common.paths", "media.log_mel_constants"),
     "data_pipeline.media.log_mel_constants": [],
     "data_pipeline.reading": _of("data_pipeline", "format", "common"),
-    "data_pipeline.corpora": _of("data_pipeline", "media", "common"),
+    "data_pipeline.corpora": _of("data_pipeline", "format", "media", "common"),
     "data_pipeline.synthetic": _of("data_pipeline", "media", "common"),
     "data_pipeline.preparation": _of("data_pipeline", "common", "format", "media", "corpora"),
     "hicmae_jax.model": ["data_pipeline.common.setting"],

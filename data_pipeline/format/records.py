@@ -22,18 +22,9 @@ one record a clip               1.32      0.33        0.22
 All three store 1.32 MB of video a clip. To parse a record takes 3 µs; with its checksum 82 µs; through TFDS
 33 µs. So records are not grouped, and a reader can verify checksums at a small cost.
 
-A stored record is a ``tf.train.Example``, the format that TFDS reads, with one bytes feature ``record``. That
-feature is the payload, laid out below (little-endian). To parse this envelope, protobuf would copy the
-payload. `parse_video` and `parse_audio` skip the envelope instead, and also accept the payload without it, as
-``tfds.data_source`` returns it.
+`payload` has the envelope and the header that these records share with others. After the header comes:
 
 ====================  =====================================================================================
-magic                 4 bytes ``HCMR``
-checksum              uint32, CRC-32 of every byte after this field
-length                uint32, of the whole payload
-version, kind         uint8 each; kind 1 is video, 2 is audio (others are free for layouts to come)
-name length           uint16
-n_frames, fps         uint32, float64, of the whole clip
 video only            uint16 phase, stride, height, width; uint32 number of frames stored
 audio only            uint32 sample rate; uint32 number of samples
 name                  UTF-8, ``speaker/video/clip``
@@ -43,30 +34,41 @@ audio only            int16 samples
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-STRIDE = 4  # distance between two frames of a sample (paper, section 4.2), and so the number of phases
-FEATURE = "record"
-VERSION = 1
-ARRAY_RECORD_OPTIONS = "group_size:1,uncompressed"
+from data_pipeline.format.payload import (
+    ARRAY_RECORD_OPTIONS,
+    AUDIO_KIND,
+    FEATURE,
+    HEADER,
+    VERSION,
+    VIDEO_KIND,
+    CorruptRecordError,
+    open_payload,
+    seal,
+)
 
-_MAGIC = b"HCMR"
-_VIDEO, _AUDIO = 1, 2
-_KIND_NAMES = {_VIDEO: "video", _AUDIO: "audio"}
-_HEADER = struct.Struct("<4sIIBBHId")
+__all__ = [
+    "ARRAY_RECORD_OPTIONS",
+    "FEATURE",
+    "STRIDE",
+    "VERSION",
+    "AudioRecord",
+    "CorruptRecordError",
+    "VideoRecord",
+    "encode_audio",
+    "encode_video",
+    "parse_audio",
+    "parse_video",
+]
+
+STRIDE = 4  # distance between two frames of a sample (paper, section 4.2), and so the number of phases
+
 _VIDEO_HEADER = struct.Struct("<HHHHI")
 _AUDIO_HEADER = struct.Struct("<II")
-_CHECKED_FROM = 8  # the checksum covers what follows it
-_ENVELOPE_AT_MOST = 64
-_LONGEST = 2**32 - 1
-
-
-class CorruptRecordError(ValueError):
-    """Bytes that are not a record of the wanted kind; the message says what is wrong."""
 
 
 class VideoRecord(NamedTuple):
@@ -163,7 +165,7 @@ def encode_video(
             f"{clip}: phase {phase} of {n_frames} frames at stride {stride} does not have {len(jpegs)} frames"
         )
     name = clip.encode()
-    start = _HEADER.size + _VIDEO_HEADER.size + len(name) + 4 * (len(jpegs) + 1)
+    start = HEADER.size + _VIDEO_HEADER.size + len(name) + 4 * (len(jpegs) + 1)
     offsets = np.cumsum([start, *(len(jpeg) for jpeg in jpegs)])
     body = [
         _VIDEO_HEADER.pack(phase, stride, height, width, len(jpegs)),
@@ -171,7 +173,7 @@ def encode_video(
         offsets.astype("<u4").tobytes(),
         *jpegs,
     ]
-    return _seal(_VIDEO, name, n_frames, fps, body)
+    return seal(VIDEO_KIND, name, n_frames, fps, body)
 
 
 def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, sample_rate: int) -> bytes:
@@ -191,7 +193,7 @@ def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, s
         raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
     name = clip.encode()
     body = [_AUDIO_HEADER.pack(sample_rate, len(samples)), name, samples.astype("<i2", copy=False).tobytes()]
-    return _seal(_AUDIO, name, n_frames, fps, body)
+    return seal(AUDIO_KIND, name, n_frames, fps, body)
 
 
 def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
@@ -205,10 +207,10 @@ def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
     Raises:
         CorruptRecordError: the bytes are not a video record, are damaged or are cut short.
     """
-    payload, name_length, n_frames, fps = _open(stored, _VIDEO, checksum)
+    payload, name_length, n_frames, fps = open_payload(stored, VIDEO_KIND, checksum)
     try:
-        phase, stride, height, width, n_stored = _VIDEO_HEADER.unpack_from(payload, _HEADER.size)
-        name_at = _HEADER.size + _VIDEO_HEADER.size
+        phase, stride, height, width, n_stored = _VIDEO_HEADER.unpack_from(payload, HEADER.size)
+        name_at = HEADER.size + _VIDEO_HEADER.size
         clip = str(payload[name_at : name_at + name_length], "utf-8")
         offsets = struct.unpack_from(f"<{n_stored + 1}I", payload, name_at + name_length)
     except (struct.error, UnicodeDecodeError) as error:
@@ -225,10 +227,10 @@ def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
 
 def parse_audio(stored: bytes, *, checksum: bool = True) -> AudioRecord:
     """Reads an audio record; arguments and errors as in `parse_video`."""
-    payload, name_length, n_frames, fps = _open(stored, _AUDIO, checksum)
+    payload, name_length, n_frames, fps = open_payload(stored, AUDIO_KIND, checksum)
     try:
-        sample_rate, n_samples = _AUDIO_HEADER.unpack_from(payload, _HEADER.size)
-        name_at = _HEADER.size + _AUDIO_HEADER.size
+        sample_rate, n_samples = _AUDIO_HEADER.unpack_from(payload, HEADER.size)
+        name_at = HEADER.size + _AUDIO_HEADER.size
         clip = str(payload[name_at : name_at + name_length], "utf-8")
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"audio record's header: {error}") from error
@@ -236,60 +238,3 @@ def parse_audio(stored: bytes, *, checksum: bool = True) -> AudioRecord:
         raise CorruptRecordError(f"{clip}: {n_samples} samples do not fit the record's {len(payload)} bytes")
     samples = np.frombuffer(payload, "<i2", n_samples, name_at + name_length)
     return AudioRecord(clip, n_frames, fps, sample_rate, samples)
-
-
-def _seal(kind: int, name: bytes, n_frames: int, fps: float, body: list[bytes]) -> bytes:
-    """Adds header, checksum and envelope to the `body` of a payload."""
-    length = _HEADER.size + sum(map(len, body))
-    if length > _LONGEST or len(name) >= 2**16:
-        raise ValueError(f"{name[:80].decode(errors='replace')}: {length} bytes are too many for a record")
-    header = _HEADER.pack(_MAGIC, 0, length, VERSION, kind, len(name), n_frames, fps)
-    checked = b"".join([header[_CHECKED_FROM:], *body])
-    return b"".join([_envelope(length), _MAGIC, struct.pack("<I", zlib.crc32(checked)), checked])
-
-
-def _open(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, int, int, float]:
-    """Checks what all kinds have in common; returns the payload, the name's length, n_frames and fps."""
-    start = stored.find(_MAGIC, 0, _ENVELOPE_AT_MOST)
-    if start < 0:
-        raise CorruptRecordError(f"not a record: no {_MAGIC!r} in its first {_ENVELOPE_AT_MOST} bytes")
-    payload = memoryview(stored)[start:]
-    if len(payload) < _HEADER.size:
-        raise CorruptRecordError(f"truncated: {len(payload)} bytes do not hold the header")
-    _, crc, length, version, found, name_length, n_frames, fps = _HEADER.unpack_from(payload)
-    if version != VERSION:
-        raise CorruptRecordError(f"version {version}, where this code reads {VERSION}")
-    if length != len(payload):
-        raise CorruptRecordError(f"truncated: {len(payload)} of {length} bytes")
-    if found != kind:
-        name = _KIND_NAMES.get(found, f"kind {found}")
-        raise CorruptRecordError(f"a record of {name}, where one of {_KIND_NAMES[kind]} was asked for")
-    if checksum and zlib.crc32(payload[_CHECKED_FROM:]) != crc:
-        raise CorruptRecordError(f"checksum of {length} bytes is not {crc:#010x}")
-    return payload, name_length, n_frames, fps
-
-
-def _envelope(length: int) -> bytes:
-    """Returns the bytes before a payload of `length` bytes in a ``tf.train.Example`` with the one `FEATURE`.
-
-    They are not made by protobuf, which would copy the payload.
-    """
-    name = FEATURE.encode()
-    prefix = b""
-    # Innermost first: BytesList.value, Feature.bytes_list, the map's value.
-    for tag in (b"\x0a", b"\x0a", b"\x12"):
-        prefix = tag + _varint(len(prefix) + length) + prefix
-    prefix = b"\x0a" + _varint(len(name)) + name + prefix  # the map's key
-    for tag in (b"\x0a", b"\x0a"):  # Features.feature, Example.features
-        prefix = tag + _varint(len(prefix) + length) + prefix
-    return prefix
-
-
-def _varint(number: int) -> bytes:
-    """Encodes a length as protobuf does: seven bits a byte, least significant first."""
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
