@@ -20,8 +20,8 @@ def _of(package: str, *names: str) -> list[str]:
     return [f"{package}.{name}" for name in names]
 
 
-READING = _of("data_pipeline", "common", "format", "media", "reading")
-DATA = [*READING, *_of("data_pipeline", "corpora", "synthetic", "preparation")]
+READING = _of("data_pipeline", "common", "format", "media", "reading", "corpora")
+DATA = [*READING, *_of("data_pipeline", "synthetic", "preparation")]
 SCIENCE = _of("hicmae_jax", "model", "objective", "preprocessing")
 RUNNING = _of("hicmae_jax", "training", "hosts", "logs", "checkpoints", "supervision", "settings")
 RESULTS = _of("hicmae_jax", "weights", "evaluation")
@@ -72,7 +72,7 @@ ALLOWED = {
     ],
     "hicmae_jax.notebook": [*SCIENCE, *RUNNING, *RESULTS, *READING, "hicmae_jax.runs"],
     "hicmae_jax": [*SCIENCE, *RESULTS, "hicmae_jax.notebook"],
-    "configs": ["hicmae_jax.settings"],
+    "configs": ["hicmae_jax.settings", "hicmae_jax.training.optimizer", "data_pipeline.corpora.protocols"],
     "launch": [
         *SCIENCE,
         *RUNNING,

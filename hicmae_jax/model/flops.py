@@ -1,4 +1,4 @@
-"""Floating-point operations of one pre-training clip, counted from the shapes.
+"""Floating-point operations of one clip, counted from the shapes.
 
 This count is the numerator of model-FLOP utilisation, whatever an implementation really executes. It has
 2 operations for each multiply-add and matrix products only: patch and encoder → decoder projections,
@@ -7,7 +7,7 @@ attention, MLP and heads. Only visible tokens are embedded; the last decoder blo
 
 import dataclasses
 
-from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig, ModelConfig
 
 
 def block_products(tokens: int, width: int, rows: int | None = None) -> int:
@@ -41,16 +41,12 @@ def forward_products(model: ModelConfig, masks: MaskConfig) -> dict[str, int]:
     def projection(visible: int) -> int:
         return (1 + skips) * visible * width * decoder_width
 
-    fusion = sum(
-        block_products(own, width) + cross_products(own, other, width)
-        for own, other in ((video_visible, audio_visible), (audio_visible, video_visible))
-    )
     return {
         "video patches": video_visible * model.tubelet_values * width,
         "audio patches": audio_visible * model.audio_patch_values * width,
         "video encoder": model.encoder_depth * block_products(video_visible, width),
         "audio encoder": model.encoder_depth * block_products(audio_visible, width),
-        "fusion": model.fusion_depth * fusion,
+        "fusion": _fusion_products(model, video_visible, audio_visible),
         "encoder to decoder": projection(video_visible) + projection(audio_visible),
         "video decoder": decoder(video_visible, video_masked, model.tubelet_values),
         "audio decoder": decoder(audio_visible, audio_masked, model.audio_patch_values),
@@ -74,5 +70,32 @@ class Flops:
 def flops(model: ModelConfig, masks: MaskConfig) -> Flops:
     """Count a clip's floating-point operations."""
     forward = {name: 2 * products for name, products in forward_products(model, masks).items()}
-    training = {name: n * (2 if "patches" in name else 3) for name, n in forward.items()}
-    return Flops(forward, training)
+    return Flops(forward, _training(forward))
+
+
+def finetune_flops(model: ModelConfig, finetune: FinetuneConfig) -> Flops:
+    """Count a clip's floating-point operations in fine-tuning, where every token is seen (section 3.4)."""
+    width = model.encoder_dim
+    forward: dict[str, int] = {}
+    for name, tokens, values in (
+        ("video", model.video_tokens, model.tubelet_values),
+        ("audio", model.audio_tokens, model.audio_patch_values),
+    ):
+        if finetune.modality in ("audio-visual", name):
+            forward[f"{name} patches"] = 2 * tokens * values * width
+            forward[f"{name} encoder"] = 2 * model.encoder_depth * block_products(tokens, width)
+    if finetune.modality == "audio-visual":
+        forward["fusion"] = 2 * _fusion_products(model, model.video_tokens, model.audio_tokens)
+    return Flops(forward, _training(forward))
+
+
+def _fusion_products(model: ModelConfig, video_tokens: int, audio_tokens: int) -> int:
+    width = model.encoder_dim
+    return model.fusion_depth * sum(
+        block_products(own, width) + cross_products(own, other, width)
+        for own, other in ((video_tokens, audio_tokens), (audio_tokens, video_tokens))
+    )
+
+
+def _training(forward: dict[str, int]) -> dict[str, int]:
+    return {name: n * (2 if "patches" in name else 3) for name, n in forward.items()}

@@ -1,4 +1,4 @@
-"""Initial parameters of a pre-training run, drawn from its seed."""
+"""Initial parameters of a run, drawn from its seed."""
 
 import dataclasses
 import zlib
@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from hicmae_jax.model import shapes
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 
 
@@ -35,6 +36,30 @@ def initialiser(
     def initialise(key: jax.Array) -> Mapping[str, Any]:
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inputs)
         return HiCMAE(model, execution).init(key, *zeros)["params"]
+
+    return initialise
+
+
+def finetune_initialiser(
+    model: ModelConfig,
+    finetune: FinetuneConfig,
+    execution: ExecutionConfig = ExecutionConfig(),
+    from_scratch: bool = False,
+) -> Callable[[jax.Array], Mapping[str, Any]]:
+    """Make a function key → parameters of the fine-tuning model (paper section 3.4), to be jitted.
+
+    Args:
+        model: configuration of the model.
+        finetune: outputs, modality and feature fusion.
+        execution: how it is computed.
+        from_scratch: draw the encoders' matrices as for training without pre-trained weights.
+    """
+    clips = shapes.abstract_clips(model, 1)
+    execution = dataclasses.replace(execution, attention="xla")
+
+    def initialise(key: jax.Array) -> Mapping[str, Any]:
+        zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in clips]
+        return HiCMAEFinetune(model, finetune, execution, from_scratch).init(key, *zeros)["params"]
 
     return initialise
 

@@ -94,7 +94,7 @@ def test_wrong_sources_are_refused(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         load(tmp_path / "a.safetensors")
     files.write(tmp_path / "a.safetensors", {"head.weight": np.zeros((3, 4), np.float32)})
-    with pytest.raises(ValueError, match=r"a\.safetensors: not the weights of a pre-training model"):
+    with pytest.raises(ValueError, match=r"a\.safetensors: not the weights of a HiCMAE model"):
         load(tmp_path / "a.safetensors")
     files.write(tmp_path / "b.safetensors", {"x": np.zeros(1, np.float32)}, {"encoder_size": 3})
     with pytest.raises(ValueError, match=r"b\.safetensors: .*unexpected keyword argument 'encoder_size'"):

@@ -1,0 +1,214 @@
+"""Labelled sets, read sample by sample for fine-tuning and scoring: a window of frames and its sound.
+
+A source holds the clips of one part of the data only, such as the training clips of a fold. So a clip that
+cannot be read is replaced by one of the same part, never by a test clip.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from etils import epath
+
+from data_pipeline.common.paths import is_local
+from data_pipeline.format.finetune_sampling import FinetuneSampling
+from data_pipeline.format.labelled_record import parse_clip
+from data_pipeline.format.labelled_set import LABELLED, LabelledClip, LabelledSet, read_labelled_set
+from data_pipeline.reading import randaugment
+from data_pipeline.reading.replacing_source import ReplacingSource, UnusableSampleError
+from data_pipeline.reading.requests import hash_of
+from data_pipeline.reading.shards import allow_open_files, open_shards
+
+VIEWS = 2
+"""Windows of a clip that are scored: its first frames and its last (published code)."""
+
+
+class DrawnWindow:
+    """A training sample: a window that starts at a random frame.
+
+    Args:
+        sampling: number of frames and stride.
+        augment: apply RandAugment to the frames.
+    """
+
+    def __init__(self, sampling: FinetuneSampling, augment: bool = False) -> None:
+        self._sampling = sampling
+        self.augment = augment
+
+    @property
+    def frames(self) -> int:
+        """Frames in a sample."""
+        return self._sampling.frames
+
+    def cut(self, draw: float, n_frames: int, n_samples: int) -> tuple[list[int], tuple[int, int]]:
+        """Returns the frames of the sample, and its first sample of sound and one past the last.
+
+        Args:
+            draw: uniform in [0, 1); decides the first frame.
+            n_frames: frames of the clip.
+            n_samples: samples of sound of the clip.
+        """
+        start = self._sampling.train_start(draw, n_frames)
+        indices = self._sampling.train_frames(start, n_frames)
+        return indices, self._sampling.audio_span(indices[0], n_frames, n_samples)
+
+
+class View:
+    """A sample for scoring: the first or the last frames of a clip.
+
+    Args:
+        sampling: number of frames and stride.
+        number: 0 for the first frames, 1 for the last.
+    """
+
+    augment = False
+
+    def __init__(self, sampling: FinetuneSampling, number: int) -> None:
+        self._sampling = sampling
+        self._number = number
+
+    @property
+    def frames(self) -> int:
+        """Frames in a sample."""
+        return self._sampling.frames
+
+    def cut(self, draw: float, n_frames: int, n_samples: int) -> tuple[list[int], tuple[int, int]]:
+        """As `DrawnWindow.cut`; nothing is drawn."""
+        indices = self._sampling.view_frames(n_frames, self._number)
+        return indices, self._sampling.audio_span(indices[0], n_frames, n_samples)
+
+
+Cutting = DrawnWindow | View
+
+
+class RootedSet(NamedTuple):
+    """A labelled set and where it is.
+
+    Attributes:
+        root: its directory.
+        about: its description, with all clips.
+    """
+
+    root: epath.Path
+    about: LabelledSet
+
+
+class LabelledReader:
+    """Chosen clips of one labelled set, read sample by sample. Picklable.
+
+    Attributes:
+        root: the set's directory.
+        clips: what is known of each chosen clip, in order.
+
+    Args:
+        labelled: the set.
+        chosen: numbers of the clips in the set, in the order that they have here.
+    """
+
+    def __init__(self, labelled: RootedSet, chosen: Sequence[int]) -> None:
+        self.root = labelled.root
+        self._chosen = tuple(map(int, chosen))
+        self.clips: tuple[LabelledClip, ...] = tuple(labelled.about.clips[i] for i in self._chosen)
+        lengths = {str(self.root / s.path): s.n_clips for s in labelled.about.shards if s.n_clips}
+        self._records = open_shards(self.root / LABELLED, lengths)
+
+    def __len__(self) -> int:
+        """Returns the number of chosen clips."""
+        return len(self._chosen)
+
+    def read(self, clip: int, draw: float, sampling: Cutting, frames: np.ndarray, audio: np.ndarray) -> int:
+        """Reads one sample into the caller's arrays.
+
+        Args:
+            clip: number of the clip here.
+            draw: uniform in [0, 1); decides all that is random in the sample.
+            sampling: how to cut the sample, and whether to augment it.
+            frames: uint8[T, H, W, 3] to fill.
+            audio: int16[N] to fill; the part after the end of the sound is set to 0.
+
+        Returns:
+            How many of the N samples are sound.
+
+        Raises:
+            Exception: of many kinds, if the clip cannot be read or used.
+        """
+        # No checksum: ArrayRecord already verifies a hash of every record that it reads.
+        record = parse_clip(self._records[self._chosen[clip]], checksum=False)
+        indices, (first, end) = sampling.cut(draw, record.n_frames, len(record.samples))
+        for row, (frame, index) in enumerate(zip(frames, indices)):
+            if row and index == indices[row - 1]:
+                frame[:] = frames[row - 1]
+            elif simplejpeg.decode_jpeg(record.jpeg(index), buffer=frame).shape != frame.shape:
+                raise UnusableSampleError(f"frame {index} is not {frame.shape[0]} × {frame.shape[1]}")
+        if sampling.augment:
+            # The same draw in every run and on every host, and another one in each epoch.
+            operations = randaugment.draw(hash_of(self._chosen[clip], int(draw * 2**53)))
+            frames[:] = randaugment.apply(frames, operations)
+        audio[: end - first] = record.samples[first:end]
+        audio[end - first :] = 0
+        return end - first
+
+    def name(self, clip: int) -> str:
+        """Returns a clip's name and where it is stored."""
+        return f"{self.clips[clip].name} (clip {self._chosen[clip]} of {self.root})"
+
+
+class LabelledSource(ReplacingSource):
+    """Chosen clips of several labelled sets, read as one source.
+
+    Attributes:
+        clips: what is known of each clip, by example id.
+
+    Args:
+        sets: the sets.
+        chosen: numbers of the chosen clips of each set.
+        cutting: how samples are cut.
+        sampling: the number of frames and the stride that `cutting` has.
+
+    Raises:
+        ValueError: no clip is chosen, sets differ in frame size or sample rate, none of the clips can be
+            read, or the limit on open files is too low.
+    """
+
+    sets: tuple[LabelledReader, ...]
+
+    def __init__(
+        self,
+        sets: Sequence[RootedSet],
+        chosen: Sequence[Sequence[int]],
+        cutting: Cutting,
+        sampling: FinetuneSampling,
+    ) -> None:
+        pairs = [(labelled, clips) for labelled, clips in zip(sets, chosen, strict=True) if len(clips)]
+        if not pairs:
+            raise ValueError("no clip is chosen of the labelled sets")
+        formats = {(about.height, about.width, about.sample_rate) for (_, about), _ in pairs}
+        if len(formats) > 1:
+            raise ValueError(f"sets differ in (height, width, sample rate): {sorted(formats)}")
+        height, width, _ = formats.pop()
+        allow_open_files(sum(len(labelled.about.shards) for labelled, _ in pairs))
+        readers = [LabelledReader(*pair) for pair in pairs]
+        longest = max(
+            sampling.longest_span(clip.n_frames, clip.n_samples)
+            for reader in readers
+            for clip in reader.clips
+        )
+        super().__init__(readers, cutting, (height, width, 3), longest)
+        self.clips = tuple(clip for reader in readers for clip in reader.clips)
+
+
+def read_sets(roots: Sequence[epath.PathLike]) -> list[RootedSet]:
+    """Reads the descriptions of labelled sets.
+
+    Args:
+        roots: their directories.
+
+    Raises:
+        FileNotFoundError: a set is missing or unfinished.
+        ValueError: a set is damaged, of another kind or in a bucket.
+    """
+    for root in map(epath.Path, roots):
+        if not is_local(root):
+            raise ValueError(f"{root}: shards are read as files; mount the bucket (gcsfuse) or copy the set")
+    return [RootedSet(epath.Path(root), read_labelled_set(root)) for root in roots]

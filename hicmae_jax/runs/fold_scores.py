@@ -1,0 +1,110 @@
+"""Scores of a fold's test clips, by the last epoch and by the best one, written beside its checkpoints."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from data_pipeline.common import atomic_files
+from data_pipeline.corpora.protocols import TASK, Protocol
+from hicmae_jax.checkpoints.best import BEST
+from hicmae_jax.checkpoints.load import find_step, load_parameters
+from hicmae_jax.evaluation import emotion_metrics, merging, regression_metrics
+from hicmae_jax.evaluation.emotion_scores import ClipScores, EmotionScorer
+from hicmae_jax.runs.fold_data import FoldData
+
+LAST = "last"
+SCORES = "scores.json"
+
+
+def scores_of(
+    protocol: Protocol, outputs: Sequence[str], targets: np.ndarray, scores: np.ndarray
+) -> dict[str, float]:
+    """Scores of predictions; for a regression also `CCC`, the mean over dimensions.
+
+    Args:
+        protocol: of the data set.
+        outputs: names of the classes or dimensions.
+        targets: float32[N, K], one-hot or dimensions.
+        scores: float32[N, K], probabilities or dimensions.
+    """
+    if protocol.regression:
+        return regression_metrics.regression_scores(targets, scores, outputs)
+    return emotion_metrics.class_scores(targets.argmax(-1), scores)
+
+
+def are_complete(directory: epath.Path) -> bool:
+    """Whether a fold is scored."""
+    return (directory / SCORES).exists()
+
+
+def score_fold(directory: epath.Path, data: FoldData, scorer: EmotionScorer, batch: int) -> None:
+    """Score the test clips with the last and the best checkpoint of a finished run; `scores.json` comes last.
+
+    Args:
+        directory: directory of the run.
+        data: its fold.
+        scorer: of its model.
+        batch: clips computed at a time.
+
+    Raises:
+        OSError: no clip can be read, or a file cannot be written.
+        ValueError: a checkpoint is damaged.
+    """
+    views = data.test_views(batch)
+    steps = {LAST: find_step(directory), BEST: find_step(directory, BEST)}
+    by_step: dict[int, ClipScores] = {}
+    for step in sorted(set(steps.values())):
+        params, _ = load_parameters(directory, step)
+        by_step[step] = scorer(params, views)
+    written: dict[str, Any] = {
+        "protocol": data.protocol.name,
+        "fold": data.config.fold,
+        "selection": data.selection,
+        "outputs": list(data.outputs),
+        "flags": data.flags,
+        "left_out": sorted({line for view in views for line in view.broken.values()}),
+    }
+    for epoch, step in steps.items():
+        result = _result(data, by_step[step])
+        written[epoch] = {
+            "step": step,
+            **scores_of(data.protocol, data.outputs, *_scored(data.protocol, result)),
+        }
+        if jax.process_index() == 0:
+            _write_arrays(directory / f"{epoch}.npz", result)
+    if jax.process_index() == 0:
+        atomic_files.publish_text(json.dumps(written, indent=1) + "\n", directory, SCORES)
+
+
+def _result(data: FoldData, found: ClipScores) -> dict[str, np.ndarray]:
+    """The arrays of a file of scores: a row a clip."""
+    numbers = data.test.chosen[0][found.example]
+    clips = [data.sets[0].about.clips[number] for number in numbers]
+    return {
+        "name": np.array([clip.name for clip in clips]),
+        "speaker": np.array([clip.speaker for clip in clips]),
+        "true": data.test.targets[found.example],
+        "scores": found.scores,
+        "feature": found.feature.astype(np.float16),
+    }
+
+
+def _scored(protocol: Protocol, result: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and scores of what the protocol counts: clips, or tasks of several clips."""
+    if protocol.averaged_over != TASK:
+        return result["true"], result["scores"]
+    clips = merging.Merged(tuple(result["name"].tolist()), result["scores"])
+    tasks, true = merging.merge_tasks(clips, result["true"])
+    return true, tasks.scores
+
+
+def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy also has an option of this form
+    with atomic_files.replacing(path) as partial:
+        partial.write_bytes(buffer.getvalue())
