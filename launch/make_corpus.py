@@ -20,7 +20,11 @@ from data_pipeline.synthetic import (
 from launch import command
 
 FLAGS = flags.FLAGS
-WRITERS = {"voxceleb2": write_voxceleb2, "crema_d": write_crema_d, "made_up": write_made_up}
+WRITERS: dict[str, Callable[..., list[PlannedClip]]] = {
+    "voxceleb2": write_voxceleb2,
+    "crema_d": write_crema_d,
+    "made_up": write_made_up,
+}
 LAYOUTS_WITH = {  # layouts that have an option which others lack
     "test_speakers": ("voxceleb2",),
     "difficult": ("voxceleb2",),
@@ -87,8 +91,7 @@ def _write() -> list[PlannedClip]:
         options["test_speakers"] = FLAGS.test_speakers
     if FLAGS.difficult:
         options["difficulty"] = Difficulty()
-    write: Callable[..., list[PlannedClip]] = WRITERS[FLAGS.layout]
-    return write(FLAGS.root, FLAGS.clips, FLAGS.speakers, **options)
+    return WRITERS[FLAGS.layout](FLAGS.root, FLAGS.clips, FLAGS.speakers, **options)
 
 
 def _seconds(values: list[str]) -> tuple[float, float]:

@@ -79,18 +79,6 @@ class Emotion:
         """The same mood, weaker or stronger: every displacement × ``intensity``."""
         return Emotion(**{name: intensity * value for name, value in dataclasses.asdict(self).items()})
 
-    def times(self, factors: "Emotion") -> "Emotion":
-        """Each displacement × the factor of the same name."""
-        return Emotion(
-            **{name: value * getattr(factors, name) for name, value in dataclasses.asdict(self).items()}
-        )
-
-    def plus(self, other: "Emotion") -> "Emotion":
-        """The sum of two displacements, such as a resting pose and a mood."""
-        return Emotion(
-            **{name: value + getattr(other, name) for name, value in dataclasses.asdict(self).items()}
-        )
-
 
 MOODS = {
     "ANG": Emotion(

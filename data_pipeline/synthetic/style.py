@@ -17,6 +17,8 @@ REST = Emotion(
     wrinkle=0.15, nod=1.2, tilt_head=0.03, motion=0.25, tremble=0.1, pitch=1.0, pitch_range=0.25, contour=1.2,
     tempo=0.08, energy=2.5, brightness=1.2, breath=0.06, tremor=0.1,
 )  # fmt: skip
+LARGEST_FACTOR = 1.5  # of a movement; larger ones would distort the face
+LOWEST = {"tempo": -0.5, "pitch_range": -0.8, "motion": -0.8}  # slower or stiller than this is no speech
 NEVER_NEGATIVE = ("frown", "lip_raise", "wrinkle", "tremble", "breath", "tremor")
 
 
@@ -67,4 +69,9 @@ def express(mood: Emotion, style: Style, factors: Emotion) -> Emotion:
     Returns:
         The state at rest plus the mood, each movement of which is scaled by both factors.
     """
-    return style.rest.plus(mood.times(style.factors).times(factors))
+    state = {}
+    for field in fields(Emotion):
+        factor = getattr(style.factors, field.name) * getattr(factors, field.name)
+        value = getattr(style.rest, field.name) + getattr(mood, field.name) * min(factor, LARGEST_FACTOR)
+        state[field.name] = max(value, LOWEST.get(field.name, -np.inf))
+    return Emotion(**state)
