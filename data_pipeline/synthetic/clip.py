@@ -6,12 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 
+from data_pipeline.synthetic.camera import film
+from data_pipeline.synthetic.difficulty import Difficulty, Facts, draw_facts
 from data_pipeline.synthetic.frames import render
+from data_pipeline.synthetic.microphone import record
 from data_pipeline.synthetic.motion import perform
-from data_pipeline.synthetic.person import MOODS, Person, make_person
+from data_pipeline.synthetic.person import MOODS, Emotion, Person, make_person
 from data_pipeline.synthetic.portrait import Portrait, draw_portrait
 from data_pipeline.synthetic.scene import Scene, make_scene
 from data_pipeline.synthetic.speech import SENTENCES, articulate, babble
+from data_pipeline.synthetic.style import Style, draw_factors, express, make_style
 from data_pipeline.synthetic.voice import RATE, synthesise
 
 FPS = 25
@@ -28,11 +32,12 @@ class ClipSpec:
         recording: number of the recording session; it decides scene, background, clothes and microphone.
         take: number of the clip within the recording.
         emotion: one of `EMOTIONS`.
-        intensity: of the emotion, 1 for the usual strength.
+        intensity: of the emotion, 1 for the usual strength; not used with a difficulty, which draws it.
         sentence: one of CREMA-D's codes; None for nonsense syllables.
         seconds: duration; None for the duration of the sentence.
         noise: standard deviation of the camera's noise, 0–255 units.
         studio: whether it is recorded in white light and silence; if not, the recording has a scene.
+        difficulty: what makes the emotion hard to tell; None for the same clear expression in all speakers.
     """
 
     seed: int
@@ -46,6 +51,7 @@ class ClipSpec:
     seconds: float | None = None
     noise: float = 3.5
     studio: bool = True
+    difficulty: Difficulty | None = None
 
 
 def stream(seed: int, name: str, *numbers: int) -> np.random.Generator:
@@ -72,6 +78,37 @@ def scene_of(spec: ClipSpec) -> Scene | None:
     return make_scene(stream(spec.seed, f"{spec.corpus}/scene", spec.speaker, spec.recording))
 
 
+def style_of(seed: int, corpus: str, speaker: int, difficulty: Difficulty) -> Style:
+    """Returns a speaker's habits, the same in every clip of a corpus."""
+    return make_style(difficulty.habits, difficulty.rest, stream(seed, f"{corpus}/style", speaker))
+
+
+def facts_of(spec: ClipSpec) -> Facts:
+    """Returns what is drawn for a clip with a difficulty.
+
+    Raises:
+        ValueError: the clip has no difficulty.
+    """
+    if spec.difficulty is None:
+        raise ValueError("a clip without a difficulty has no facts: give `difficulty`")
+    place = (spec.speaker, spec.recording, spec.take)
+    return draw_facts(spec.emotion, spec.difficulty, stream(spec.seed, f"{spec.corpus}/facts", *place))
+
+
+def expressions_of(spec: ClipSpec) -> tuple[Emotion, Emotion]:
+    """Returns the states of face and voice in a clip, as differences from the average speaker's at rest."""
+    if spec.difficulty is None:
+        mood = MOODS[spec.emotion].scaled(spec.intensity)
+        return mood, mood
+    facts = facts_of(spec)
+    style = style_of(spec.seed, spec.corpus, spec.speaker, spec.difficulty)
+    place = (spec.speaker, spec.recording, spec.take)
+    factors = draw_factors(spec.difficulty.variety, stream(spec.seed, f"{spec.corpus}/factors", *place))
+    face = MOODS[facts.face].scaled(facts.face_intensity)
+    voice = MOODS[facts.voice].scaled(facts.voice_intensity)
+    return express(face, style, factors), express(voice, style, factors)
+
+
 def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
     """Makes a clip.
 
@@ -82,7 +119,7 @@ def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the clip has neither a sentence nor a duration.
     """
     person = person_of(spec.seed, spec.corpus, spec.speaker)
-    emotion = MOODS[spec.emotion].scaled(spec.intensity)
+    face, voice = expressions_of(spec)
     place = (spec.speaker, spec.recording, spec.take)
     rng = stream(spec.seed, f"{spec.corpus}/clip", *place)
     if spec.sentence:
@@ -91,7 +128,7 @@ def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
         text = babble(spec.seconds, rng)
     else:
         raise ValueError("a clip without a sentence needs a duration: give `seconds`")
-    speech = articulate(text, person, emotion, rng, spec.seconds)
+    speech = articulate(text, person, voice, rng, spec.seconds)
     scene = scene_of(spec)
     if scene is None:
         room = stream(spec.seed, f"{spec.corpus}/room", spec.speaker, spec.recording).uniform(5e-4, 4e-3)
@@ -100,7 +137,12 @@ def make_clip(spec: ClipSpec) -> tuple[np.ndarray, np.ndarray]:
         room = 0.0
         length = round(speech.seconds * RATE)
         ambience = scene.ambience(length, stream(spec.seed, f"{spec.corpus}/ambience", *place))
-    samples = synthesise(speech, person, emotion, room, rng, ambience)
-    motion = perform(speech, person, emotion, FPS, rng)
+    samples = synthesise(speech, person, voice, room, rng, ambience)
+    motion = perform(speech, person, face, FPS, rng)
     portrait = _portrait_of(spec.seed, spec.corpus, spec.speaker, spec.recording, scene)
-    return render(portrait, person, motion, spec.noise, rng), samples
+    frames = render(portrait, person, motion, spec.noise, rng)
+    if spec.difficulty is None:
+        return frames, samples
+    facts = facts_of(spec)
+    frames = film(frames, facts, portrait, stream(spec.seed, f"{spec.corpus}/camera", *place))
+    return frames, record(samples, facts, stream(spec.seed, f"{spec.corpus}/microphone", *place))

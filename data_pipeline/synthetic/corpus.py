@@ -4,6 +4,7 @@ First a corpus is planned (which clip has which name), then every missing clip i
 depend on the number of processes, and the same call completes a corpus after an interruption.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from data_pipeline.common import atomic_files
@@ -21,12 +23,14 @@ from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.worker_processes import submit_all, worker_pool
 from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 from data_pipeline.synthetic.clip import FPS, ClipSpec, make_clip, stream
+from data_pipeline.synthetic.difficulty import Difficulty
 from data_pipeline.synthetic.person import EMOTIONS
 from data_pipeline.synthetic.speech import SENTENCES
 
 NOTE = "synthetic_corpus.json"  # marks the directory of a corpus, and says how it was asked for
 CLIPS_PER_VIDEO = 3
 VIDEO_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+FACE = np.s_[:, 0:160, 32:192]  # where VoxCeleb2's crop is, so that faces have the same size in all corpora
 LEVELS = {"LO": 0.5, "MD": 0.8, "HI": 1.2, "XX": 1.0}  # CREMA-D's intensities; XX is unspecified
 
 
@@ -42,11 +46,13 @@ class PlannedClip:
         spec: the clip.
         video: path of the video file, relative to the corpus.
         sound: path of the sound file, relative to the corpus.
+        face_only: whether the video holds the face alone, 160 × 160 pixels, as data sets of faces do.
     """
 
     spec: ClipSpec
     video: str
     sound: str
+    face_only: bool = False
 
 
 def plan_voxceleb2(
@@ -56,6 +62,7 @@ def plan_voxceleb2(
     seconds: tuple[float, float],
     noise: float,
     test_speakers: int | None = None,
+    difficulty: Difficulty | None = None,
 ) -> list[PlannedClip]:
     """Lists a corpus in VoxCeleb2's layout: ``dev/mp4/id00012/<video>/00001.mp4`` and ``dev/aac/….m4a``.
 
@@ -91,6 +98,7 @@ def plan_voxceleb2(
             seconds=round(rng.uniform(*seconds) * FPS) / FPS,
             noise=noise,
             studio=False,
+            difficulty=difficulty,
         )
         letters = stream(seed, "voxceleb2/name", speaker, video).choice(list(VIDEO_NAME), 11)
         split = "test" if speaker >= first_test else "dev"
@@ -151,6 +159,7 @@ def write_voxceleb2(
     noise: float = ClipSpec.noise,
     progress: bool = False,
     test_speakers: int | None = None,
+    difficulty: Difficulty | None = None,
 ) -> list[PlannedClip]:
     """Writes, or completes, a synthetic corpus in VoxCeleb2's layout.
 
@@ -164,6 +173,7 @@ def write_voxceleb2(
         noise: standard deviation of the camera's noise, 0–255 units.
         progress: whether to show a progress bar.
         test_speakers: number of speakers in the ``test`` split; by default a tenth, at least one.
+        difficulty: what makes emotions hard to tell, as in `made_up`; None for clear ones.
 
     Returns:
         The clips with their files.
@@ -172,13 +182,15 @@ def write_voxceleb2(
         CorpusError: `root` holds something else, or the numbers do not fit each other.
     """
     speakers = speakers or max(2, -(-clips // 8))
-    planned = plan_voxceleb2(clips, speakers, seed, seconds, noise, test_speakers)
+    planned = plan_voxceleb2(clips, speakers, seed, seconds, noise, test_speakers, difficulty)
     wish = dict(
         layout="voxceleb2", clips=clips, speakers=speakers, seed=seed, seconds=list(seconds), noise=noise
     )
     if test_speakers is not None:  # absent by default, as in corpora from before this argument existed
         wish["test_speakers"] = test_speakers
-    _write(Path(root), planned, wish, workers, progress)
+    if difficulty is not None:
+        wish["difficulty"] = dataclasses.asdict(difficulty)
+    write_planned(Path(root), planned, wish, workers, progress)
     return planned
 
 
@@ -200,11 +212,14 @@ def write_crema_d(
     actors = actors or -(-clips // 12)
     planned = plan_crema_d(clips, actors, seed, noise)
     wish = dict(layout="crema_d", clips=clips, actors=actors, seed=seed, noise=noise)
-    _write(Path(root), planned, wish, workers, progress)
+    write_planned(Path(root), planned, wish, workers, progress)
     return planned
 
 
-def _write(root: Path, planned: list[PlannedClip], wish: dict, workers: int | None, progress: bool) -> None:
+def write_planned(
+    root: Path, planned: list[PlannedClip], wish: dict, workers: int | None, progress: bool
+) -> None:
+    """Writes, or completes, planned clips; `wish` says in the directory's note how they were asked for."""
     _claim(root, wish)
     missing = [clip for clip in planned if not _is_there(root, clip)]
     tasks = list(_tasks(missing))
@@ -268,6 +283,8 @@ def _write_clips(root: Path, clips: list[PlannedClip]) -> int:
     """Writes clips, each file under a temporary name first, so that a final name means a complete file."""
     for clip in clips:
         frames, samples = make_clip(clip.spec)
+        if clip.face_only:
+            frames = frames[FACE]
         for name in (clip.sound, clip.video):
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,23 @@
-"""Random keys of a batch: one a clip for each purpose."""
+"""Random keys of a batch for each purpose: one for the whole step, or one a clip."""
 
 import zlib
 
 import jax
+
+
+def step_key(seed_key: jax.Array, purpose: str, step: jax.Array | int) -> jax.Array:
+    """Make the key of a step for a named purpose; it depends only on seed, purpose and step.
+
+    Args:
+        seed_key: a typed PRNG key, the same throughout a run.
+        purpose: name of the random stream. Its checksum is folded in, so a new purpose never changes the
+            draws of another.
+        step: number of the step.
+
+    Returns:
+        One key.
+    """
+    return jax.random.fold_in(jax.random.fold_in(seed_key, zlib.crc32(purpose.encode())), step)
 
 
 def clip_keys(seed_key: jax.Array, purpose: str, step: jax.Array | int, example: jax.Array) -> jax.Array:
@@ -10,13 +25,11 @@ def clip_keys(seed_key: jax.Array, purpose: str, step: jax.Array | int, example:
 
     Args:
         seed_key: a typed PRNG key, the same throughout a run.
-        purpose: name of the random stream. Its checksum is folded in, so a new purpose never changes the
-            draws of another.
+        purpose: name of the random stream, as in `step_key`.
         step: number of the step.
         example: int32[B], ids of the clips.
 
     Returns:
         Keys [B].
     """
-    stream = jax.random.fold_in(jax.random.fold_in(seed_key, zlib.crc32(purpose.encode())), step)
-    return jax.vmap(jax.random.fold_in, (None, 0))(stream, example)
+    return jax.vmap(jax.random.fold_in, (None, 0))(step_key(seed_key, purpose, step), example)

@@ -83,7 +83,26 @@ def test_a_wrong_length_or_split_is_one_clear_line(tmp_path, option, message):
     assert not (tmp_path / "a").exists()
 
 
-def test_voxceleb2_options_are_refused_for_crema_d(tmp_path):
-    done = command(f"--root={tmp_path / 'a'}", "--layout=crema_d", "--test_speakers=1")
+def test_the_command_writes_a_labelled_corpus(tmp_path):
+    done = command(f"--root={tmp_path}", "--layout=made_up", "--clips=2", "--speakers=2", "--seconds=0.6,0.8")
+    assert done.returncode == 0, done.stderr
+    assert "2 clips of made_up" in done.stdout
+    names = [line.split(",")[0] for line in (tmp_path / "labels.csv").read_text().splitlines()]
+    assert names == ["clip", "s0000_000", "s0001_000"]
+    for name in names[1:]:
+        assert (tmp_path / "video" / f"{name}.mp4").exists()
+        assert (tmp_path / "sound" / f"{name}.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("layout", "option", "layouts"),
+    [
+        ("crema_d", "--test_speakers=1", "voxceleb2"),
+        ("crema_d", "--seconds=1,2", "voxceleb2 and made_up"),
+        ("made_up", "--difficult", "voxceleb2"),
+    ],
+)
+def test_options_of_other_layouts_are_refused(tmp_path, layout, option, layouts):
+    done = command(f"--root={tmp_path / 'a'}", f"--layout={layout}", option)
     assert done.returncode == 1
-    assert done.stderr == "make_corpus: --test_speakers is for --layout=voxceleb2 only\n"
+    assert done.stderr == f"make_corpus: {option.split('=')[0]} is for --layout={layouts} only\n"
