@@ -1,12 +1,12 @@
-"""Fine-tune HiCMAE on an emotion data set and score it, fold by fold, or resume.
+r"""Fine-tune HiCMAE on an emotion data set and score it, fold by fold, or resume.
 
-    python -m launch.finetune --config=finetune:crema_d --config.data.sets=prepared/crema_d \\
+    python -m launch.finetune --config=finetune:crema_d --config.data.sets=prepared/crema_d \
         --config.initial.weights=runs/b --run=runs/crema_d --folds=all
 
 The same command resumes: it skips finished folds and goes on with an interrupted one. Each fold is a run in
-`<run>/fold-<k>`. `--list` shows the protocols. `configs/finetune.py` lists what the recipe sets; flags such as
-`--config.epochs=20` change it. On several hosts, start the same command on each host; several commands with
-different `--folds` and the same `--run` train folds side by side.
+`<run>/fold-<k>`. `configs/finetune.py` says what the recipe sets; flags such as `--config.epochs=20` change
+it. On several hosts, start the same command on each host. Several commands with different `--folds` and the same
+`--run` train folds side by side.
 """
 
 from typing import NoReturn

@@ -81,7 +81,7 @@ class LabelledPipeline:
         for kind in np.unique(self._classes).tolist():
             members = np.flatnonzero(self._classes == kind)
             order = ClipOrder([len(members)], 0, hash_of(self._seed, kind) % 2**32)
-            orders.append(grain.MapDataset.source(order).map(_Members(members)))
+            orders.append(grain.MapDataset.source(order).map(_Members(members.tolist())))
         return grain.MapDataset.mix(orders, [1.0] * len(orders)) if len(orders) > 1 else orders[0]
 
     def batches(self, first_step: int = 0) -> BatchStream:

@@ -269,7 +269,7 @@ def _with_labels(
     batches: Iterator[HostBatch[np.ndarray]], targets: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     for batch in batches:
-        yield {**batch, "label": targets[batch["example"]]}
+        yield {**batch, "label": targets[batch["example"]]}  # type: ignore[dict-item]
 
 
 def _placed(value: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:

@@ -1,6 +1,5 @@
 """The fine-tuning loss of a host batch: preprocessing and mixing on the device, the model, the objective."""
 
-import zlib
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.objective import finetune as objective
 from hicmae_jax.preprocessing.finetune import preprocess_clips
-from hicmae_jax.preprocessing.keys import clip_keys
+from hicmae_jax.preprocessing.keys import clip_keys, step_key
 from hicmae_jax.preprocessing.missing import draw_hidden, hide
 from hicmae_jax.preprocessing.mixing import mix
 from hicmae_jax.settings.finetune import FinetuneSettings
@@ -47,7 +46,7 @@ def finetune_terms(
         video, log_mel = preprocess_clips(batch, key, step, config.preprocess)
         targets = batch["label"]
         if classes:
-            video, targets = mix(video, targets, _step_key(key, "mixing", step), config.mixing)
+            video, targets = mix(video, targets, step_key(key, "mixing", step), config.mixing)
         if share := config.tuning.modality_dropout:
             keys = clip_keys(key, "modality dropout", step, batch["example"])
             video, log_mel = hide(video, log_mel, *jax.vmap(lambda key: draw_hidden(key, share))(keys))
@@ -56,7 +55,7 @@ def finetune_terms(
             video,
             log_mel,
             deterministic=not drop_path,
-            rngs={"drop_path": _step_key(key, "drop path", step)} if drop_path else {},
+            rngs={"drop_path": step_key(key, "drop path", step)} if drop_path else {},
         )
         logits = output.logits  # type: ignore[union-attr]  # Flax does not know the type of `apply`
         if classes:
@@ -66,8 +65,3 @@ def finetune_terms(
         return loss, {"total": loss}
 
     return terms
-
-
-def _step_key(key: jax.Array, purpose: str, step: jax.Array) -> jax.Array:
-    """The key of a purpose in a step, for draws that all clips share or that follow their rows."""
-    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(purpose.encode())), step)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class FoldData:
         return ListedClips(self._source(part, cutting), range(len(part)), batch, self.config.threads)
 
     def _source(self, part: Part, cutting: Cutting) -> LabelledSource:
-        return LabelledSource(self.sets, part.chosen, cutting, self.sampling)
+        return LabelledSource(self.sets, [c.tolist() for c in part.chosen], cutting, self.sampling)
 
     def _part(self, chosen: np.ndarray) -> Part:
         """Clips of the first set only."""

@@ -1,4 +1,4 @@
-"""The sections of settings that only fine-tuning has: initial weights, labelled data, what is trained, scores."""
+"""The sections of settings that only fine-tuning has: weights, labelled data, what is trained, scores."""
 
 import dataclasses
 
@@ -48,8 +48,8 @@ class LabelledDataConfig:
     )
     other_protocols: tuple[str, ...] = setting(
         (),
-        "for a union: the protocol of each further set; its clips with a label that the first protocol shares "
-        "are trained on in every fold",
+        "for a union: the protocol of each further set; its clips with an emotion that the first protocol "
+        "has too are trained on in every fold",
     )
     fold: int = setting(1, "which fold is tested", at_least=1)
     selection: str = setting(
@@ -66,7 +66,7 @@ class LabelledDataConfig:
     )
     stride: int | None = setting(
         None,
-        "frames of the clip from one frame of a sample to the next; none as the protocol says",
+        "frames from one frame of a sample to the next; none as the protocol says",
         at_least=1,
     )
     randaugment: bool = setting(True, "change training frames by RandAugment, with Pillow's operations")

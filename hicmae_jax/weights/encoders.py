@@ -88,8 +88,8 @@ def _of_run(path: epath.Path, step: int | str | None) -> Encoders:
     params, record = load_parameters(path, found)
     values = recorded.completed(record["config"])
     names = [field.name for field in dataclasses.fields(ModelConfig)]
-    fields = {name: values[f"model.{name}"] for name in names}
-    model = ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    fields: dict[str, Any] = {name: values[f"model.{name}"] for name in names}
+    model = ModelConfig(**fields)
     if any("blocks" in params.get(name, ()) for name in ("encoder", "encoder_audio")):
         params = torch_names.unstack_layers(params)
     return Encoders(torch_names.state_dict(params, model.patch), model, f"{path}, step {found:,}")
