@@ -5,8 +5,8 @@ r"""Fine-tune HiCMAE on an emotion data set and score it, fold by fold, or resum
 
 The same command resumes: it skips finished folds and goes on with an interrupted one. Each fold is a run in
 `<run>/fold-<k>`. `configs/finetune.py` says what the recipe sets; flags such as `--config.epochs=20` change
-it. On several hosts, start the same command on each host. Several commands with different `--folds` and the same
-`--run` train folds side by side.
+it. On several hosts, start the same command on each host. Several commands with different `--folds` and the
+same `--run` train folds side by side.
 """
 
 from typing import NoReturn

@@ -75,8 +75,9 @@ class FoldData:
         self.sampling = FinetuneSampling(frames, config.stride or self.protocol.stride)
         clips = self.sets[0].about.clips
         self.outputs = folds.classes(self.protocol, clips)
-        fold = folds.split(self.protocol, clips, config.fold, config.selection, seed, config.validation_share)
-        self.selection = folds.selection_rule(self.protocol, clips, config.selection)
+        selection: Any = config.selection  # one of SELECTIONS, as the settings have checked
+        fold = folds.split(self.protocol, clips, config.fold, selection, seed, config.validation_share)
+        self.selection = folds.selection_rule(self.protocol, clips, selection)
         self._targets = _targets(self.protocol, clips)
         self.validation, self.test = self._part(fold.validation), self._part(fold.test)
         self.train = self._training(fold, seed)
