@@ -79,7 +79,13 @@ def run(
         if not finished:
             _train(session, fold)
         if not finished or not fold_scores.are_complete(session.directory):
-            fold_scores.score_fold(session.directory, fold.data, fold.scorer, config.scoring.batch)
+            fold_scores.score_fold(
+                session.directory,
+                fold.data,
+                fold.scorer,
+                config.scoring.batch,
+                fold.pipeline.steps_per_epoch,
+            )
 
 
 class _Fold:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -42,7 +42,9 @@ def are_complete(directory: epath.Path) -> bool:
     return (directory / SCORES).exists()
 
 
-def score_fold(directory: epath.Path, data: FoldData, scorer: EmotionScorer, batch: int) -> None:
+def score_fold(
+    directory: epath.Path, data: FoldData, scorer: EmotionScorer, batch: int, steps_per_epoch: int
+) -> None:
     """Score the test clips with the last and the best checkpoint of a finished run; `scores.json` comes last.
 
     Args:
@@ -50,6 +52,7 @@ def score_fold(directory: epath.Path, data: FoldData, scorer: EmotionScorer, bat
         data: its fold.
         scorer: of its model.
         batch: clips computed at a time.
+        steps_per_epoch: updates in an epoch.
 
     Raises:
         OSError: no clip can be read, or a file cannot be written.
@@ -70,18 +73,43 @@ def score_fold(directory: epath.Path, data: FoldData, scorer: EmotionScorer, bat
         "left_out": sorted({line for view in views for line in view.broken.values()}),
     }
     for epoch, step in steps.items():
-        result = _result(data, by_step[step])
-        written[epoch] = {
-            "step": step,
-            **scores_of(data.protocol, data.outputs, *_scored(data.protocol, result)),
-        }
+        arrays = _arrays(data, by_step[step])
+        counted = count(data.protocol, arrays)
+        figures = scores_of(data.protocol, data.outputs, counted.true, counted.scores)
+        written[epoch] = {"step": step, "epoch": step / steps_per_epoch, **figures}
         if jax.process_index() == 0:
-            _write_arrays(directory / f"{epoch}.npz", result)
+            _write_arrays(directory / f"{epoch}.npz", arrays)
     if jax.process_index() == 0:
         atomic_files.publish_text(json.dumps(written, indent=1) + "\n", directory, SCORES)
 
 
-def _result(data: FoldData, found: ClipScores) -> dict[str, np.ndarray]:
+class Counted(NamedTuple):
+    """What a protocol counts: test clips, or tasks of several clips (AVCAffe).
+
+    Attributes:
+        names: of the clips or tasks.
+        units: speaker or session of each.
+        true: float32[N, K], one-hot or dimensions.
+        scores: float[N, K], probabilities or dimensions.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    true: np.ndarray
+    scores: np.ndarray
+
+
+def count(protocol: Protocol, arrays: Mapping[str, np.ndarray]) -> Counted:
+    """What the protocol counts, from the arrays of `last.npz` or `best.npz`."""
+    names, units = (tuple(arrays[key].tolist()) for key in ("name", "speaker"))
+    if protocol.averaged_over != TASK:
+        return Counted(names, units, arrays["true"], arrays["scores"])
+    tasks, true = merging.merge_tasks(merging.Merged(names, arrays["scores"]), arrays["true"])
+    unit_of = {merging.task_of(name): unit for name, unit in zip(names, units)}
+    return Counted(tasks.names, tuple(unit_of[name] for name in tasks.names), true, tasks.scores)
+
+
+def _arrays(data: FoldData, found: ClipScores) -> dict[str, np.ndarray]:
     """The arrays of a file of scores: a row a clip."""
     numbers = data.test.chosen[0][found.example]
     clips = [data.sets[0].about.clips[number] for number in numbers]
@@ -92,15 +120,6 @@ def _result(data: FoldData, found: ClipScores) -> dict[str, np.ndarray]:
         "scores": found.scores,
         "feature": found.feature.astype(np.float16),
     }
-
-
-def _scored(protocol: Protocol, result: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Truth and scores of what the protocol counts: clips, or tasks of several clips."""
-    if protocol.averaged_over != TASK:
-        return result["true"], result["scores"]
-    clips = merging.Merged(tuple(result["name"].tolist()), result["scores"])
-    tasks, true = merging.merge_tasks(clips, result["true"])
-    return true, tasks.scores
 
 
 def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:

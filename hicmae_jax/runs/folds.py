@@ -10,12 +10,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 from ml_collections import ConfigDict
 
 from data_pipeline.corpora import protocols
 from hicmae_jax.hosts import agreement
 from hicmae_jax.runs import finetune, resuming
+from hicmae_jax.runs.fold_report import TABLE, fold_directory, write_report
 from hicmae_jax.settings import finetune as settings
 from hicmae_jax.settings.finetune import FinetuneSettings
 from hicmae_jax.supervision.signals import StopSignals
@@ -49,12 +51,16 @@ def run(
     """
     values = settings.SCHEMA.read(config)
     with agreement.all_or_none():
-        numbers = _numbers(chosen, protocols.protocol(values["data.protocol"]))
+        protocol = protocols.protocol(values["data.protocol"])
+        numbers = _numbers(chosen, protocol)
     for number in numbers:
-        fold = directory / f"fold-{number}"
+        fold = fold_directory(directory, number)
         with agreement.all_or_none():
             fold_config, encoders = _settle({**values, "data.fold": number}, fold, platform)
         finetune.run(fold_config, fold, encoders, allow_changes, show_progress, stop_signals)
+    if jax.process_index() == 0:
+        print(write_report(directory, protocol, f"{protocol.name}: {_described(values)}"), flush=True)
+        print(f"wrote     {directory / TABLE}", flush=True)
 
 
 def _settle(
@@ -67,6 +73,16 @@ def _settle(
         encoders = load_encoders(values["initial.weights"], values["initial.step"], values["initial.best"])
     model = None if encoders is None else encoders.config
     return settings.from_config_dict(values, platform, model, begun), encoders
+
+
+def _described(values: Mapping[str, Any]) -> str:
+    """In words, which model was trained how."""
+    weights = values["initial.weights"]
+    origin = f"from {weights}" if weights else f"{values['size']} from scratch"
+    mode = "" if values["tuning.mode"] == "full" else f", {values['tuning.mode']}"
+    share = values["data.labels_share"]
+    labels = "" if share == 1 else f", {share:.0%} of the labels"
+    return f"{values['finetune.modality']}, {origin}{mode}{labels}"
 
 
 def _numbers(chosen: Sequence[str], protocol: protocols.Protocol) -> list[int]:
