@@ -147,7 +147,7 @@ def targets(protocol: Protocol, clips: Sequence[LabelledClip]) -> np.ndarray:
         ]
         return np.array(rows, np.float32).reshape(len(clips), len(protocol.outputs))
     numbers = {name: number for number, name in enumerate(classes(protocol, clips))}
-    return np.array([numbers.get(_class(protocol, clip), -1) for clip in clips], np.int32)
+    return np.array([numbers.get(_class(protocol, clip) or "", -1) for clip in clips], np.int32)
 
 
 def selection_rule(protocol: Protocol, clips: Sequence[LabelledClip], selection: Selection) -> str:
