@@ -7,6 +7,12 @@ prepared set (see `data_pipeline.format.prepared_set`). After an interruption, r
 makes the missing shards. To make a finished shard again, for example after you have repaired a clip, first
 remove the shard's file in ``manifests/``.
 
+A labelled data set for fine-tuning is named (see `data_pipeline.corpora.downloads` and `.annotations` for the
+layouts), and ``--output`` becomes a labelled set (see `data_pipeline.format.labelled_set`):
+
+    python -m launch.prepare --dataset=crema_d --input=CREMA-D --frames=CREMA-D/faces --output=data/crema_d
+    python -m launch.prepare --dataset=mafw --input=MAFW --splits=mafw_11=lists/mafw --output=data/mafw
+
 On a cluster:
 
     python -m launch.prepare ... --runner=beam --beam_options='--runner=FlinkRunner --flink_master=host:8081'
@@ -17,10 +23,8 @@ import sys
 import time
 
 from absl import flags
-from etils import epath
 
 from data_pipeline.common.cores import usable_cores
-from data_pipeline.common.errors import CommandError
 from data_pipeline.corpora.passed_over import describe as describe_kinds
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media.decode import Crop
@@ -28,7 +32,7 @@ from data_pipeline.preparation import builder, frame_sizes
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
 from data_pipeline.preparation.shard_writer import ShardSpec
-from launch import command
+from launch import command, prepare_labelled, rejections
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +40,10 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     """Declare the flags; not at import, because other commands have flags of the same names."""
     flags.DEFINE_string(
-        "input", None, "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4.", required=True
+        "input",
+        None,
+        "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4; or the download of --dataset.",
+        required=True,
     )
     flags.DEFINE_string(
         "output", None, "Directory of the prepared set: new, or begun by the same command.", required=True
@@ -67,10 +74,14 @@ def define_flags() -> None:
         lower_bound=0,
         upper_bound=1,
     )
+    prepare_labelled.define_flags()
 
 
 def main(argv: list[str]) -> int:
     """Run the command; the exit code is 2 if too many clips were rejected."""
+    if FLAGS.dataset:
+        return prepare_labelled.main()
+    prepare_labelled.refuse_its_flags()
     begun = time.monotonic()
     n_made = 0
     passed_over: dict[str, int] = {}
@@ -89,15 +100,7 @@ def main(argv: list[str]) -> int:
     print(summary(described, passed_over, n_made / (time.monotonic() - begun)))
     if warning := frame_sizes.warning(described.frame_sizes, options.crop):
         print(f"prepare: {warning}", file=sys.stderr)
-    n_rejected = sum(described.rejected.values())
-    share = n_rejected / (n_rejected + described.n_clips)
-    if share > FLAGS.max_rejected_share:
-        where = epath.Path(FLAGS.output) / builder.REJECTED
-        raise CommandError(
-            f"{share:.1%} of the clips are rejected, more than --max_rejected_share="
-            f"{FLAGS.max_rejected_share:g}: see {where}",
-            code=2,
-        )
+    rejections.check(described.rejected, described.n_clips, FLAGS.output, FLAGS.max_rejected_share)
     return 0
 
 
@@ -107,8 +110,7 @@ def summary(described: PreparedSet, passed_over: dict[str, int], clips_per_secon
         f"kept      {described.n_clips} clips, {described.n_frames / described.fps / 3600:.2f} hours, "
         f"{described.n_bytes / 1e9:.2f} GB in {len(described.shards)} pairs of shards",
         f"resampled {described.n_resampled}",
-        f"rejected  {sum(described.rejected.values())}",
-        *(f"  {reason:18}{count}" for reason, count in described.rejected.items()),
+        *rejections.lines(described.rejected),
         f"ignored   {describe_kinds(passed_over)}",
         f"rate      {clips_per_second:.1f} clips a second in this run",
         f"identity  {described.fingerprint}",

@@ -65,7 +65,8 @@ def split(
             taken out of the training part; see `selection_rule`. A protocol with a held-out test part has a
             validation part of its own, fold `fold`, whichever is chosen.
         seed: of the speakers that are held out for validation.
-        validation_share: least share of the training clips that they must have.
+        validation_share: of the training clips; as many speakers are held out as come nearest to it, at
+            least one.
 
     Raises:
         ValueError: the fold does not exist, a part is empty, or `check` finds a mistake.
@@ -146,7 +147,7 @@ def targets(protocol: Protocol, clips: Sequence[LabelledClip]) -> np.ndarray:
         ]
         return np.array(rows, np.float32).reshape(len(clips), len(protocol.outputs))
     numbers = {name: number for number, name in enumerate(classes(protocol, clips))}
-    return np.array([numbers.get(_class(protocol, clip), -1) for clip in clips], np.int32)
+    return np.array([numbers.get(_class(protocol, clip) or "", -1) for clip in clips], np.int32)
 
 
 def selection_rule(protocol: Protocol, clips: Sequence[LabelledClip], selection: Selection) -> str:
@@ -277,11 +278,10 @@ def _held_out(
                 f"{protocol.name}: the training part has {len(counts)} {protocol.fold_by}, of which none can "
                 "be held out for validation"
             )
-        chosen: set[str] = set()
-        for speaker in _by_hash(counts, seed)[:-1]:
-            if sum(counts[name] for name in chosen) >= share * len(train):
-                break
-            chosen.add(speaker)
+        order = _by_hash(counts, seed)[:-1]
+        held_clips = np.cumsum([counts[speaker] for speaker in order])
+        n_speakers = int(np.argmin(np.abs(held_clips - share * len(train)))) + 1
+        chosen = set(order[:n_speakers])
         return np.array([index for index in train if clips[index].speaker in chosen], np.int64)
     numbers = targets(protocol, clips) if not protocol.regression else np.zeros(len(clips), np.int32)
     held: list[int] = []

@@ -198,7 +198,7 @@ def _check(kind: type, fields: object, omitted: tuple[str, ...] = ()) -> None:
     for name, declared in types.items():
         wanted, words = _JSON_TYPES[declared]
         value = fields[name]
-        if type(value) is not wanted or (wanted is int and value < 0):
+        if type(value) is not wanted or (isinstance(value, int) and value < 0):  # True is an int, too
             raise ValueError(f"{name} must be {words}, not {value!r:.60}")
 
 

@@ -17,7 +17,14 @@ _Frame = TypeVar("_Frame", av.VideoFrame, av.AudioFrame)
 _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
 
 # The demuxer is named. If FFmpeg guessed it, a text file could pass for a playlist and open other files.
-_CONTAINERS = {".mp4": "mp4", ".m4a": "mp4", ".wav": "wav"}
+_CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4a": "mp4",
+    ".mov": "mp4",
+    ".wav": "wav",
+    ".flv": "flv",
+    ".avi": "avi",
+}
 
 # Titles and other texts, which are not used here, may be in any encoding. PyAV 19 accepts that by itself.
 _TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}

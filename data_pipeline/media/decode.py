@@ -53,6 +53,7 @@ __all__ = [
     "UnusableClipError",
     "check_lengths",
     "load_clip",
+    "read_file",
 ]
 
 MIN_FRAMES = STRIDE  # one for every phase
@@ -92,7 +93,7 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
         UnusableClipError: the files cannot be used, or a file is missing.
         OSError: a file exists but cannot be read.
     """
-    video_bytes = _read(video, Reason.MISSING_VIDEO)
+    video_bytes = read_file(video, Reason.MISSING_VIDEO)
     picture = decode_video(video_bytes, video.name, crop)
     if len(picture.jpegs) < MIN_FRAMES:
         raise UnusableClipError(
@@ -101,7 +102,7 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
     if audio is None:
         samples, resampled = decode_audio(video_bytes, video.name, Reason.MISSING_AUDIO, picture.start)
     else:
-        audio_bytes = _read(audio, Reason.MISSING_AUDIO)
+        audio_bytes = read_file(audio, Reason.MISSING_AUDIO)
         samples, resampled = decode_audio(audio_bytes, audio.name, Reason.EMPTY_AUDIO, Fraction(0))
     if not len(samples):
         raise UnusableClipError(Reason.EMPTY_AUDIO, "no sound in it")
@@ -127,7 +128,17 @@ def check_lengths(n_frames: int, n_samples: int) -> None:
         )
 
 
-def _read(path: epath.Path, if_absent: Reason) -> bytes:
+def read_file(path: epath.Path, if_absent: Reason) -> bytes:
+    """Reads a file of a clip.
+
+    Args:
+        path: of the file.
+        if_absent: the reason to give if there is no such file.
+
+    Raises:
+        UnusableClipError: there is no such file, or it is too large.
+        OSError: it exists but cannot be read.
+    """
     if not may_be_file(path):
         raise UnusableClipError(if_absent, f"{path.name} is a directory, a pipe or a device")
     try:

@@ -7,6 +7,7 @@ class Reason(enum.StrEnum):
     """Why a clip cannot be used."""
 
     MISSING_VIDEO = "missing_video"  # there is a sound file but no video file
+    MISSING_FRAMES = "missing_frames"  # no directory of face frames, or no picture in it
     NOT_MEDIA = "not_media"  # another kind of file than its name says
     NO_VIDEO_STREAM = "no_video_stream"  # no picture, or only a still one, such as a cover
     TRUNCATED_VIDEO = "truncated_video"  # the file is shorter than its header says
@@ -15,6 +16,7 @@ class Reason(enum.StrEnum):
     INTERLACED_VIDEO = "interlaced_video"  # the lines of a frame are of two moments
     TRANSPARENT_VIDEO = "transparent_video"  # nothing says what is behind the picture
     CHANGING_VIDEO = "changing_video"  # frames of different shapes
+    CORRUPT_FRAME = "corrupt_frame"  # a picture of a directory of face frames does not decode
     FRAME_TOO_SMALL = "frame_too_small"  # smaller than the crop
     TOO_FEW_FRAMES = "too_few_frames"
     MISSING_AUDIO = "missing_audio"  # neither a sound file nor a track in the video file

@@ -1,4 +1,4 @@
-"""Decodes a clip's picture to cropped JPEG frames at 25 a second."""
+"""Decodes a clip's picture to cropped or stretched JPEG frames at 25 a second."""
 
 import dataclasses
 from fractions import Fraction
@@ -11,6 +11,7 @@ from data_pipeline.media.containers import chosen, decoded, exact, opened, secon
 from data_pipeline.media.frame_times import frames_on_screen
 from data_pipeline.media.limits import FPS, MAX_LENGTH_DIFFERENCE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
+from data_pipeline.media.stretch import Stretch
 from data_pipeline.media.upright import Upright
 
 JPEG_QUALITY = 90  # with 4:2:0 chroma, as H.264 has it
@@ -35,7 +36,7 @@ class Picture:
     """The picture of a clip.
 
     Attributes:
-        jpegs: its frames at `FPS`, cropped.
+        jpegs: its frames at `FPS`, cropped or stretched.
         start: time of the first frame in its file, in s.
         frame_size: (height, width) of a frame before the crop, upright and with square pixels.
         resampled: whether the frame rate was changed.
@@ -47,13 +48,13 @@ class Picture:
     resampled: bool
 
 
-def decode_video(data: bytes, name: str, crop: Crop) -> Picture:
-    """Decodes the picture of an mp4 file.
+def decode_video(data: bytes, name: str, part: Crop | Stretch) -> Picture:
+    """Decodes the picture of a video file.
 
     Args:
         data: the file's contents.
-        name: the file's name.
-        crop: the part of each frame to keep.
+        name: the file's name; its ending says which container it is.
+        part: the part of each frame to keep; or how to stretch each whole frame.
 
     Raises:
         UnusableClipError: it cannot be used.
@@ -75,7 +76,8 @@ def decode_video(data: bytes, name: str, crop: Crop) -> Picture:
                 tick = exact(frame.time_base)
             times.append(frame.pts)
             ends.append(frame.pts + (frame.duration or round(1 / FPS / tick)))
-            jpegs.append(_jpeg(upright.picture(frame), crop))
+            picture = upright.picture(frame)
+            jpegs.append(part.jpeg(picture) if isinstance(part, Stretch) else _jpeg(picture, part))
             check_seconds((ends[-1] - times[0]) * float(tick), name)
     # Timestamps decide, should frames come in another order. Of equal times the last one counts.
     order = sorted(range(len(times)), key=times.__getitem__)

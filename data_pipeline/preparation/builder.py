@@ -5,22 +5,19 @@ not depend on the number of processes, on interruptions or on the runner.
 """
 
 import collections
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from etils import epath
 
 from data_pipeline.common import atomic_files
-from data_pipeline.common.paths import is_local
 from data_pipeline.format import prepared_set
 from data_pipeline.format.prepared_set import PreparedSet, Shard
 from data_pipeline.format.records import STRIDE
 from data_pipeline.format.tfds_metadata import write_tfds_metadata
 from data_pipeline.media import decode as media
+from data_pipeline.preparation.output_lock import locked
 from data_pipeline.preparation.plan import Options, Plan, ensure_plan
 from data_pipeline.preparation.shard_writer import ShardSpec, read_manifest
 
@@ -49,7 +46,7 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
         RuntimeError: a shard is missing after `run`, or another process is preparing the same set.
     """
     input_root, output = epath.Path(input_root), epath.Path(output)
-    with _locked(output):
+    with locked(output):
         plan = ensure_plan(input_root, output, options)  # refuses a directory with other files in it
         specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
         missing = [spec for spec in specs if not read_manifest(output, plan, spec.index)]
@@ -124,21 +121,3 @@ def _fingerprint(manifests: list[dict]) -> str:
         f"{name} {file['sha256']}\n" for manifest in manifests for name, file in manifest["files"].items()
     ]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(output: epath.Path) -> Iterator[None]:
-    """Locks a local output against a second preparation; the lock also ends with the process."""
-    if not is_local(output):
-        yield
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(output, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"{output} is being prepared by another process") from None
-        yield
-    finally:
-        os.close(descriptor)

@@ -64,7 +64,7 @@ def write_shard(spec: ShardSpec, on_clip: Callable[[], None] = lambda: None) -> 
         manifest = _write_records(spec, plan, written, on_clip)
         _check_records(manifest["clips"], written)
         manifest["files"] = {
-            files[kind]: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[kind]: {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for kind, path in written.items()
         }
         for kind, path in written.items():
@@ -174,6 +174,7 @@ def _check_records(clips: list, files: dict[str, Path]) -> None:
             reader.close()
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the hash of a file's contents, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,8 +14,8 @@ from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.runs import finetune, fold_report
 from hicmae_jax.settings import finetune as settings_of
 from hicmae_jax.weights.encoders import load_encoders
-from tests.support import corpus_fixtures, labelled_fixtures, run_fixtures
-from tests.support.labelled_fixtures import config, write_labelled_set
+from tests.support import corpus_fixtures, finetune_fixtures, run_fixtures
+from tests.support.finetune_fixtures import config, write_labelled_set
 
 pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
 
@@ -55,7 +55,7 @@ def whole(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A run of pre-training with the same encoders."""
-    model = {"fusion_depth": 1, "audio_frames": labelled_fixtures.MODEL.audio_frames}
+    model = {"fusion_depth": 1, "audio_frames": finetune_fixtures.MODEL.audio_frames}
     about = run_fixtures.config("unused", **model)
     return run_fixtures.write_run(tmp_path_factory.mktemp("pretrained"), about)
 

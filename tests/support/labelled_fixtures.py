@@ -1,87 +1,56 @@
-"""Small labelled sets whose emotions a tiny model can learn: brightness and loudness follow the class."""
+"""Tiny labelled data sets in the layouts of their downloads, and preparing them."""
 
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
-from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
 
-from configs import finetune
-from data_pipeline.format import records
-from data_pipeline.format.labelled_record import encode_clip
-from data_pipeline.format.labelled_set import (
-    CLIPS,
-    LABELLED,
-    LabelledClip,
-    LabelledSet,
-    LabelledShard,
-    clip_line,
-    shard_file,
-)
-from hicmae_jax.settings import finetune as settings
-from hicmae_jax.settings.finetune import FinetuneSettings
-from tests.support import tiny_model
+from data_pipeline.corpora import labelled
+from data_pipeline.media.encode import write_mp4, write_wav
+from data_pipeline.preparation.labelled_builder import prepare_labelled
+from data_pipeline.preparation.labelled_shards import write_labelled_shard
+from tests.support.corpus_fixtures import picture, tone
 
 SIDE = 32
-CLASSES = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
-MODEL = tiny_model.model_config(audio_bins=128)
 
 
-def write_labelled_set(
-    root: Path,
-    n_clips: int = 48,
-    speakers: int = 8,
-    frames: int = 20,
-    scrambled: tuple[int, ...] = (),
-    dataset: str = "made_up",
-    classes: tuple[str, ...] = CLASSES,
-    name: str = "clip",
-) -> Path:
-    """Write a set of two shards; the clips in `scrambled` have frames that are no JPEGs.
-
-    Clip c has the class c modulo the number of classes; its speaker says one sentence of each class.
-    """
-    shards, clips = [], []
-    for index, members in enumerate(np.array_split(np.arange(n_clips), 2)):
-        path = shard_file(dataset, index, 2)
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        writer = ArrayRecordWriter(str(root / path), records.ARRAY_RECORD_OPTIONS)
-        for c in members.tolist():
-            rng = np.random.default_rng(c)
-            kind = c % len(classes)
-            shape = (SIDE, SIDE, 3)
-            pictures = [(40 * kind + rng.integers(0, 16, shape)).astype(np.uint8) for _ in range(frames)]
-            jpegs = [simplejpeg.encode_jpeg(np.ascontiguousarray(picture)) for picture in pictures]
-            if c in scrambled:
-                jpegs = [jpeg[::-1] for jpeg in jpegs]
-            loud = 100 * 3**kind
-            sound = np.clip(rng.normal(size=640 * frames) * loud, -32_000, 32_000).astype(np.int16)
-            title = f"{name}{c:03}"
-            writer.write(encode_clip(title, jpegs, sound, height=SIDE, width=SIDE, sample_rate=16_000))
-            speaker = f"s{c * speakers // n_clips:02}"
-            labels = {"emotion": classes[kind]}
-            clips.append(LabelledClip(title, frames, len(sound), speaker, labels, {}))
-        writer.close()
-        shards.append(LabelledShard(path, len(members)))
-    about = LabelledSet(
-        dataset, n_clips, SIDE, SIDE, 16_000, {}, {}, f"{dataset}{n_clips}", tuple(shards), tuple(clips)
-    )
-    (root / CLIPS).write_text("".join(map(clip_line, clips)))
-    (root / LABELLED).write_text(about.to_json())
-    return root
+def write_frames(folder: Path, n_frames: int, ending: str = ".jpg") -> None:
+    folder.mkdir(parents=True)
+    for number, pixels in enumerate(picture(n_frames), start=1):
+        Image.fromarray(pixels).save(folder / f"frame_{number:06d}{ending}")
 
 
-def config(data: Path, protocol: str = "made_up", **changes) -> FinetuneSettings:
-    """Settings of a run of the tiny model on one fold; `a__b` in the changes stands for `a.b`."""
-    recipe = finetune.get_config(f"{protocol},runlocal")
-    recipe.data.sets = (str(data),)
-    recipe.data.stride = 2
-    recipe.data.threads = 1
-    for name in ("image_size", "frames", "audio_frames", "encoder_dim", "encoder_heads", "encoder_depth"):
-        recipe.model[name] = getattr(MODEL, name)
-    recipe.model.fusion_depth = 1
-    recipe.execution.remat_encoder = "none"
-    for name, value in changes.items():
-        section, _, key = name.rpartition("__")
-        (recipe[section] if section else recipe)[key] = value
-    return settings.from_config_dict(recipe, "cpu")
+def write_video(path: Path, n_frames: int, samples: np.ndarray | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, picture(n_frames), samples=samples)
+
+
+def write_sound(path: Path, seconds: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wav(path, tone(seconds))
+
+
+def write_made_up(root: Path, n_clips: int = 8, n_speakers: int = 4) -> list[str]:
+    """Write a made-up corpus: clips of 20, 21, … frames; the first clip's sound is a track of its video."""
+    emotions = ["ANG", "DIS", "FEA", "HAP", "NEU", "SAD"]
+    names = [f"clip{number:03d}" for number in range(n_clips)]
+    for number, name in enumerate(names):
+        sound = tone((20 + number) / 25)
+        write_video(root / "video" / f"{name}.mp4", 20 + number, None if number else sound)
+        if number:
+            write_sound(root / "sound" / f"{name}.wav", (20 + number) / 25)
+    rows = [
+        f"{name},speaker{number % n_speakers},{emotions[number % 6]},0.5" for number, name in enumerate(names)
+    ]
+    (root / "labels.csv").write_text("\n".join(["clip,speaker,emotion,intensity", *rows]) + "\n")
+    return names
+
+
+def here(specs) -> None:
+    """Write the shards in this process."""
+    for spec in specs:
+        write_labelled_shard(spec)
+
+
+def prepare(dataset: str, root: Path, output: Path, run=here, side: int = SIDE, **options):
+    return prepare_labelled(dataset, labelled.find(dataset, root, **options), output, side, run)

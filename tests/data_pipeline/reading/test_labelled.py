@@ -10,7 +10,7 @@ from data_pipeline.reading.fixed_clips import ListedClips
 from data_pipeline.reading.labelled import DrawnWindow, LabelledSource, View, read_sets
 from data_pipeline.reading.labelled_pipeline import LabelledPipeline
 from data_pipeline.reading.requests import ClipRequest
-from tests.support.labelled_fixtures import SIDE, write_labelled_set
+from tests.support.finetune_fixtures import SIDE, write_labelled_set
 
 SAMPLING = FinetuneSampling(frames=4, stride=2)
 
