@@ -1,4 +1,4 @@
-"""A fold of fine-tuning: files, scores, resuming, initial weights, what is frozen, unions, refused mistakes."""
+"""A fold of fine-tuning: files, scores, resuming, initial weights, frozen parts, unions, refused mistakes."""
 
 import json
 import shutil
@@ -126,7 +126,7 @@ def test_easy_emotions_are_learnt(data, tmp_path):
 
 def test_initial_weights_are_those_of_the_run(pretrained, data, tmp_path):
     encoders = load_encoders(pretrained)
-    chosen = settings(data, initial__weights=str(pretrained), epochs=2)
+    chosen = settings(data, initial__weights=str(pretrained), epochs=2, checkpoint__keep=9)
     chosen = settings_of.from_config_dict(chosen.to_dict(), "cpu", encoders.config)
     run(chosen, tmp_path / "run", encoders)
     params, _ = (
