@@ -5,6 +5,7 @@ Besides the files that every run has (see `session`)::
     <directory>/last.npz       of the last epoch: names, true labels, scores and features of the test clips
     <directory>/best.npz       the same of the epoch that scored best in validation
     <directory>/scores.json    scores of both, and which data chose the best epoch
+    <directory>/*.png          see `fold_figures`
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +84,7 @@ def run(
                 session.directory,
                 fold.data,
                 fold.scorer,
-                config.scoring.batch,
+                config,
                 fold.pipeline.steps_per_epoch,
             )
 

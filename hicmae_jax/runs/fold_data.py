@@ -72,7 +72,7 @@ class FoldData:
         self.protocol = protocols.protocol(config.protocol)
         self.sets = read_sets(config.sets)
         _check_dataset(self.sets[0], self.protocol)
-        self.sampling = FinetuneSampling(frames, config.stride or self.protocol.stride)
+        self.sampling = sampling_of(config, self.protocol, frames)
         clips = self.sets[0].about.clips
         self.outputs = folds.classes(self.protocol, clips)
         selection: Any = config.selection  # one of SELECTIONS, as the settings have checked
@@ -140,6 +140,11 @@ class FoldData:
             for labelled in self.sets
             if (rejected := sum(labelled.about.rejected.values()))
         }
+
+
+def sampling_of(config: LabelledDataConfig, protocol: Protocol, frames: int) -> FinetuneSampling:
+    """How a run cuts samples: in the stride that it was given, or in the protocol's."""
+    return FinetuneSampling(frames, config.stride or protocol.stride)
 
 
 def _targets(protocol: Protocol, clips: Sequence[LabelledClip]) -> np.ndarray:

@@ -12,7 +12,7 @@ from data_pipeline.corpora.protocols import TASK, Protocol
 from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.evaluation.fold_markdown import markdown
 from hicmae_jax.evaluation.fold_table import FoldResult, TableSettings, summarise
-from hicmae_jax.runs import fold_scores
+from hicmae_jax.runs import fold_figures, fold_scores
 from hicmae_jax.runs.fold_scores import LAST, SCORES
 
 TABLE = "table.md"
@@ -42,12 +42,15 @@ def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
     if not finished:
         raise ValueError(f"{directory}: no fold is finished")
     about = [written for written, _ in finished.values()]
-    summary = summarise([result for _, result in finished.values()], _settings(protocol, title, about[0]))
+    results = [result for _, result in finished.values()]
+    summary = summarise(results, _settings(protocol, title, about[0]))
     summary["flags"] += sorted({line for written in about for line in written["flags"]})
     summary["flags"] += sorted({f"left out: {line}" for written in about for line in written["left_out"]})
     table = markdown(summary)
     atomic_files.publish_text(json.dumps(summary, indent=1) + "\n", directory, SCORES)
     atomic_files.publish_text(table, directory, TABLE)
+    if not protocol.regression:
+        fold_figures.draw_folds(directory, results, about[0]["outputs"], title)
     return table
 
 

@@ -15,7 +15,9 @@ from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.checkpoints.load import find_step, load_parameters
 from hicmae_jax.evaluation import emotion_metrics, merging, regression_metrics
 from hicmae_jax.evaluation.emotion_scores import ClipScores, EmotionScorer
+from hicmae_jax.runs import fold_figures
 from hicmae_jax.runs.fold_data import FoldData
+from hicmae_jax.settings.finetune import FinetuneSettings
 
 LAST = "last"
 SCORES = "scores.json"
@@ -43,25 +45,32 @@ def are_complete(directory: epath.Path) -> bool:
 
 
 def score_fold(
-    directory: epath.Path, data: FoldData, scorer: EmotionScorer, batch: int, steps_per_epoch: int
+    directory: epath.Path,
+    data: FoldData,
+    scorer: EmotionScorer,
+    config: FinetuneSettings,
+    steps_per_epoch: int,
 ) -> None:
-    """Score the test clips with the last and the best checkpoint of a finished run; `scores.json` comes last.
+    """Score the test clips with the last and the best checkpoint of a finished run, and draw pictures.
+
+    `scores.json` is written last.
 
     Args:
         directory: directory of the run.
         data: its fold.
         scorer: of its model.
-        batch: clips computed at a time.
+        config: its settings.
         steps_per_epoch: updates in an epoch.
 
     Raises:
         OSError: no clip can be read, or a file cannot be written.
         ValueError: a checkpoint is damaged.
     """
-    views = data.test_views(batch)
+    views = data.test_views(config.scoring.batch)
     steps = {LAST: find_step(directory), BEST: find_step(directory, BEST)}
     by_step: dict[int, ClipScores] = {}
-    for step in sorted(set(steps.values())):
+    params: Any = None
+    for step in sorted(set(steps.values())):  # the last epoch comes last, for the pictures
         params, _ = load_parameters(directory, step)
         by_step[step] = scorer(params, views)
     written: dict[str, Any] = {
@@ -78,8 +87,12 @@ def score_fold(
         figures = scores_of(data.protocol, data.outputs, counted.true, counted.scores)
         written[epoch] = {"step": step, "epoch": step / steps_per_epoch, **figures}
         if jax.process_index() == 0:
-            _write_arrays(directory / f"{epoch}.npz", arrays)
+            write_arrays(directory / f"{epoch}.npz", arrays)
     if jax.process_index() == 0:
+        arrays = _arrays(data, by_step[steps[LAST]])
+        fold_figures.draw_fold(
+            directory, data, params, config.model, config.preprocess, arrays["feature"], arrays["true"]
+        )
         atomic_files.publish_text(json.dumps(written, indent=1) + "\n", directory, SCORES)
 
 
@@ -122,7 +135,8 @@ def _arrays(data: FoldData, found: ClipScores) -> dict[str, np.ndarray]:
     }
 
 
-def _write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: epath.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a compressed `.npz`, which appears complete or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy also has an option of this form
     with atomic_files.replacing(path) as partial:

@@ -23,7 +23,7 @@ from hicmae_jax.settings.finetune_sections import (
     TuningConfig,
 )
 from hicmae_jax.settings.run_settings import RunSettings
-from hicmae_jax.settings.schema import Schema, Section
+from hicmae_jax.settings.schema import AUTO, Schema, Section, flatten
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, GeneralConfig, LogConfig
 from hicmae_jax.training.optimizer import OptimizerConfig
 
@@ -153,6 +153,23 @@ def from_config_dict(
     if values["data.threads"] is None:
         values["data.threads"] = LabelledDataConfig.threads
     return FinetuneSettings(values)
+
+
+def recorded(config: Mapping[str, Any], platform: str) -> FinetuneSettings:
+    """Make the settings of the run that a checkpoint's record describes, to compute with them here.
+
+    Args:
+        config: `config` of the record, nested.
+        platform: of the devices here, as `chips.platform` names it.
+
+    Raises:
+        ValueError: one line: the record is not of a fine-tuning run, is damaged, or is of a later version.
+    """
+    values = flatten(config)
+    if "data.protocol" not in values:
+        raise ValueError("this is not a fine-tuning run: name the directory of a fold")
+    here = {**values, "execution.attention": AUTO, "execution.layout": AUTO}
+    return from_config_dict(here, platform, begun=values)
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:

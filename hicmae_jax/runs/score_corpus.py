@@ -1,0 +1,208 @@
+"""Scores a fine-tuned run on a labelled set: another data set over the shared emotions, or its own test fold.
+
+::
+
+    <output>/scores.json      scores with intervals over speakers, and what was scored
+    <output>/predictions.npz  names, speakers, true classes, probabilities and features of the clips
+    <output>/confusion.png    matrix of confusion
+    <output>/emotions.png     recall of each emotion, with intervals
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from data_pipeline.common import atomic_files
+from data_pipeline.corpora import folds, protocols
+from data_pipeline.corpora.protocols import Protocol
+from data_pipeline.corpora.shared_labels import shared_classes
+from data_pipeline.reading.fixed_clips import ListedClips
+from data_pipeline.reading.labelled import VIEWS, LabelledSource, RootedSet, View, read_sets
+from hicmae_jax.checkpoints.best import BEST
+from hicmae_jax.checkpoints.load import find_step, load_parameters
+from hicmae_jax.evaluation import emotion_metrics
+from hicmae_jax.evaluation.emotion_scores import EmotionScorer
+from hicmae_jax.evaluation.figures import confusion, emotion_bars
+from hicmae_jax.evaluation.intervals import class_intervals, recall_intervals
+from hicmae_jax.runs import fold_scores
+from hicmae_jax.runs.fold_data import FoldData, sampling_of
+from hicmae_jax.settings import finetune as settings
+from hicmae_jax.settings.finetune import FinetuneSettings
+
+SCORES, PREDICTIONS, CONFUSION, EMOTIONS = (
+    "scores.json",
+    "predictions.npz",
+    "confusion.png",
+    "emotions.png",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clips:
+    """What is scored.
+
+    Attributes:
+        labelled: the set.
+        chosen: numbers of the clips.
+        classes: the model's classes that may be answered.
+        true: int[N], their places in `classes`.
+        about: in words, which clips these are.
+    """
+
+    labelled: RootedSet
+    chosen: np.ndarray
+    classes: tuple[int, ...]
+    true: np.ndarray
+    about: str
+
+
+def score_corpus(
+    run: epath.PathLike,
+    data: epath.PathLike,
+    protocol: str,
+    output: epath.PathLike,
+    *,
+    best: bool = False,
+    missing: str = "",
+    batch: int = 32,
+) -> dict[str, Any]:
+    """Score a fine-tuned run on a labelled set.
+
+    Args:
+        run: directory of the run of a fold.
+        data: directory of the labelled set.
+        protocol: protocol of that set.
+        output: directory to write to.
+        best: take the checkpoint of the best validation, instead of the last.
+        missing: `video` or `audio` is hidden from a model of both.
+        batch: clips computed at a time.
+
+    Returns:
+        What `scores.json` says.
+
+    Raises:
+        FileNotFoundError: no such run, checkpoint or set.
+        FileExistsError: a file to write exists.
+        ValueError: run, set and protocol do not fit each other, or a checkpoint is damaged.
+        OSError: no clip can be read.
+    """
+    output = epath.Path(output)
+    for name in (SCORES, PREDICTIONS, CONFUSION, EMOTIONS):
+        if (output / name).exists():
+            raise FileExistsError(f"{output / name} exists: delete it or give another --output")
+    step = find_step(run, BEST if best else None)
+    params, record = load_parameters(run, step)
+    config = settings.recorded(record["config"], "cpu")
+    own = protocols.protocol(config.data.protocol)
+    if own.regression:
+        raise ValueError(f"{run} has learnt {', '.join(own.outputs)}, which are no emotions to compare")
+    (labelled,) = read_sets([data])
+    clips = _clips(config, own, labelled, protocols.protocol(protocol), list(record["data"].values()))
+    found = _score(config, own, params, clips, missing, batch)
+    kept = found.example
+    scores = found.scores[:, clips.classes]
+    scores = scores / np.maximum(scores.sum(-1, keepdims=True), 1e-12)
+    names = tuple(own.outputs[number] for number in clips.classes)
+    known = [labelled.about.clips[number] for number in clips.chosen[kept]]
+    units, true = [clip.speaker for clip in known], clips.true[kept]
+    written = {
+        "run": str(run),
+        "step": step,
+        "epoch": BEST if best else "last",
+        "data": str(data),
+        "scored": clips.about,
+        "missing": missing or None,
+        "classes": names,
+        "clips": len(known),
+        "scores": emotion_metrics.class_scores(true, scores),
+        "intervals": {
+            name: [each.low, each.high] for name, each in class_intervals(true, scores, units).items()
+        },
+    }
+    arrays = {
+        "name": np.array([clip.name for clip in known]),
+        "speaker": np.array(units),
+        "true": true,
+        "scores": scores,
+        "feature": found.feature.astype(np.float16),
+    }
+    _write(output, written, arrays, names)
+    return written
+
+
+def _clips(
+    config: FinetuneSettings, own: Protocol, labelled: RootedSet, other: Protocol, trained_on: list[str]
+) -> _Clips:
+    """The clips to score: those of other data with a shared emotion, or the run's own test fold."""
+    every = tuple(range(len(own.outputs)))
+    if labelled.about.fingerprint == trained_on[0]:
+        if other.name != own.name:
+            raise ValueError(
+                f"{labelled.root} is the run's own data: score it with --protocol={own.name}, which knows "
+                "its test clips"
+            )
+        data = dataclasses.replace(config.data, sets=(str(labelled.root),), other_protocols=())
+        test = FoldData(data, config.model.frames, config.seed).test
+        about = f"the test clips of fold {config.data.fold} of {own.name}"
+        return _Clips(labelled, test.chosen[0], every, test.targets.argmax(-1), about)
+    if labelled.about.fingerprint in trained_on:
+        raise ValueError(
+            f"{labelled.root}: the run was trained on these clips, so its scores would say little"
+        )
+    if labelled.about.dataset != other.dataset:
+        raise ValueError(
+            f"{labelled.root} holds {labelled.about.dataset}, not {other.dataset}, whose protocol "
+            f"{other.name} is: choose another --protocol"
+        )
+    shared = shared_classes(own, other)
+    theirs = folds.targets(other, labelled.about.clips)
+    chosen = np.flatnonzero(np.isin(theirs, list(shared)))
+    classes = tuple(sorted(shared.values()))
+    true = np.array([classes.index(shared[number]) for number in theirs[chosen].tolist()])
+    about = f"all {len(chosen):,} clips of {other.name} with one of {len(classes)} shared emotions"
+    return _Clips(labelled, chosen, classes, true, about)
+
+
+def _score(
+    config: FinetuneSettings, own: Protocol, params: Any, clips: _Clips, missing: str, batch: int
+) -> Any:
+    if missing and config.finetune.modality != "audio-visual":
+        raise ValueError(f"missing {missing}: the run knows {config.finetune.modality} only")
+    sampling = sampling_of(config.data, own, config.model.frames)
+    views = []
+    for number in range(VIEWS):
+        source = LabelledSource([clips.labelled], [clips.chosen.tolist()], View(sampling, number), sampling)
+        views.append(ListedClips(source, range(len(clips.chosen)), batch, config.data.threads))
+    scorer = EmotionScorer(
+        config.model,
+        config.for_outputs(len(own.outputs)),
+        config.preprocess,
+        regression=False,
+        batch=batch,
+        execution=config.execution,
+        missing=missing,
+    )
+    return scorer(params, views)
+
+
+def _write(
+    output: epath.Path, written: dict[str, Any], arrays: dict[str, np.ndarray], names: tuple[str, ...]
+) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    true, scores, units = arrays["true"], arrays["scores"], arrays["speaker"].tolist()
+    matrix = emotion_metrics.confusion(true, emotion_metrics.predictions(scores), len(names))
+    title = written["scored"]
+    confusion.draw({"all clips": matrix}, names, title).savefig(output / CONFUSION, dpi=100)
+    bars = emotion_bars.draw(
+        {"recall": emotion_metrics.recalls(matrix)},
+        {"recall": recall_intervals(true, scores, units)},
+        names,
+        matrix.sum(-1).tolist(),
+        title,
+    )
+    bars.savefig(output / EMOTIONS, dpi=100)
+    fold_scores.write_arrays(output / PREDICTIONS, arrays)
+    atomic_files.publish_text(json.dumps(written, indent=1) + "\n", output, SCORES)
