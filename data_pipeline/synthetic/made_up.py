@@ -107,7 +107,7 @@ def write_made_up(
     Args:
         root: its directory: new, empty, or with the files of an earlier call with the same arguments.
         clips: number of clips.
-        speakers: number of speakers; by default one for every twelve clips, at least two.
+        speakers: number of speakers; by default one for every six clips, at least two.
         seed: of all random draws.
         workers: number of processes; by default one a core. 1 uses this process.
         seconds: shortest and longest clip.
@@ -120,7 +120,7 @@ def write_made_up(
     Raises:
         CorpusError: `root` holds something else, or the numbers do not fit each other.
     """
-    speakers = speakers or max(2, -(-clips // 12))
+    speakers = speakers or max(2, -(-clips // len(EMOTIONS)))
     planned = plan_made_up(clips, speakers, seed, seconds, difficulty)
     wish = dict(layout="made_up", clips=clips, speakers=speakers, seed=seed, seconds=list(seconds))
     wish["difficulty"] = dataclasses.asdict(difficulty)
