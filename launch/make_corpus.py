@@ -48,7 +48,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "speakers",
         None,
-        "Number of speakers; by default one for every 8 clips (voxceleb2) or 12 clips (others).",
+        "Number of speakers; by default one for every 8 clips (voxceleb2), 12 (crema_d) or 6 (made_up).",
         lower_bound=1,
     )
     flags.DEFINE_integer(

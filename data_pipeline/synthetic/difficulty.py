@@ -36,20 +36,20 @@ class Difficulty:
         microphone: standard deviation of the recording level, dB.
     """
 
-    weakest: float = 0.15
-    strongest: float = 1.1
-    imbalance: float = 0.5
+    weakest: float = 0.35
+    strongest: float = 1.3
+    imbalance: float = 0.7
     contradiction: float = 0.2
     contrast: float = 0.7
-    rest: float = 1.0
-    habits: float = 0.4
-    variety: float = 0.5
-    occlusion: float = 0.25
-    coarse: float = 0.5
-    exposure: float = 0.4
-    camera_noise: float = 10.0
-    sound_noise: float = -3.0
-    microphone: float = 4.0
+    rest: float = 0.5
+    habits: float = 0.3
+    variety: float = 0.4
+    occlusion: float = 0.2
+    coarse: float = 0.3
+    exposure: float = 0.25
+    camera_noise: float = 6.0
+    sound_noise: float = 12.0
+    microphone: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from data_pipeline.common import atomic_files
 from data_pipeline.synthetic.clip import FPS, ClipSpec, facts_of, stream
-from data_pipeline.synthetic.corpus import CLIPS_PER_VIDEO, CorpusError, PlannedClip, write_planned
+from data_pipeline.synthetic.corpus import CLIPS_PER_VIDEO, check_numbers
 from data_pipeline.synthetic.difficulty import Difficulty
 from data_pipeline.synthetic.person import EMOTIONS
+from data_pipeline.synthetic.writing import PlannedClip, write_planned
 
 LABELS = "labels.csv"
 SECONDS = (2.6, 3.2)  # shortest and longest clip
@@ -38,12 +39,7 @@ def plan_made_up(
         CorpusError: fewer than 2 speakers (two folds need them), fewer clips than speakers, or durations that
             are not the shortest and then the longest.
     """
-    if speakers < 2 or clips < speakers:
-        raise CorpusError(
-            f"{clips} clips of {speakers} speakers: at least 2 speakers with a clip each are needed"
-        )
-    if not 0.5 <= seconds[0] <= seconds[1]:
-        raise CorpusError(f"clip durations {seconds} s: give the shortest (0.5 or more) and then the longest")
+    check_numbers(clips, speakers, seconds)
     planned = []
     for index in range(clips):
         number, speaker = divmod(index, speakers)
@@ -111,7 +107,7 @@ def write_made_up(
     Args:
         root: its directory: new, empty, or with the files of an earlier call with the same arguments.
         clips: number of clips.
-        speakers: number of speakers; by default one for every twelve clips, at least two.
+        speakers: number of speakers; by default one for every six clips, at least two.
         seed: of all random draws.
         workers: number of processes; by default one a core. 1 uses this process.
         seconds: shortest and longest clip.
@@ -124,7 +120,7 @@ def write_made_up(
     Raises:
         CorpusError: `root` holds something else, or the numbers do not fit each other.
     """
-    speakers = speakers or max(2, -(-clips // 12))
+    speakers = speakers or max(2, -(-clips // len(EMOTIONS)))
     planned = plan_made_up(clips, speakers, seed, seconds, difficulty)
     wish = dict(layout="made_up", clips=clips, speakers=speakers, seed=seed, seconds=list(seconds))
     wish["difficulty"] = dataclasses.asdict(difficulty)
