@@ -9,28 +9,29 @@ from absl import app, flags
 from absl.testing import flagsaver
 
 from tests import check_golden
-from tests.support import golden_cases, golden_jax, golden_torch
+from tests.support import golden_cases, golden_compare, golden_jax, golden_torch
+from tests.support.golden_check import MODULES, assert_all_within, check
+from tests.support.golden_damage import content_of
 from tests.support.paths import GOLDENS
 
 
-def assert_all_within(lines):
-    assert lines
-    assert [str(line) for line in lines if not line.ok] == []
-
-
+# Goldens of clips, augmentation, mixing, losses, metrics and merging are checked beside what they are of.
 @pytest.mark.parametrize(
     ("name", "quantities"),
-    [("pretrain_micro", 16), ("finetune_micro", 7), ("log_mel", 8), ("crop_resize", 10)],
+    [
+        *(("pretrain_micro", 16), ("finetune_micro", 7), ("log_mel", 8), ("crop_resize", 10), ("groups", 8)),
+        *(("finetune_steps_class", 9), ("finetune_steps_mse", 9), ("finetune_steps_ccc", 9)),
+    ],
 )
 def test_jax_agrees(name, quantities):
-    lines = check_golden.check(golden_cases.load(GOLDENS / f"{name}.npz"))
+    lines = check(golden_cases.load(GOLDENS / f"{name}.npz"))
     assert len(lines) == quantities
     assert_all_within(lines)
 
 
 @pytest.mark.parametrize(("name", "quantities"), [("pretrain_micro", 16), ("finetune_micro", 7)])
 def test_pytorch_agrees(name, quantities):
-    lines = check_golden.check(golden_cases.load(GOLDENS / f"{name}.npz"), with_torch=True)
+    lines = check(golden_cases.load(GOLDENS / f"{name}.npz"), with_torch=True)
     assert len(lines) == quantities
     assert_all_within(lines)
 
@@ -39,7 +40,22 @@ def test_pytorch_agrees(name, quantities):
 @pytest.mark.parametrize("with_torch", [False, True])
 @pytest.mark.parametrize("name", ["pretrain_base", "finetune_base"])
 def test_full_size_agrees(name, with_torch):
-    assert_all_within(check_golden.check(golden_cases.load(GOLDENS / f"{name}.npz"), with_torch))
+    assert_all_within(check(golden_cases.load(GOLDENS / f"{name}.npz"), with_torch))
+
+
+def test_every_file_is_of_a_kind_that_can_be_checked():
+    kinds = {golden_cases.load(path).kind for path in GOLDENS.glob("*.npz")}
+    assert kinds == set(MODULES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"weight_decay": 0.0}, {"layer_decay": 0.7}, {"betas": [0.9, 0.95]}])
+def test_steps_of_another_optimizer_are_misses(change):
+    golden = golden_cases.load(GOLDENS / "finetune_steps_class.npz")
+    config = golden.config | {"train": golden.config["train"] | change}
+    missed = {line.quantity for line in check(dataclasses.replace(golden, config=config)) if not line.ok}
+    assert missed >= {"trajectory", "trajectory_outputs", "final_outputs", "final_param_norms"}
+    assert "grad_norms" not in missed
 
 
 # --- Other configs ------------------------------------------------------------------------------------------
@@ -75,7 +91,7 @@ def test_other_configs_agree_too(tmp_path, kind):
     config = UNSEEN | ({"train": TRAIN} if kind == "pretrain" else {})
     golden = from_pytorch(tmp_path, kind, config)
     assert golden.steps == (3 if kind == "pretrain" else 0)
-    assert_all_within(check_golden.check(golden))
+    assert_all_within(check(golden))
 
 
 # --- The checker fails --------------------------------------------------------------------------------------
@@ -89,7 +105,7 @@ def tiny_golden(tmp_path_factory):
 
 
 def misses(golden, computed, names):
-    return [line for line in golden_cases.compare(golden, computed, names) if not line.ok]
+    return [line for line in golden_compare.compare(golden, computed, names) if not line.ok]
 
 
 @pytest.mark.parametrize("quantity", golden_cases.REQUIRED["finetune"])
@@ -98,7 +114,7 @@ def test_one_number_off_is_a_miss(tiny_golden, quantity):
     assert misses(golden, computed, names) == []
     value = np.array(computed[quantity], np.float64)
     index = np.unravel_index(abs(value).argmin(), value.shape)
-    tolerance = golden_cases.TOLERANCES[quantity][0]
+    tolerance = golden_compare.TOLERANCES[quantity][0]
     value[index] += 1 if value.dtype == bool else 2 * tolerance * max(abs(value[index]), 0.1) + 1e-9
     if quantity == "weight_decay":
         value[0] = 1 - value[0]
@@ -152,13 +168,6 @@ def test_the_command_prints_a_line_a_quantity_and_the_sum(tiny_golden, capsys):
     assert "MISS loss" in capsys.readouterr().out
 
 
-def damaged(golden, **changes):
-    """The content of the file with some arrays or config entries replaced, or removed if None."""
-    content = {"config": golden.config, **golden.arrays} | changes
-    content = {name: value for name, value in content.items() if value is not None}
-    return content | ({"config": json.dumps(content["config"])} if "config" in content else {})
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -173,7 +182,7 @@ def damaged(golden, **changes):
 )
 def test_files_of_another_form_are_one_clear_line(tiny_golden, tmp_path, capsys, changes, message):
     path = tmp_path / "a.npz"
-    np.savez(path, **damaged(tiny_golden[0], **changes))
+    np.savez(path, **content_of(tiny_golden[0], **changes))
     with pytest.raises(golden_cases.GoldenError, match=message):
         golden_cases.load(path)
     assert run(str(path)) == 2
@@ -198,7 +207,7 @@ def test_pretraining_files_of_another_form_are_refused(tmp_path, changes, messag
     golden = golden_cases.load(GOLDENS / "pretrain_micro.npz")
     if changes.keys() & (golden.config.keys()):
         changes = {"config": golden.config | changes}
-    np.savez(tmp_path / "a.npz", **damaged(golden, **changes))
+    np.savez(tmp_path / "a.npz", **content_of(golden, **changes))
     with pytest.raises(golden_cases.GoldenError, match=message):
         golden_cases.load(tmp_path / "a.npz")
 
@@ -206,7 +215,7 @@ def test_pretraining_files_of_another_form_are_refused(tmp_path, changes, messag
 def test_crops_without_their_boxes_are_refused(tmp_path):
     golden = golden_cases.load(GOLDENS / "crop_resize.npz")
     for changes in ({"boxes": golden.arrays["boxes"][1:]}, {"resized": None}, {"other": np.ones(2)}):
-        np.savez(tmp_path / "a.npz", **damaged(golden, **{"config": None} | changes))
+        np.savez(tmp_path / "a.npz", **content_of(golden, **{"config": None} | changes))
         with pytest.raises(golden_cases.GoldenError, match="of no known kind"):
             golden_cases.load(tmp_path / "a.npz")
 
@@ -226,10 +235,19 @@ def test_pytorch_has_no_preprocessing(capsys):
     assert "leave out --torch" in capsys.readouterr().err
 
 
-def test_the_command_takes_one_file():
-    for arguments in ([], ["a.npz", "b.npz"]):
-        with pytest.raises(app.UsageError, match=r"name one golden \.npz"):
-            run(*arguments)
+def test_the_command_takes_files():
+    with pytest.raises(app.UsageError, match=r"name golden \.npz files"):
+        run()
+
+
+def test_the_command_checks_every_file_and_exits_with_the_worst_code(capsys):
+    merging, absent = str(GOLDENS / "merging.npz"), str(GOLDENS / "absent.npz")
+    assert run(merging, merging) == 0
+    assert capsys.readouterr().out.count("11 of 11 within tolerance") == 2
+    assert run(absent, merging) == 2
+    shown = capsys.readouterr()
+    assert "absent.npz: no such file" in shown.err
+    assert "11 of 11 within tolerance" in shown.out
 
 
 def test_both_sides_rebuild_the_same_case():

@@ -1,7 +1,5 @@
 """Scores of classes: the goldens, scikit-learn, absent classes, constant predictions, ties."""
 
-import json
-
 import numpy as np
 import pytest
 from sklearn import metrics as reference
@@ -15,39 +13,11 @@ from hicmae_jax.evaluation.emotion_metrics import (
     top_k,
 )
 from tests.goldens import finetune_recipe
-from tests.support.paths import GOLDENS
-
-with np.load(GOLDENS / "class_metrics.npz") as _file:
-    GOLDEN = {name: _file[name] for name in _file.files}
-CASES = list(enumerate(json.loads(str(GOLDEN["config"]))["cases"]))
+from tests.support.golden_check import assert_agrees
 
 
-def golden_inputs(case):
-    true = finetune_recipe.skewed_labels(case["seed"], case["count"], case["classes"], tuple(case["absent"]))
-    logits = finetune_recipe.logits(case["seed"] + 1, true, case["classes"])[0]
-    logits[:, case["never_predicted"]] -= 100
-    return true, logits
-
-
-@pytest.mark.parametrize(("number", "case"), CASES)
-def test_scores_agree_with_the_goldens(number, case):
-    true, logits = golden_inputs(case)
-    expected = {name.removeprefix(f"case{number}_"): value for name, value in GOLDEN.items()}
-    predicted = predictions(logits)
-    np.testing.assert_array_equal(predicted, expected["predictions"])
-    counts = confusion(true, predicted, case["classes"])
-    occurring = np.union1d(true, predicted)
-    np.testing.assert_array_equal(counts[np.ix_(occurring, occurring)], expected["confusion"])
-    scores = class_scores(true, logits)
-    for name in ("WAR", "weighted F1", "macro F1", "micro F1"):
-        golden = 100 * expected[name.lower().replace(" ", "_")]
-        assert scores[name] == pytest.approx(golden, rel=1e-5)
-    assert scores["top-1"] == pytest.approx(expected["acc1"], rel=1e-5)
-    assert scores["top-5"] == pytest.approx(expected["acc5"], rel=1e-5)
-    if np.isnan(expected["uar"]):  # class 3 is predicted but never true
-        assert scores["UAR"] == pytest.approx(100 * sensitivity(true, predicted), rel=1e-12)
-    else:
-        assert scores["UAR"] == pytest.approx(100 * expected["uar"], rel=1e-5)
+def test_scores_agree_with_the_goldens():
+    assert_agrees("class_metrics")
 
 
 def sensitivity(true, predicted):

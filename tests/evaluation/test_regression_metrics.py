@@ -1,20 +1,14 @@
 """Scores of dimensions: the goldens, SciPy, constant predictions, one clip."""
 
-import json
-
 import numpy as np
 import pytest
 import scipy.stats
 from sklearn import metrics as reference
 
-from hicmae_jax.evaluation.regression_metrics import METRICS, concordance, correlation, regression_scores
+from hicmae_jax.evaluation.regression_metrics import concordance, correlation, regression_scores
 from tests.goldens import finetune_recipe
-from tests.support.paths import GOLDENS
+from tests.support.golden_check import assert_agrees
 
-with np.load(GOLDENS / "regression.npz") as _file:
-    GOLDEN = {name: _file[name] for name in _file.files}
-CASES = list(enumerate(json.loads(str(GOLDEN["config"]))["cases"]))
-IN_PERCENT = ("CCC", "PCC", "acc")
 NAMES = ("arousal", "valence", "dominance")
 
 
@@ -23,15 +17,8 @@ def inputs(seed, count, dimensions):
     return true, finetune_recipe.predictions(seed + 1, true)
 
 
-@pytest.mark.parametrize(("number", "case"), CASES)
-def test_scores_agree_with_the_goldens(number, case):
-    names = NAMES[: case["outputs"]]
-    scores = regression_scores(*inputs(case["seed"], case["batch"], case["outputs"]), names)
-    for metric in METRICS:
-        found = [scores[metric], *(scores[f"{metric} {name}"] for name in names)]
-        golden = GOLDEN[f"case{number}_metric_{metric.lower()}"]
-        scale = 100 if metric in IN_PERCENT else 1
-        np.testing.assert_allclose(found, scale * golden, rtol=1e-5, err_msg=metric)
+def test_scores_agree_with_the_goldens():
+    assert_agrees("regression", ("metric_",))
 
 
 def test_scores_agree_with_scipy_and_scikit_learn():

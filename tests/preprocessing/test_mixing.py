@@ -8,56 +8,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hicmae_jax.model.tokens import PIXEL_MEAN, PIXEL_STD
 from hicmae_jax.preprocessing.mixing import (
     MixDraw,
     MixingConfig,
     draw_mix,
     draw_share,
-    kept_share,
     mix,
     mix_group,
-    pasted_box,
     smooth,
 )
 from tests.goldens import finetune_recipe, recipe
+from tests.support.golden_check import assert_agrees
 from tests.support.paths import GOLDENS
 
-GOLDEN = np.load(GOLDENS / "mixing.npz")
-CONFIG = json.loads(str(GOLDEN["config"]))
+CONFIG = json.loads(str(np.load(GOLDENS / "mixing.npz")["config"]))
 CLIPS, CLASSES, SIZE = CONFIG["batch"], CONFIG["classes"], CONFIG["size"]
 VIDEO = recipe.video(CONFIG["seed"], CLIPS, CONFIG["frames"], SIZE).astype(np.float32) / 255
 LABELS = np.eye(CLASSES, dtype=np.float32)[finetune_recipe.labels(CONFIG["seed"] + 1, CLIPS, CLASSES)]
 mixed = jax.jit(mix, static_argnames="config")
 
 
-def pixels(published):
-    """The published, normalised video in the scale [0, 1]."""
-    return published * np.float32(PIXEL_STD) + np.float32(PIXEL_MEAN)
-
-
-def as_draw(case):
-    centre = case["centre_y_x"] or [0, 0]
-    return MixDraw(jnp.bool_(case["kind"] == "cutmix"), jnp.float32(case["lambda"]), jnp.array(centre))
-
-
-@pytest.mark.parametrize(("number", "case"), list(enumerate(CONFIG["cases"])))
-def test_published_mixing(number, case):
-    video, targets = mix_group(VIDEO, smooth(jnp.array(LABELS), CONFIG["smoothing"]), as_draw(case))
-    np.testing.assert_allclose(video, pixels(GOLDEN[f"case{number}_video"]), atol=2e-6)
-    np.testing.assert_allclose(targets, GOLDEN[f"case{number}_target"], atol=1e-6)
-
-
-def test_published_boxes():
-    side = CONFIG["box_size"]
-    share, y, x = GOLDEN["box_draws"].T
-    centres = np.stack([y, x], -1).astype(np.int32)
-    boxes = jax.vmap(lambda share, centre: pasted_box(share, centre, side, side))(
-        share.astype(np.float32), centres
-    )
-    np.testing.assert_array_equal(boxes, GOLDEN["boxes"])
-    kept = jax.vmap(lambda box: kept_share(box, side, side))(boxes)
-    np.testing.assert_allclose(kept, GOLDEN["box_lambda"], rtol=1e-6, atol=1e-7)
+def test_published_mixing_and_boxes():
+    assert_agrees("mixing")
 
 
 def drawn(count=2_000, **choices):

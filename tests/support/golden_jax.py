@@ -1,6 +1,7 @@
 """Computing a golden case with the JAX code."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,8 +22,9 @@ from hicmae_jax.preprocessing import audio, video
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.weights import torch_names
 from tests.goldens import recipe
-from tests.support import golden_cases
-from tests.support.golden_cases import Golden, Line, Quantities
+from tests.support import golden_cases, golden_compare
+from tests.support.golden_cases import Golden, Quantities
+from tests.support.golden_compare import Line
 
 
 def pretrain_inputs(golden: Golden, step: int = 0) -> ModelInputs:
@@ -38,7 +40,8 @@ def recipe_weights(golden: Golden, template: Any) -> tuple[Any, list[str]]:
     return jax.tree.map(jnp.asarray, params), list(shapes)
 
 
-def _norms(golden: Golden, tree: Any) -> np.ndarray:
+def norms_of(golden: Golden, tree: Any) -> np.ndarray:
+    """Norm of each parameter of a tree, by PyTorch name and in PyTorch's order."""
     state = torch_names.state_dict(tree, golden.model_config().patch)
     return np.array([np.linalg.norm(value.astype(np.float64)) for value in state.values()])
 
@@ -61,7 +64,7 @@ def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     levels = zip(output.video_levels, output.audio_levels)
     logits = [losses.contrastive_logits(*pair, config.temperature) for pair in levels]
     batch = golden.config["batch"]
-    norms = _norms(golden, gradient)
+    norms = norms_of(golden, gradient)
     quantities = {
         "loss": terms["total"],
         "loss_video": terms["video"],
@@ -80,9 +83,15 @@ def pretrain(golden: Golden) -> tuple[Quantities, list[str]]:
     return quantities, names
 
 
-def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
-    train = golden.config["train"]
-    config = optim.OptimizerConfig(
+def by_name(tree: Any, names: Sequence[str]) -> np.ndarray:
+    """What a tree holds for each parameter, in the order of PyTorch names."""
+    values = {torch_names.torch_name(path): value for path, value in flatten_dict(tree).items()}
+    return np.array([values[name] for name in names])
+
+
+def optimizer_config(train: dict[str, Any]) -> optim.OptimizerConfig:
+    """The optimiser that `config.train` of a file describes."""
+    return optim.OptimizerConfig(
         base_rate=train["lr"],
         base_minimum=train["min_lr"],
         batch=256,  # the rates of the file are those of its batch already
@@ -91,26 +100,41 @@ def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
         steps_per_epoch=train["steps_per_epoch"],
         betas=tuple(train["betas"]),
         weight_decay=train["weight_decay"],
+        layer_decay=train.get("layer_decay", 1.0),
     )
+
+
+def schedule_of(config: optim.OptimizerConfig) -> np.ndarray:
+    """The rate of every step, before the layer's scale."""
+    return np.asarray(config.schedule()(np.arange(config.epochs * config.steps_per_epoch)))
+
+
+def make_update(config: optim.OptimizerConfig, params: Any) -> tuple[Any, Any]:
+    """A compiled function (parameters, state, gradient) → (parameters, state), and the first state."""
     optimizer = optim.make_optimizer(config, params)
-    state = optimizer.init(params)
 
     @jax.jit
     def update(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
+    return update, optimizer.init(params)
+
+
+def _trajectory(golden: Golden, params: Any, backward: Any) -> Quantities:
+    config = optimizer_config(golden.config["train"])
+    update, state = make_update(config, params)
     table, norms = [], []
     for step in range(golden.steps):
         (_, (_, _, terms)), gradient = backward(params, *pretrain_inputs(golden, step))
         table.append([float(terms[name]) for name in ("total", "video", "audio", "contrastive")])
-        norms.append(np.linalg.norm(_norms(golden, gradient)))
+        norms.append(np.linalg.norm(norms_of(golden, gradient)))
         params, state = update(params, state, gradient)
     return {
         "trajectory": np.array(table),
         "trajectory_grad_norm": np.array(norms),
-        "schedule": np.asarray(config.schedule()(np.arange(train["epochs"] * train["steps_per_epoch"]))),
-        "final_param_norms": _norms(golden, params),
+        "schedule": schedule_of(config),
+        "final_param_norms": norms_of(golden, params),
     }
 
 
@@ -130,17 +154,13 @@ def finetune(golden: Golden) -> tuple[Quantities, list[str]]:
 
     (value, output), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
-    def by_name(tree: Any) -> np.ndarray:
-        values = {torch_names.torch_name(path): value for path, value in flatten_dict(tree).items()}
-        return np.array([values[name] for name in names])
-
     return {
         "logits": output.logits,
         "feature": output.feature,
         "loss": value,
-        "grad_norms": _norms(golden, gradient),
-        "lr_scale": by_name(optim.layer_scales(params, golden_cases.LAYER_DECAY)),
-        "weight_decay": by_name(optim.decay_mask(params)),
+        "grad_norms": norms_of(golden, gradient),
+        "lr_scale": by_name(optim.layer_scales(params, golden_cases.LAYER_DECAY), names),
+        "weight_decay": by_name(optim.decay_mask(params), names),
     }, names
 
 
@@ -149,10 +169,10 @@ def log_mel(golden: Golden) -> list[Line]:
     lines = []
     for name, expected in golden.arrays.items():
         waveform = golden_cases.log_mel_waveform(name)
-        lines.append(golden_cases.log_mel_line(f"{name} host", expected, host.log_mel(waveform)))
+        lines.append(golden_compare.log_mel_line(f"{name} host", expected, host.log_mel(waveform)))
         sound, samples = jnp.asarray(waveform)[None], jnp.array([len(waveform)])
         features = jax.jit(audio.log_mel)(audio.remove_mean(sound, samples), samples)
-        lines.append(golden_cases.log_mel_line(f"{name} device", expected, np.asarray(features[0])))
+        lines.append(golden_compare.log_mel_line(f"{name} device", expected, np.asarray(features[0])))
     return lines
 
 
@@ -163,4 +183,4 @@ def crop_resize(golden: Golden) -> list[Line]:
     resize = jax.jit(functools.partial(video.crop_resize_rounded, size=expected.shape[2]))
     actual = np.asarray(resize(frames, jnp.asarray(boxes)))
     triples = zip(boxes, expected, actual)
-    return [line for triple in triples for line in golden_cases.crop_resize_lines(*triple)]
+    return [line for triple in triples for line in golden_compare.crop_resize_lines(*triple)]

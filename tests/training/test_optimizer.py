@@ -9,12 +9,15 @@ import optax
 import pytest
 from flax.traverse_util import flatten_dict
 
+from hicmae_jax.model import sizes
 from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import path_rules, schedules, sharding
-from tests.support import tiny_model
+from hicmae_jax.weights import torch_names
+from tests.support import golden_cases, tiny_model
+from tests.support.paths import GOLDENS
 
 
 def pretrain_shapes(scan_encoders):
@@ -191,6 +194,43 @@ def test_layer_scales(scan, modality, fusion_depth):
             path = f"encoder_fusion/blocks{suffix}_{i}/cross_attn/kv/kernel"
             assert flat[path] == 0.5 ** (top - 1 - 3 - i)
     assert flat[f"{name}/norm/scale"] == flat["head/kernel"] == flat["fc_norm/bias"] == 1
+
+
+def test_the_fine_tuning_recipe_is_that_of_the_goldens():
+    recipe = optim.OptimizerConfig(**optim.FINETUNE, steps_per_epoch=10)
+    steps = golden_cases.load(GOLDENS / "finetune_steps_class.npz").config["train"]
+    groups = golden_cases.load(GOLDENS / "groups.npz").config
+    assert recipe.kind == "adamw"
+    assert recipe.clip is None
+    assert list(recipe.betas) == steps["betas"]
+    assert recipe.layer_decay == steps["layer_decay"] == groups["layer_decay"]
+    assert recipe.weight_decay == steps["weight_decay"] == groups["weight_decay"]
+    for run in groups["runs"]:
+        assert (recipe.base_rate, recipe.base_minimum) == (run["lr"], run["min_lr"])
+        assert recipe.warmup_epochs == run["warmup"]
+        assert run["clips"] // run["batch"] * run["epochs"] == run["steps"]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_groups_of_size_s_are_the_published_ones_stacked_or_not(scan):
+    """Layers that are stacked get the same scales and the same decay as single layers."""
+    golden = golden_cases.load(GOLDENS / "groups.npz")
+    config = sizes.model_config("S")
+    model = HiCMAEFinetune(config, FinetuneConfig(outputs=11), ExecutionConfig(scan_encoders=scan))
+    clips = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((1, 16, 160, 160, 3), (1, 256, 128))]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *clips)["params"]
+    published = dict(zip(golden.names, zip(golden.arrays["lr_scale"], golden.arrays["weight_decay"] > 0)))
+    decays = flatten_dict(optim.decay_mask(shapes))
+    seen = set()
+    for path, scale in flatten_dict(optim.layer_scales(shapes, 0.75)).items():
+        stacked = np.ndim(scale) > 0
+        for layer in range(len(scale) if stacked else 1):
+            name = torch_names.torch_name(path, layer if stacked else None)
+            of_layer = np.ravel(scale)[layer]
+            np.testing.assert_allclose(of_layer, published[name][0], rtol=1e-6, err_msg=name)
+            assert decays[path] == published[name][1], name
+            seen.add(name)
+    assert seen == set(published)
 
 
 def test_updates_equal_adamw_written_out():

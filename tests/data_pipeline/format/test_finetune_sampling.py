@@ -4,43 +4,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.format.finetune_sampling import FinetuneSampling, UnusableSpanError
+from tests.support.golden_check import assert_agrees
+from tests.support.golden_clips import audio_span
 from tests.support.paths import GOLDENS
 
-CLIPS = np.load(GOLDENS / "clips.npz")
 PAPER = FinetuneSampling()
 SAMPLINGS = st.builds(FinetuneSampling, frames=st.integers(2, 20), stride=st.integers(1, 8))
 DRAWS = st.floats(0, 1, exclude_max=True)
 
 
-def span(sampling, first, n_frames, n_samples):
-    """The span as the golden file writes it: (-1, -1) where the published code stops."""
-    try:
-        return sampling.audio_span(first, n_frames, n_samples)
-    except UnusableSpanError:
-        return -1, -1
+def test_published_clips_and_views():
+    assert_agrees("clips")
 
 
-def test_published_training_clips():
-    assert len(CLIPS["train"]) > 400
-    for (n, stride, start, samples), frames, sound in zip(
-        CLIPS["train"].tolist(), CLIPS["train_frames"].tolist(), CLIPS["train_audio"].tolist()
-    ):
-        sampling, case = FinetuneSampling(stride=stride), (n, stride, start, samples)
-        assert sampling.train_frames(max(start, 0), n) == frames, case
-        assert list(span(sampling, frames[0], n, samples)) == sound, case
-        assert sound[1] - sound[0] <= sampling.longest_span(n, samples), case
-
-
-def test_published_views():
-    assert len(CLIPS["evaluation"]) > 200
-    for (n, stride, samples), views, sounds in zip(
-        CLIPS["evaluation"].tolist(), CLIPS["evaluation_frames"].tolist(), CLIPS["evaluation_audio"].tolist()
-    ):
-        sampling, case = FinetuneSampling(stride=stride), (n, stride, samples)
-        for view in (0, 1):
-            frames = sampling.view_frames(n, view)
-            assert frames == views[view], case
-            assert list(span(sampling, frames[0], n, samples)) == sounds[view], case
+def test_no_published_span_exceeds_the_bound():
+    clips = np.load(GOLDENS / "clips.npz")
+    assert len(clips["train"]) > 400
+    for (n, stride, _, samples), (begin, end) in zip(clips["train"].tolist(), clips["train_audio"].tolist()):
+        assert end - begin <= FinetuneSampling(stride=stride).longest_span(n, samples)
 
 
 def test_starts_are_uniform_and_the_last_possible_one_is_never_drawn():
@@ -77,10 +58,10 @@ def test_no_span_exceeds_the_bound_and_the_bound_is_close(sampling, draw, n_fram
     first = sampling.train_frames(sampling.train_start(draw, n_frames), n_frames)[0]
     firsts = [first, *(sampling.view_frames(n_frames, view)[0] for view in (0, 1))]
     for first in firsts:
-        begin, end = span(sampling, first, n_frames, n_samples)
+        begin, end = audio_span(sampling, first, n_frames, n_samples)
         assert end - begin <= bound
         assert (begin, end) == (-1, -1) or 0 <= begin <= end - 1_025 <= n_samples - 1_025
-    begin, end = span(sampling, 0, n_frames, n_samples)
+    begin, end = audio_span(sampling, 0, n_frames, n_samples)
     if begin == 0 and n_samples >= 40_960:
         assert bound - end <= 2
 
