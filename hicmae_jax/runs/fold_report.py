@@ -37,7 +37,7 @@ def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
     Raises:
         ValueError: no fold is finished, or the files of one are damaged.
     """
-    found = {n: _read(fold_directory(directory, n), protocol, n) for n in protocol.tested_folds}
+    found = {n: read_fold(fold_directory(directory, n), protocol, n) for n in protocol.tested_folds}
     finished = {number: read for number, read in found.items() if read is not None}
     if not finished:
         raise ValueError(f"{directory}: no fold is finished")
@@ -54,7 +54,7 @@ def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
     return table
 
 
-def _read(fold: epath.Path, protocol: Protocol, number: int) -> tuple[dict[str, Any], FoldResult] | None:
+def read_fold(fold: epath.Path, protocol: Protocol, number: int) -> tuple[dict[str, Any], FoldResult] | None:
     """What `scores.json` of a fold says, and its test results; None if it is not finished."""
     if not fold_scores.are_complete(fold):
         return None
