@@ -1,8 +1,8 @@
 """Fine-tuning as published: `--config=finetune:crema_d`.
 
-The argument is `<protocol>[,runlocal]`: a protocol of `python -m launch.finetune --list`, and `runlocal` to
+The argument is `<protocol>[,runlocal]`: a protocol that `python -m launch.protocols` lists, and `runlocal` to
 try the recipe on a laptop. Defaults stand in the dataclasses that have the settings; `python -m
-launch.settings finetune` lists them all. This file says only what the recipe changes.
+launch.settings --kind=finetune` lists them all. This file says only what the recipe changes.
 """
 
 from ml_collections import ConfigDict

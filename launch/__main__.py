@@ -13,15 +13,18 @@ from hicmae_jax.supervision import standard_streams
 
 COMMANDS = {
     "make_corpus": ("launch.make_corpus", "make a corpus of talking faces, to try the commands on"),
-    "prepare": ("launch.prepare", "make shards of raw clips"),
+    "protocols": ("launch.protocols", "list the emotion data sets: classes, folds, figures of the paper"),
+    "prepare": ("launch.prepare", "make shards of raw clips, or of a labelled data set"),
     "inspect": ("launch.inspect_data", "show, verify or draw what prepared shards hold"),
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "export": ("launch.export", "write a run's weights for PyTorch"),
+    "finetune": ("launch.finetune", "fine-tune a model on labelled clips and score it, fold by fold"),
+    "score": ("launch.score", "score a fine-tuned model on another data set, or without one modality"),
     "settings": ("launch.settings", "list every setting with its type, default, limits and meaning"),
     "sizes": ("launch.sizes", "print parameters, FLOPs and memory of every model size"),
     "aot": ("launch.aot", "compile the training step for TPUs that this machine does not have"),
-    "demo": ("launch.demo", "run all of the above once, in ten minutes on two CPU cores"),
+    "demo": ("launch.demo", "run the steps of pre-training once, in ten minutes on two CPU cores"),
 }
 """Name of each command → its module and its purpose, in the order in which a user needs them."""
 

@@ -1,55 +1,75 @@
-"""List every setting of a recipe: `python -m launch.settings [--config=pretrain:B]`.
+"""List every setting of a kind of run, or of a recipe.
+
+    python -m launch.settings --kind=finetune
+    python -m launch.settings --config=finetune:crema_d
 
 Each setting has its type, value, limits and meaning. Without `--config` the values are the defaults.
-`--markdown` prints the table of docs/settings.md.
+`--markdown` prints a table of docs/settings.md.
 """
 
 from absl import flags
 
-from hicmae_jax.settings import recipes, schema
-from hicmae_jax.settings.pretrain import SCHEMA
+from hicmae_jax.settings import finetune, pretrain, recipes, schema
+from hicmae_jax.settings.schema import Schema
 from launch import command
 
 FLAGS = flags.FLAGS
+SCHEMAS = {"pretrain": pretrain.SCHEMA, "finetune": finetune.SCHEMA}
+"""Kind of run → its settings."""
 
 
 def define_flags() -> None:
     """Declare the flags."""
-    flags.DEFINE_string("config", None, "Recipe whose values are listed, such as pretrain:B.")
-    flags.DEFINE_bool("markdown", False, "Print a Markdown table.")
+    flags.DEFINE_enum("kind", "pretrain", list(SCHEMAS), "Kind of run whose settings are listed.")
+    flags.DEFINE_string(
+        "config", None, "Recipe whose values are listed, such as pretrain:B or finetune:crema_d."
+    )
+    flags.DEFINE_bool("markdown", False, "Print a Markdown table of the defaults.")
 
 
-def listing(recipe: str | None) -> str:
+def listing(kind: str, recipe: str | None = None) -> str:
     """Two lines for each setting: first name, value, type and limits; then the meaning.
 
     Args:
+        kind: kind of run, one of `SCHEMAS`; not used if there is a recipe, which says its own kind.
         recipe: recipe whose values are listed; None for the defaults.
 
     Raises:
         ValueError: there is no such recipe, or it leaves a setting out.
     """
-    values = {key: value for key, _, value, _, _ in SCHEMA.rows()}
+    chosen, changed = SCHEMAS[kind], {}
     if recipe is not None:
-        values = {key: schema.shown(value) for key, value in SCHEMA.read(recipes.load(recipe)).items()}
+        chosen, values = _of_recipe(recipe)
+        changed = {key: schema.shown(value) for key, value in values.items()}
     return "\n".join(
-        f"{key} = {values[key]}    {kind}{f', {limits}' if limits else ''}\n    {meaning}"
-        for key, kind, _, limits, meaning in SCHEMA.rows()
+        f"{key} = {changed.get(key, default)}    {type_}{f', {limits}' if limits else ''}\n    {meaning}"
+        for key, type_, default, limits, meaning in chosen.rows()
     )
 
 
-def markdown() -> str:
-    """The table of docs/settings.md."""
+def _of_recipe(recipe: str) -> tuple[Schema, dict[str, object]]:
+    """The settings of a recipe, and their values: of the kind with which it has most names in common."""
+    config = recipes.load(recipe)
+    names = set(schema.flatten(config.to_dict(preserve_field_references=True)))
+    chosen = max(SCHEMAS.values(), key=lambda known: len(names & set(known.entries)))
+    return chosen, chosen.read(config)
+
+
+def markdown(kind: str) -> str:
+    """The table of a kind of run in docs/settings.md."""
     lines = ["| setting | type | default | limits | meaning |", "|---|---|---|---|---|"]
     lines += [
-        f"| `{key}` | {kind} | `{default}` | {limits} | {meaning} |"
-        for key, kind, default, limits, meaning in SCHEMA.rows()
+        f"| `{key}` | {type_} | `{default}` | {limits} | {meaning} |"
+        for key, type_, default, limits, meaning in SCHEMAS[kind].rows()
     ]
     return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
     """Print the list."""
-    print(markdown() if FLAGS.markdown else listing(FLAGS.config))
+    if FLAGS.config is not None and (given := [name for name in ("kind", "markdown") if FLAGS[name].present]):
+        raise ValueError(f"--{given[0]} does not go with --config, whose recipe is of one kind: leave it out")
+    print(markdown(FLAGS.kind) if FLAGS.markdown else listing(FLAGS.kind, FLAGS.config))
     return 0
 
 

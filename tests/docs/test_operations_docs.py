@@ -13,7 +13,8 @@ from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
 from hicmae_jax.runs import broken_clips, in_use, resuming, session
-from hicmae_jax.settings import pretrain as run_config
+from hicmae_jax.settings.finetune import SCHEMA as FINETUNE
+from hicmae_jax.settings.pretrain import SCHEMA as PRETRAIN
 from hicmae_jax.supervision import deadline, heartbeats
 from hicmae_jax.supervision.signals import EXIT_CODES, GRACE_SECONDS
 from hicmae_jax.supervision.watchdog import PATIENCE
@@ -48,10 +49,10 @@ def test_the_exit_codes_are_those_of_the_program():
 
 
 def test_every_setting_exists_and_has_the_default_that_is_told():
-    sections = {name.split(".")[0] for name in run_config.settings() if "." in name}
+    settings = {*PRETRAIN.entries, *FINETUNE.entries}
+    sections = {name.split(".")[0] for name in settings if "." in name}
     named = set(re.findall(rf"`((?:{'|'.join(sections)})\.\w+)`", DOCS))
     named |= set(re.findall(r"--config\.((?!SETTING)[\w.]*\w)", DOCS))
-    settings = set(run_config.settings())
     assert named <= settings
     assert {name for name in settings if name.startswith("faults.")} <= named
     faults = recipe.get_config("B").faults

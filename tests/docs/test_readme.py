@@ -1,21 +1,27 @@
 """README and docs/model.md show what happens: Python runs as printed, commands and settings exist."""
 
 import dataclasses
+import json
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
 from hicmae_jax.model.config import FLOWS, FinetuneConfig
-from hicmae_jax.settings import pretrain as run_config
 from launch import sizes
 from launch.__main__ import COMMANDS
+from launch.settings import SCHEMAS
 from tests.support import set_fixtures
 from tests.support.paths import ROOT
+from tests.support.processes import HANG
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODEL = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+SETTINGS = {name for schema in SCHEMAS.values() for name in schema.entries}
 
 
 @pytest.mark.slow
@@ -39,6 +45,21 @@ def test_the_python_runs_in_order(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_the_commands_of_emotions_run_in_order(tmp_path):
+    """As printed, but one of the two folds."""
+    (block,) = re.findall(r"```sh\n(.*?)```", README.split("\n## Emotions\n")[1].split("\n## ")[0], re.DOTALL)
+    assert "--run=runs/emotions\n" in block
+    block = block.replace("--run=runs/emotions\n", "--run=runs/emotions --folds=1\n")
+    script = f'set -e\nhicmae() {{ {sys.executable} -m launch "$@"; }}\n{block}'
+    here = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, env=here, check=True, timeout=HANG)
+    assert "missing: fold 2" in (tmp_path / "runs/emotions/table.md").read_text(encoding="utf-8")
+    scores = json.loads((tmp_path / "runs/no_video/scores.json").read_text(encoding="utf-8"))
+    assert scores["missing"] == "video"
+    assert scores["clips"] == 18
+
+
+@pytest.mark.slow
 def test_the_size_table_is_the_command():
     table = "\n".join(sizes.overview(list(sizes.sizes.SIZES)))
     assert table in README
@@ -47,7 +68,7 @@ def test_the_size_table_is_the_command():
 def test_every_switch_and_setting_it_names_exists():
     settings = set(re.findall(r"--config\.([\w.]*\w)", README))
     assert len(settings) > 25
-    assert settings <= set(run_config.settings())
+    assert settings <= SETTINGS
     table = README.split("| to ablate")[1].split("\n\n")[0]
     fields = re.findall(r"(\w+)=", re.search(r"FinetuneConfig\((.*?)\)", table)[1])
     assert set(fields) <= {field.name for field in dataclasses.fields(FinetuneConfig)}
@@ -57,7 +78,7 @@ def test_every_switch_and_setting_it_names_exists():
 def test_every_section_of_the_configuration_is_in_its_table():
     table = README.split("| section | decides |")[1].split("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", table))
-    assert {name.split(".")[0] for name in run_config.settings()} - {"size"} <= named
+    assert {name.split(".")[0] for name in SETTINGS} - {"size"} <= named
 
 
 def test_every_command_and_file_it_names_exists():

@@ -1,14 +1,18 @@
-"""The recipes: each is a valid run, and `pretrain` is the published one."""
+"""The recipes: each is a valid run, and `pretrain` and `finetune` are the published ones."""
 
 import dataclasses
 
 import pytest
 
-from configs import demo, pretrain
+from configs import demo, finetune, pretrain
+from data_pipeline.corpora.protocols import PROTOCOLS
 from hicmae_jax.model import sizes
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
+from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
+from hicmae_jax.preprocessing.finetune import FinetunePreprocessConfig
+from hicmae_jax.preprocessing.mixing import MixingConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
+from hicmae_jax.settings import finetune as finetune_settings
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.optimizer import OptimizerConfig
 from hicmae_jax.training.schedules import warmup_cosine
@@ -75,5 +79,60 @@ def test_the_demo_is_a_small_run_over_as_much_time_as_the_recipe():
     assert run.masks == recipe.masks
 
 
+# --- Fine-tuning --------------------------------------------------------------------------------------------
+
+
+def finetuned(argument):
+    config = finetune.get_config(argument)
+    config.data.sets = ("data/labelled",)
+    return finetune_settings.from_config_dict(config, "cpu")
+
+
+def test_the_recipe_for_crema_d_is_the_published_one():
+    run = finetuned("crema_d")
+    assert run.model == ModelConfig()
+    assert run.for_outputs(6) == FinetuneConfig(outputs=6)
+    assert run.preprocess == FinetunePreprocessConfig(model=run.model)
+    assert run.mixing == MixingConfig()
+    assert (run.batch, run.data.protocol, run.data.randaugment) == (56, "crema_d", True)
+    assert run.total_steps(106) == 5300
+    optimizer = run.optimizer_config(106)
+    assert (optimizer.betas, optimizer.weight_decay, optimizer.layer_decay) == ((0.9, 0.999), 0.05, 0.75)
+    rate = optimizer.schedule()
+    assert float(rate(0)) == 0
+    assert float(rate(5 * 106)) == pytest.approx(1e-3 * 56 / 256)
+    assert float(rate(5299)) == pytest.approx(1e-6 * 56 / 256, rel=0.01)
+
+
+@pytest.mark.parametrize("name", list(PROTOCOLS))
+def test_every_protocol_has_a_recipe(name):
+    run, published = finetuned(name), PROTOCOLS[name]
+    assert (run.batch, run.total_steps(1)) == (published.batch, published.epochs)
+    assert run.loss.kind_for(published.regression) == ("mse" if published.regression else "cross_entropy")
+    mixed = (run.mixing.mixup, run.mixing.cutmix, run.mixing.smoothing)
+    assert mixed == ((0, 0, 0) if published.regression else (0.8, 1, 0.1))
+
+
+def test_runlocal_shrinks_a_fine_tuning_run():
+    whole, local = finetuned("ravdess"), finetuned("ravdess,runlocal")
+    assert local.model.encoder_dim < whole.model.encoder_dim
+    assert local.total_steps(100) < whole.total_steps(100)
+    assert local.mixing == whole.mixing
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [("crema", "'crema' is not a protocol: choose one of crema_d"), ("crema_d,fast", "is not <protocol>")],
+)
+def test_another_argument_of_fine_tuning_is_refused(argument, line):
+    with pytest.raises(ValueError, match=line):
+        finetune.get_config(argument)
+
+
 def test_every_file_has_a_test():
-    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {"__init__", "pretrain", "demo"}
+    assert {path.stem for path in (ROOT / "configs").glob("*.py")} == {
+        "__init__",
+        "pretrain",
+        "finetune",
+        "demo",
+    }

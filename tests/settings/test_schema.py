@@ -1,12 +1,13 @@
 """A new setting is one field of a dataclass; recipe, checks, listing and documentation follow."""
 
 import dataclasses
+import re
 
 import pytest
 
 from configs import pretrain as recipe
 from data_pipeline.common.setting import check_limits, setting
-from hicmae_jax.settings import pretrain
+from hicmae_jax.settings import finetune, pretrain
 from hicmae_jax.settings.schema import Schema, Section, flatten, nested
 from launch import settings as command
 from tests.support.paths import ROOT
@@ -82,30 +83,54 @@ def test_flat_and_nested_settings_are_the_same():
     assert nested(flatten(tree)) == tree
 
 
-# --- The settings of a pre-training run ---------------------------------------------------------------------
+# --- The settings of each kind of run -----------------------------------------------------------------------
 
 
-def test_every_setting_has_a_meaning_of_one_line():
-    for key, entry in pretrain.SCHEMA.entries.items():
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_every_setting_has_a_meaning_of_one_line(kind):
+    for key, entry in command.SCHEMAS[kind].entries.items():
         assert entry.about.meaning, key
         assert "\n" not in entry.about.meaning, key
 
 
-def test_every_section_is_an_attribute_of_the_run():
-    for section in pretrain.SCHEMA.sections:
-        assert hasattr(pretrain.PretrainSettings, section)
+@pytest.mark.parametrize("run", [pretrain.PretrainSettings, finetune.FinetuneSettings])
+def test_every_section_is_an_attribute_of_the_run(run):
+    for section in run.schema.sections:
+        assert hasattr(run, section)
 
 
-def test_the_documented_table_is_that_of_the_code():
-    """Print it with `python -m launch.settings --markdown`."""
+def test_the_documented_tables_are_those_of_the_code():
+    """Print them with `python -m launch.settings --markdown`, the second with `--kind=finetune`."""
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert text[text.index("| setting |") :].strip() == command.markdown()
+    tables = ["| setting |" + rest.split("\n\n")[0].rstrip() for rest in text.split("| setting |")[1:]]
+    assert tables == [command.markdown(kind) for kind in command.SCHEMAS]
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["Pre-training", "Fine-tuning"]
 
 
 def test_the_listing_has_the_values_of_a_recipe():
-    assert "batch = 160 " in command.listing(None)
-    assert "batch = 32 " in command.listing("demo")
-    assert len(command.listing("demo").splitlines()) == 2 * len(pretrain.SCHEMA.entries)
+    assert "batch = 160 " in command.listing("pretrain")
+    assert "batch = 32 " in command.listing("pretrain", "demo")
+    assert len(command.listing("pretrain", "demo").splitlines()) == 2 * len(pretrain.SCHEMA.entries)
+
+
+def test_a_recipe_says_which_kind_of_run_it_is():
+    listed = command.listing("pretrain", "finetune:ravdess").splitlines()
+    assert len(listed) == 2 * len(finetune.SCHEMA.entries)
+    assert "data.protocol = ravdess    a text" in listed
+    assert command.listing("finetune", "pretrain:B") == command.listing("pretrain", "pretrain:B")
+
+
+def test_a_recipe_with_a_mistake_is_compared_with_its_own_kind(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    lines = [
+        "from configs import finetune",
+        "def get_config():",
+        "    config = finetune.get_config('made_up')",
+    ]
+    recipe.write_text("\n".join([*lines, "    config.tuning.mod = 'full'", "    return config"]))
+    with pytest.raises(ValueError, match=r"^there is no setting tuning.mod; the nearest is tuning.mode$"):
+        command.listing("pretrain", str(recipe))
 
 
 def test_a_setting_that_a_recipe_computes_of_others_may_fail_in_one_line():
