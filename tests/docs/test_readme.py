@@ -52,7 +52,7 @@ def test_the_commands_of_emotions_run_in_order(tmp_path):
     block = block.replace("--run=runs/emotions\n", "--run=runs/emotions --folds=1\n")
     script = f'set -e\nhicmae() {{ {sys.executable} -m launch "$@"; }}\n{block}'
     here = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    subprocess.run(["sh", "-c", script], cwd=tmp_path, env=here, check=True, timeout=HANG)
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, env=here, check=True, timeout=4 * HANG)
     assert "missing: fold 2" in (tmp_path / "runs/emotions/table.md").read_text(encoding="utf-8")
     scores = json.loads((tmp_path / "runs/no_video/scores.json").read_text(encoding="utf-8"))
     assert scores["missing"] == "video"
