@@ -71,6 +71,12 @@ class FinetuneSettings(RunSettings):
                 f"tuning.modality_dropout {self.tuning.modality_dropout} needs two modalities, but "
                 f"finetune.modality is {self.finetune.modality}: set one of them back"
             )
+        group, micro_batch = self.mixing.group, self.batch // self.accumulate
+        if group is not None and micro_batch % group:
+            raise ValueError(
+                f"mixing.group {group}: batch / accumulate, {micro_batch} clips, is not a multiple of it: "
+                "change the group or the batch"
+            )
 
     @functools.cached_property
     def initial(self) -> InitialConfig:
