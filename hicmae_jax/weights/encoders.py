@@ -1,6 +1,5 @@
 """The encoders and the fusion encoder of any trained model, for a fine-tuning run to begin with."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -99,12 +98,10 @@ def _of_run(path: epath.Path, step: int | str | None) -> Encoders:
     found = find_step(path, step)
     params, record = load_parameters(path, found)
     values = recorded.completed(record["config"])
-    names = [field.name for field in dataclasses.fields(ModelConfig)]
-    fields: dict[str, Any] = {name: values[f"model.{name}"] for name in names}
-    model = ModelConfig(**fields)
+    model = recorded.model_of(values)
     if any("blocks" in params.get(name, ()) for name in ("encoder", "encoder_audio")):
         params = torch_names.unstack_layers(params)
-    tuned = values if "data.protocol" in values else {}
+    tuned = values if recorded.is_of_finetuning(values) else {}
     state = torch_names.state_dict(params, model.patch)
     return Encoders(state, model, f"{path}, step {found:,}", found, tuned)
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 
 import pytest
+
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.runs import resuming
 from hicmae_jax.settings import finetune
