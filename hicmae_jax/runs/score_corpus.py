@@ -168,8 +168,8 @@ def _clips(
     for name in (own.name, *config.data.other_protocols):
         if may_share_clips(name, other.name):
             raise ValueError(
-                f"{labelled.root} is not the run's own set, but may have clips of its training ({name}): give "
-                "the run's own set, whose test clips are known"
+                f"{labelled.root} is not the run's own set, but may have clips of its training ({name}): "
+                "give the run's own set, whose test clips are known"
             )
     shared = shared_classes(own, other)
     theirs = folds.targets(other, labelled.about.clips)

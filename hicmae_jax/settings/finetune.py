@@ -151,7 +151,8 @@ def from_config_dict(
     elif initial is not None:
         like = dataclasses.asdict(initial)
     else:
-        like = dataclasses.asdict(sizes.model_config(values["size"], **_given(given)))
+        of_size = functools.partial(sizes.model_config, values["size"])
+        like = dataclasses.asdict(SCHEMA.make("model", of_size, values))
     values |= {f"model.{name}": value for name, value in {**like, **_given(given)}.items()}
     model = SCHEMA.make("model", ModelConfig, values)
     values |= SCHEMA.values_of("model", model)
