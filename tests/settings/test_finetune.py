@@ -113,5 +113,5 @@ def test_an_unknown_recipe_is_one_line(argument):
 def test_the_other_kind_of_run_is_named():
     with pytest.raises(ValueError, match="this is not a fine-tuning run: name the directory of a fold"):
         finetune.recorded({"seed": 0, "data": {"sets": ["a"]}}, "cpu")
-    with pytest.raises(ValueError, match="the run is one of fine-tuning, not of pre-training: launch.score"):
+    with pytest.raises(ValueError, match=r"the run is one of fine-tuning, not of pre-training: "):
         recorded_config.load(run_of().to_dict(), "cpu")

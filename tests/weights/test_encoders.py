@@ -1,4 +1,4 @@
-"""Encoders for fine-tuning come from every form of trained weights, and wrong ones are refused in one line."""
+"""Encoders for fine-tuning come from every form of trained weights; wrong ones are refused in one line."""
 
 import dataclasses
 
@@ -63,7 +63,7 @@ def test_a_run_of_fine_tuning_and_its_best_checkpoint(tuned):
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_a_file_with_its_configuration(pretrained, tmp_path, ending):
-    run, config = pretrained
+    _, config = pretrained
     path = tmp_path / f"weights.{ending}"
     state = torch_names.state_dict(of_step(config, 5))
     files.write(path, state, dataclasses.asdict(config.model))
