@@ -41,10 +41,16 @@ def main(argv: list[str]) -> int:
     )
     print(f"scored    {written['scored']}, {', '.join(written['classes'])}")
     for name, value in written["scores"].items():
-        low, high = written["intervals"].get(name, (float("nan"),) * 2)
-        print(f"  {name:12}{value:6.2f}  [{low:.2f}, {high:.2f}]")
+        shown = [_shown(each) for each in (value, *written["intervals"].get(name, (None, None)))]
+        print(f"  {name:12}{shown[0]:>6}  [{shown[1]}, {shown[2]}]")
+    for line in written["left_out"]:
+        print(f"left out  {line}")
     print(f"wrote     {FLAGS.output}")
     return 0
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

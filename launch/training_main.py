@@ -43,7 +43,7 @@ def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
         connect.leave(program, 1, "the devices or JAX have failed, see above", error)
     except agreement.RefusedError as error:
         connect.leave(program, 1, one_line(error), known=True)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         connect.leave(program, 1, one_line(error))
     except Stopped as stopped:
         connect.leave(program, EXIT_CODES[stopped.signal], str(stopped), known=stopped.step is not None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from data_pipeline.reading.clip_order import ClipOrder
+from data_pipeline.reading.clip_order import POSITIONS, ClipOrder
 from data_pipeline.reading.host_batches import HostBatches
 from data_pipeline.reading.labelled import LabelledSource
 from data_pipeline.reading.pipeline import BatchStream, read_ahead
@@ -14,14 +14,36 @@ from data_pipeline.reading.requests import ClipRequest, hash_of
 from data_pipeline.reading.worker_batches import check_shared_memory, shared_batches
 
 
-class _Members:
-    """Gives a request within a class the example id of the clip. Picklable."""
+class _BalancedOrder:
+    """Gives the clip at any position of an endless stream that has each class equally often. Picklable.
 
-    def __init__(self, examples: Sequence[int]) -> None:
-        self._examples = tuple(map(int, examples))
+    Of K classes, each run of K positions has one clip of each, in an order of its own: mixing pairs clips by
+    their places in a batch, and any two classes must be able to meet.
 
-    def __call__(self, request: ClipRequest) -> ClipRequest:
-        return ClipRequest(self._examples[request.example], request.draw)
+    Args:
+        classes: class of each clip, int[N].
+        seed: of all draws.
+    """
+
+    def __init__(self, classes: np.ndarray, seed: int) -> None:
+        kinds = np.unique(classes).tolist()
+        self._seed = seed
+        self._members = [np.flatnonzero(classes == kind).tolist() for kind in kinds]
+        self._orders = [
+            ClipOrder([len(members)], 0, hash_of(seed, kind) % 2**32)
+            for kind, members in zip(kinds, self._members)
+        ]
+
+    def __len__(self) -> int:
+        return POSITIONS
+
+    def __getitem__(self, position: int) -> ClipRequest:
+        """Returns the clip at a position, and the number that decides its window."""
+        turn, place = divmod(int(position), len(self._orders))
+        places = range(len(self._orders))
+        kind = sorted(places, key=lambda kind: hash_of(self._seed, turn, kind))[place]
+        request = self._orders[kind][turn]
+        return ClipRequest(self._members[kind][request.example], request.draw)
 
 
 class LabelledPipeline:
@@ -77,12 +99,7 @@ class LabelledPipeline:
         """Returns the endless order of clips: position → `ClipRequest`."""
         if self._classes is None:
             return grain.MapDataset.source(ClipOrder([len(self.source)], 0, hash_of(self._seed) % 2**32))
-        orders = []
-        for kind in np.unique(self._classes).tolist():
-            members = np.flatnonzero(self._classes == kind)
-            order = ClipOrder([len(members)], 0, hash_of(self._seed, kind) % 2**32)
-            orders.append(grain.MapDataset.source(order).map(_Members(members.tolist())))
-        return grain.MapDataset.mix(orders, [1.0] * len(orders)) if len(orders) > 1 else orders[0]
+        return grain.MapDataset.source(_BalancedOrder(self._classes, self._seed))
 
     def batches(self, first_step: int = 0) -> BatchStream:
         """Starts to read the batches of `first_step` and of all steps after it; close the stream when done.

@@ -1,6 +1,7 @@
 """Apply a function of (parameters, batch) to any number of clips with one compilation."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -70,3 +71,21 @@ class BatchedApply:
 
         sent = jax.tree.map(send, batch)
         return jax.tree.map(lambda x: np.asarray(x)[:count], jax.device_get(self._function(params, sent)))
+
+
+def watched_batches(
+    batches: Iterable[Batch], reading: Callable[[], contextlib.AbstractContextManager[object]]
+) -> Iterator[Batch]:
+    """Pass batches on, and enter a context while each one is read.
+
+    Args:
+        batches: batches of clips.
+        reading: makes the context, for a watchdog.
+    """
+    remaining = iter(batches)
+    while True:
+        with reading():
+            batch = next(remaining, None)
+        if batch is None:
+            return
+        yield batch

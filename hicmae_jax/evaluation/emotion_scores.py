@@ -1,7 +1,8 @@
 """Scores a fine-tuning model gives to clips: probabilities of classes, or dimensions, as mean over views."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import ListedClips
 from hicmae_jax.evaluation import merging
-from hicmae_jax.evaluation.batched import BatchedApply
+from hicmae_jax.evaluation.batched import BatchedApply, watched_batches
 from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, ModelConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.preprocessing.finetune import FinetunePreprocessConfig, preprocess_clips
@@ -45,6 +46,7 @@ class EmotionScorer:
         execution: how it is computed.
         mesh: devices that share a batch; None takes one device.
         missing: `video` or `audio` hides that modality from a model of both; empty hides none.
+        reading: a context manager to enter while a batch is read, for a watchdog.
 
     Raises:
         ValueError: a modality to hide that is none.
@@ -60,6 +62,7 @@ class EmotionScorer:
         execution: ExecutionConfig = ExecutionConfig(),
         mesh: jax.sharding.Mesh | None = None,
         missing: str = "",
+        reading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> None:
         if missing not in ("", "video", "audio"):
             raise ValueError(f"missing modality {missing!r}: choose video or audio, or leave it out")
@@ -77,6 +80,7 @@ class EmotionScorer:
             return {"example": clips["example"], "outputs": output.logits, "feature": output.feature}
 
         self._regression = regression
+        self._reading = reading
         self._apply = BatchedApply(score, batch, mesh)
 
     def __call__(self, params: Any, views: Sequence[ListedClips]) -> ClipScores:
@@ -90,7 +94,7 @@ class EmotionScorer:
         Raises:
             OSError: no clip can be read.
         """
-        found = [self._apply(params, view) for view in views]
+        found = [self._apply(params, watched_batches(view, self._reading)) for view in views]
         common = sorted(set.intersection(*(set(view["example"].tolist()) for view in found)))
         if not common:
             raise OSError("no clip can be read in all of its views")

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
-from hicmae_jax.evaluation.batched import BatchedApply
+from hicmae_jax.evaluation.batched import BatchedApply, watched_batches
 from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.reconstruction import score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
@@ -93,13 +93,7 @@ class HeldOut:
         return scores
 
     def _batches(self) -> Iterator[HostBatch[np.ndarray]]:
-        batches = iter(self._clips)
-        while True:
-            with self._reading():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+        return watched_batches(self._clips, self._reading)
 
 
 def contrast(video: np.ndarray, audio: np.ndarray, temperature: float, negatives: int) -> float:

@@ -58,14 +58,13 @@ def all_or_none() -> Iterator[None]:
     Nothing inside may wait for other hosts, because a host that has failed does not reach it.
 
     Raises:
-        RefusedError: a host has failed with a ValueError, OSError or RuntimeError. On the other hosts its
-        number
-            stands before its message. A run of one process raises the error itself.
+        RefusedError: a host has failed with a ValueError, OSError, RuntimeError or ImportError. On the other
+            hosts its number stands before its message. A run of one process raises the error itself.
     """
     failure = None
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         if jax.process_count() == 1:
             raise
         failure = error

@@ -84,8 +84,11 @@ def finetune_flops(model: ModelConfig, finetune: FinetuneConfig) -> Flops:
         if finetune.modality in ("audio-visual", name):
             forward[f"{name} patches"] = 2 * tokens * values * width
             forward[f"{name} encoder"] = 2 * model.encoder_depth * block_products(tokens, width)
+    features = 1
     if finetune.modality == "audio-visual":
         forward["fusion"] = 2 * _fusion_products(model, model.video_tokens, model.audio_tokens)
+        features = 4
+    forward["head"] = 2 * features * width * finetune.outputs
     return Flops(forward, _training(forward))
 
 

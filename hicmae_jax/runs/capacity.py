@@ -11,6 +11,7 @@ import jax
 from data_pipeline.media.log_mel_constants import HOP
 from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.runs import machine
+from hicmae_jax.settings.finetune import FinetuneSettings
 from hicmae_jax.settings.pretrain import PretrainSettings
 
 SAFETY = 2
@@ -21,7 +22,7 @@ WORKER_BYTES = 80_000_000
 """Memory that a process which reads clips shares with no other, before it has read any."""
 
 
-def check_capacity(config: PretrainSettings) -> None:
+def check_capacity(config: PretrainSettings | FinetuneSettings) -> None:
     """Refuse sizes of model, batch and workers that this host, or its devices, cannot hold.
 
     Args:
@@ -39,12 +40,11 @@ def check_capacity(config: PretrainSettings) -> None:
         "this host",
         "use fewer",
     )
-    state = STATE_BYTES * least_parameters(config.model) / config.fsdp
-    model = (
-        f"model.encoder_dim = {config.model.encoder_dim:,}, encoder_depth = {config.model.encoder_depth:,}, "
-        f"decoder_dim = {config.model.decoder_dim:,}, decoder_depth = {config.model.decoder_depth:,}: "
-        "parameters and moments take at least"
-    )
+    has_decoders = isinstance(config, PretrainSettings)
+    state = STATE_BYTES * least_parameters(config.model, has_decoders) / config.fsdp
+    names = ("encoder_dim", "encoder_depth", *(("decoder_dim", "decoder_depth") if has_decoders else ()))
+    sizes = ", ".join(f"{name} = {getattr(config.model, name):,}" for name in names)
+    model = f"model.{sizes}: parameters and moments take at least"
     of_device = machine.device_bytes()
     if of_device is None and jax.default_backend() == "cpu":
         _check(model, state * jax.local_device_count(), memory, "this host", "choose a smaller model")
@@ -62,18 +62,19 @@ def check_capacity(config: PretrainSettings) -> None:
     )
 
 
-def check_evaluation(clips: int, model: ModelConfig) -> None:
+def check_scoring(setting: str, clips: int, model: ModelConfig) -> None:
     """Refuse to score more clips at a time than this host can hold.
 
     Args:
-        clips: scored at a time: `evaluation.batch`, or the number of clips if that is smaller.
+        setting: dotted name of the setting that has their number.
+        clips: scored at a time: that number, or the number of clips if that is smaller.
         model: which takes them.
 
     Raises:
         ValueError: one line with the setting, the estimate, and what the machine has.
     """
     _check(
-        f"evaluation.batch: the {clips:,} clips that are scored at a time take at least",
+        f"{setting}: the {clips:,} clips that are scored at a time take at least",
         clips * least_clip_bytes(model),
         machine.memory_bytes(),
         "this host",
@@ -81,11 +82,14 @@ def check_evaluation(clips: int, model: ModelConfig) -> None:
     )
 
 
-def least_parameters(model: ModelConfig) -> int:
+def least_parameters(model: ModelConfig, has_decoders: bool = True) -> int:
     """Number of parameters of the matrices of attention and MLP, without embeddings and cross-attention.
 
-    It takes no time, whatever the sizes are; `shapes.pretrain_parameters` counts exactly.
+    It takes no time, whatever the sizes are; `shapes` counts exactly. A fine-tuning model has no decoders,
+    and at least one encoder without fusion.
     """
+    if not has_decoders:
+        return model.encoder_depth * 12 * model.encoder_dim**2
     fusion = 2 * model.fusion_depth
     encoders = (2 * model.encoder_depth + fusion) * 12 * model.encoder_dim**2
     return encoders + 2 * model.decoder_depth * 12 * model.decoder_dim**2
@@ -97,7 +101,7 @@ def least_clip_bytes(model: ModelConfig) -> int:
     return frames + 2 * HOP * model.audio_frames
 
 
-def _check_tasks(config: PretrainSettings) -> None:
+def _check_tasks(config: PretrainSettings | FinetuneSettings) -> None:
     data = config.data
     clips = math.ceil(config.batch / jax.process_count())
     # Threads are started as they are needed: no more than there are clips to read.

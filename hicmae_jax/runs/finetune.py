@@ -8,7 +8,8 @@ Besides the files that every run has (see `session`)::
     <directory>/*.png          see `fold_figures`
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ from hicmae_jax.model.initialise import finetune_initialiser, parameter_key
 from hicmae_jax.objective.finetune import class_weights
 from hicmae_jax.runs import fold_scores
 from hicmae_jax.runs.broken_clips import BROKEN, note_faults
+from hicmae_jax.runs.capacity import check_capacity, check_scoring
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.finetune_loss import finetune_terms
 from hicmae_jax.runs.fold_data import FoldData
@@ -36,6 +38,7 @@ from hicmae_jax.runs.loop import Evaluation
 from hicmae_jax.runs.session import Session
 from hicmae_jax.settings.finetune import FinetuneSettings
 from hicmae_jax.supervision.signals import StopSignals
+from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training import accumulation, compiler_options, freeze, sharding
 from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training import state as train_state
@@ -72,21 +75,21 @@ def run(
         RuntimeError: a checkpoint was not saved, or a package for logging is missing.
         OSError: the directory cannot be written, or no more clips can be read.
     """
-    with Session(config, directory, allow_changes, show_progress, stop_signals) as session:
+    arguments = {"weights": None if encoders is None else encoders.origin}
+    with Session(config, directory, allow_changes, show_progress, stop_signals, arguments) as session:
         with agreement.all_or_none():
             fold = _Fold(config, encoders)
+            updates = fold.optimizer()
         session.check_inputs(data=fold.data.fingerprints)
         finished = session.resume(fold.total_steps, best=BestBy(f"{VALIDATION}/{fold.chosen_by}"))
         if not finished:
-            _train(session, fold)
+            _train(session, fold, *updates)
         if not finished or not fold_scores.are_complete(session.directory):
-            fold_scores.score_fold(
-                session.directory,
-                fold.data,
-                fold.scorer,
-                config,
-                fold.pipeline.steps_per_epoch,
-            )
+            pause = contextlib.nullcontext() if finished else session.watchdog.stage("evaluation")
+            with pause:
+                fold_scores.score_fold(
+                    session.directory, fold.data, fold.scorer, config, fold.pipeline.steps_per_epoch
+                )
 
 
 class _Fold:
@@ -103,6 +106,8 @@ class _Fold:
 
     def __init__(self, config: FinetuneSettings, encoders: Encoders | None) -> None:
         self.config = config
+        check_capacity(config)
+        check_scoring("scoring.batch", config.scoring.batch, config.model)
         self.mesh = sharding.make_mesh(config.fsdp)
         self._spread = sharding.batch_sharding(self.mesh)
         self._check_micro_batches()
@@ -138,12 +143,20 @@ class _Fold:
             config.scoring.batch,
             config.execution,
             self.mesh,
+            reading=self._reading,
         )
+        self._watchdog: Watchdog | None = None
 
     @property
     def total_steps(self) -> int:
         """Updates in the whole run."""
         return self.config.total_steps(self.pipeline.steps_per_epoch)
+
+    @property
+    def work(self) -> float:
+        """Floating-point operations of a training clip; what is frozen takes no backward pass."""
+        counted = finetune_flops(self.config.model, self.finetune)
+        return sum((counted.training if self.config.tuning.mode == "full" else counted.forward).values())
 
     def optimizer(self) -> tuple[optim.optax.GradientTransformation, optim.optax.Schedule, Any]:
         """The optimiser, its learning rate by step, and which parameters are frozen."""
@@ -190,14 +203,14 @@ class _Fold:
         labelled = _with_labels(noted, self.data.train.targets)
         return to_device(labelled, self._spread, self.config.batch)  # type: ignore[arg-type]
 
-    def evaluation(self, reading: Callable[[], Any]) -> Evaluation:
-        """Validation, which chooses the best epoch."""
+    def evaluation(self, watchdog: Watchdog) -> Evaluation:
+        """Validation, which chooses the best epoch; each batch of it and of scoring is a sign of life."""
+        self._watchdog = watchdog
         clips = self.data.validation_clips(self.config.scoring.batch)
         names = self.data.outputs
 
         def validate(params: Any) -> Mapping[str, float]:
-            with reading():
-                found = self.scorer(params, [clips])
+            found = self.scorer(params, [clips])
             targets = self.data.validation.targets[found.example]
             return fold_scores.scores_of(self.data.protocol, names, targets, found.scores)
 
@@ -207,10 +220,9 @@ class _Fold:
         """Print what is trained, on what, and for how long."""
         config, data = self.config, self.data
         parameters = shapes.finetune_parameters(config.model, self.finetune)
-        work = sum(finetune_flops(config.model, self.finetune).training.values())
         origin = "from scratch" if self._encoders is None else f"from {self._encoders.origin}"
         session.say(
-            f"model       {parameters / 1e6:.2f} M parameters, {work / 1e9:.2f} GFLOP a clip, {origin}"
+            f"model       {parameters / 1e6:.2f} M parameters, {self.work / 1e9:.2f} GFLOP a clip, {origin}"
         )
         session.say(
             f"data        {data.protocol.name}, fold {data.config.fold}: {len(data.train):,} clips to train "
@@ -227,6 +239,9 @@ class _Fold:
         local = jax.jit(self.initialise)(parameter_key(self.config.seed))
         return fill(encoders, jax.device_get(local), self.config.model).params
 
+    def _reading(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self._watchdog is None else self._watchdog.stage("input")
+
     def _check_micro_batches(self) -> None:
         config = self.config
         if config.batch // config.accumulate % self.mesh.size:
@@ -242,23 +257,26 @@ class _Fold:
             )
 
 
-def _train(session: Session, fold: _Fold) -> None:
-    with agreement.all_or_none():
-        optimizer, schedule, frozen = fold.optimizer()
+def _train(
+    session: Session,
+    fold: _Fold,
+    optimizer: optim.optax.GradientTransformation,
+    schedule: optim.optax.Schedule,
+    frozen: Any,
+) -> None:
     abstract = train_state.abstract_state(
         fold.initialise, optimizer, fold.mesh, fold.config.execution.scan_encoders
     )
     stream = session.open_logs(fold.pipeline.batches)
     fold.print_size(session)
     state = session.restore_or_create(abstract, lambda: fold.create(optimizer, abstract))
-    work = sum(finetune_flops(fold.config.model, fold.finetune).training.values())
     session.train(
         fold.train_step(optimizer, schedule, abstract, frozen),
         state,
         fold.on_devices(stream, session),
         mesh=fold.mesh,
-        work=Work(clips=fold.config.batch, flops=work),
-        evaluations=[fold.evaluation(lambda: session.watchdog.stage("input"))],
+        work=Work(clips=fold.config.batch, flops=fold.work),
+        evaluations=[fold.evaluation(session.watchdog)],
     )
 
 

@@ -50,12 +50,14 @@ def finetune_terms(
         if share := config.tuning.modality_dropout:
             keys = clip_keys(key, "modality dropout", step, batch["example"])
             video, log_mel = hide(video, log_mel, *jax.vmap(lambda key: draw_hidden(key, share))(keys))
+        # Micro-batches of one step have different clips, so each has its own key.
+        drop_key = jax.random.fold_in(step_key(key, "drop path", step), batch["example"][0])
         output = model.apply(
             {"params": freeze.without_gradient(params, frozen)},
             video,
             log_mel,
             deterministic=not drop_path,
-            rngs={"drop_path": step_key(key, "drop path", step)} if drop_path else {},
+            rngs={"drop_path": drop_key} if drop_path else {},
         )
         logits = output.logits  # type: ignore[union-attr]  # Flax does not know the type of `apply`
         if classes:

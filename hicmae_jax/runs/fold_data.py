@@ -23,6 +23,7 @@ from data_pipeline.reading.labelled import (
     View,
     read_sets,
 )
+from hicmae_jax.runs import unseen_tests
 from hicmae_jax.settings.finetune_sections import LabelledDataConfig
 
 
@@ -70,6 +71,7 @@ class FoldData:
     def __init__(self, config: LabelledDataConfig, frames: int, seed: int) -> None:
         self.config = config
         self.protocol = protocols.protocol(config.protocol)
+        unseen_tests.check_union(config)
         self.sets = read_sets(config.sets)
         _check_dataset(self.sets[0], self.protocol)
         self.sampling = sampling_of(config, self.protocol, frames)

@@ -1,6 +1,7 @@
 """Puts the scores of the finished folds of a protocol together, in a table beside the paper's figures."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,19 +9,16 @@ import numpy as np
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.common.errors import typed_line
 from data_pipeline.corpora.protocols import TASK, Protocol
 from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.evaluation.fold_markdown import markdown
 from hicmae_jax.evaluation.fold_table import FoldResult, TableSettings, summarise
 from hicmae_jax.runs import fold_figures, fold_scores
 from hicmae_jax.runs.fold_scores import LAST, SCORES
+from hicmae_jax.runs.folds_alike import fold_directory
 
 TABLE = "table.md"
-
-
-def fold_directory(directory: epath.Path, number: int) -> epath.Path:
-    """Directory of the run of a fold."""
-    return directory / f"fold-{number}"
 
 
 def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
@@ -45,10 +43,12 @@ def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
     results = [result for _, result in finished.values()]
     summary = summarise(results, _settings(protocol, title, about[0]))
     summary["flags"] += sorted({line for written in about for line in written["flags"]})
+    if len({json.dumps(written["data"]) for written in about}) > 1:
+        summary["flags"].append("the folds were not trained on the same data")
     summary["flags"] += sorted({f"left out: {line}" for written in about for line in written["left_out"]})
     table = markdown(summary)
-    atomic_files.publish_text(json.dumps(summary, indent=1) + "\n", directory, SCORES)
-    atomic_files.publish_text(table, directory, TABLE)
+    atomic_files.replace_text(directory / SCORES, json.dumps(summary, indent=1) + "\n")
+    atomic_files.replace_text(directory / TABLE, table)
     if not protocol.regression:
         fold_figures.draw_folds(directory, results, about[0]["outputs"], title)
     return table
@@ -56,15 +56,22 @@ def write_report(directory: epath.Path, protocol: Protocol, title: str) -> str:
 
 def read_fold(fold: epath.Path, protocol: Protocol, number: int) -> tuple[dict[str, Any], FoldResult] | None:
     """What `scores.json` of a fold says, and its test results; None if it is not finished."""
-    if not fold_scores.are_complete(fold):
+    if not (fold / SCORES).exists():
         return None
-    written = json.loads((fold / SCORES).read_text())
-    if written["protocol"] != protocol.name:
-        raise ValueError(f"{fold} holds scores of {written['protocol']}: choose another directory")
     counted = {}
-    for epoch in (LAST, BEST):
-        with (fold / f"{epoch}.npz").open("rb") as file, np.load(file) as arrays:
-            counted[epoch] = fold_scores.count(protocol, dict(arrays))
+    try:
+        written = json.loads((fold / SCORES).read_text())
+        for epoch in (LAST, BEST):
+            with (fold / f"{epoch}.npz").open("rb") as file, np.load(file) as arrays:
+                counted[epoch] = fold_scores.count(protocol, dict(arrays))
+        found = written["protocol"]
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{fold}: its scores cannot be read ({typed_line(error)}): delete {SCORES} there, and the same "
+            "command scores the fold again"
+        ) from error
+    if found != protocol.name:
+        raise ValueError(f"{fold} holds scores of {found}: choose another directory")
     last, best = counted[LAST], counted[BEST]
     true = last.true if protocol.regression else last.true.argmax(-1)
     epoch_number = round(written[BEST]["epoch"])

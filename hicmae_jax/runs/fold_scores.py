@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.checkpoints.load import find_step, load_parameters
 from hicmae_jax.evaluation import emotion_metrics, merging, regression_metrics
 from hicmae_jax.evaluation.emotion_scores import ClipScores, EmotionScorer
+from hicmae_jax.hosts import agreement
 from hicmae_jax.runs import fold_figures
 from hicmae_jax.runs.fold_data import FoldData
 from hicmae_jax.settings.finetune import FinetuneSettings
@@ -40,8 +42,8 @@ def scores_of(
 
 
 def are_complete(directory: epath.Path) -> bool:
-    """Whether a fold is scored."""
-    return (directory / SCORES).exists()
+    """Whether a fold is scored, as the first process sees it; every process must ask."""
+    return bool(agreement.exchange("yes" if (directory / SCORES).exists() else "")[0])
 
 
 def score_fold(
@@ -76,24 +78,31 @@ def score_fold(
     written: dict[str, Any] = {
         "protocol": data.protocol.name,
         "fold": data.config.fold,
+        "data": list(data.fingerprints.values()),
         "selection": data.selection,
         "outputs": list(data.outputs),
         "flags": data.flags,
         "left_out": sorted({line for view in views for line in view.broken.values()}),
     }
-    for epoch, step in steps.items():
-        arrays = _arrays(data, by_step[step])
-        counted = count(data.protocol, arrays)
-        figures = scores_of(data.protocol, data.outputs, counted.true, counted.scores)
-        written[epoch] = {"step": step, "epoch": step / steps_per_epoch, **figures}
-        if jax.process_index() == 0:
+    with agreement.all_or_none():
+        if jax.process_index() > 0:
+            return
+        for epoch, step in steps.items():
+            arrays = _arrays(data, by_step[step])
+            counted = count(data.protocol, arrays)
+            figures = scores_of(data.protocol, data.outputs, counted.true, counted.scores)
+            written[epoch] = {"step": step, "epoch": step / steps_per_epoch, **in_json(figures)}
             write_arrays(directory / f"{epoch}.npz", arrays)
-    if jax.process_index() == 0:
         arrays = _arrays(data, by_step[steps[LAST]])
         fold_figures.draw_fold(
             directory, data, params, config.model, config.preprocess, arrays["feature"], arrays["true"]
         )
-        atomic_files.publish_text(json.dumps(written, indent=1) + "\n", directory, SCORES)
+        atomic_files.replace_text(directory / SCORES, json.dumps(written, indent=1) + "\n")
+
+
+def in_json(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """Scores for a JSON file, which has no NaN: None stands for a score that is not defined."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in figures.items()}
 
 
 class Counted(NamedTuple):

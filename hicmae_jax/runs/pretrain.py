@@ -25,7 +25,7 @@ from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.runs import branching, build
 from hicmae_jax.runs.branching import Branch
 from hicmae_jax.runs.broken_clips import BROKEN, note_faults
-from hicmae_jax.runs.capacity import check_capacity, check_evaluation
+from hicmae_jax.runs.capacity import check_capacity, check_scoring
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.loop import Evaluation
 from hicmae_jax.runs.session import Session
@@ -162,7 +162,7 @@ def _held_out_clips(config: PretrainSettings) -> FixedClips | None:
         return None
     sampling = ClipSampling(config.data.frames, config.data.stride)
     clips = FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
-    check_evaluation(clips.batch, config.model)
+    check_scoring("evaluation.batch", clips.batch, config.model)
     return clips
 
 

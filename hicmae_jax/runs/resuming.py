@@ -1,8 +1,8 @@
 """Checks whether a run may resume from a checkpoint: compares the checkpoint's record with the config.
 
-The model and the kind of optimiser must be the same. The batches must be the same too, unless the user allows
-the change. Every other setting may change, for example to a longer schedule; `changes` lists all changes for
-the user.
+The model, the kind of optimiser and, in fine-tuning, the initial weights and the fold must be the same. The
+batches must be the same too, unless the user allows the change. Every other setting may change, for example
+to a longer schedule; `changes` lists all changes for the user.
 """
 
 import json
@@ -21,8 +21,18 @@ from hicmae_jax.settings import recorded
 STACKED = "execution.scan_encoders"
 # The optimiser whose moments the checkpoint holds.
 KIND = "optimizer.kind"
-# The settings that decide which clips each step sees.
-BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
+# What a fine-tuning run is: its classes and test clips, its weights, and which arrays its state holds.
+FINETUNING = (
+    *("data.protocol", "data.fold", "initial.weights", "initial.step", "initial.best"),
+    *("finetune.modality", "finetune.feature_fusion", "tuning.mode"),
+)
+# The settings that decide which clips each step sees, in pre-training or fine-tuning.
+BATCHES = (
+    *("seed", "batch", "data.stride"),
+    *("data.weights", "data.shuffle_window"),
+    *("data.other_protocols", "data.selection", "data.validation_share", "data.labels_share"),
+    *("data.balanced", "data.randaugment"),
+)
 
 Config = Mapping[str, Any]
 
@@ -49,7 +59,7 @@ def begun_settings(directory: epath.PathLike) -> Config | None:
 
 
 def check_fits(record: Mapping[str, Any], config: Config) -> None:
-    """Refuse a checkpoint of another model or of another optimiser.
+    """Refuse a checkpoint of another model or optimiser, or of a fine-tuning run of another kind.
 
     Args:
         record: the checkpoint's record, with the key `config`.
@@ -61,7 +71,7 @@ def check_fits(record: Mapping[str, Any], config: Config) -> None:
     differing = [
         line
         for name, line in _differences(record, config).items()
-        if name in (STACKED, KIND) or name.startswith("model.")
+        if name in (STACKED, KIND, *FINETUNING) or name.startswith("model.")
     ]
     if differing:
         raise ValueError(

@@ -29,6 +29,7 @@ from hicmae_jax.evaluation.figures import confusion, emotion_bars
 from hicmae_jax.evaluation.intervals import class_intervals, recall_intervals
 from hicmae_jax.runs import fold_scores
 from hicmae_jax.runs.fold_data import FoldData, sampling_of
+from hicmae_jax.runs.unseen_tests import may_share_clips
 from hicmae_jax.settings import finetune as settings
 from hicmae_jax.settings.finetune import FinetuneSettings
 
@@ -47,6 +48,7 @@ class _Clips:
     Attributes:
         labelled: the set.
         chosen: numbers of the clips.
+        outputs: names of the model's classes.
         classes: the model's classes that may be answered.
         true: int[N], their places in `classes`.
         about: in words, which clips these are.
@@ -54,6 +56,7 @@ class _Clips:
 
     labelled: RootedSet
     chosen: np.ndarray
+    outputs: tuple[str, ...]
     classes: tuple[int, ...]
     true: np.ndarray
     about: str
@@ -100,12 +103,15 @@ def score_corpus(
     if own.regression:
         raise ValueError(f"{run} has learnt {', '.join(own.outputs)}, which are no emotions to compare")
     (labelled,) = read_sets([data])
+    if missing and config.finetune.modality != "audio-visual":
+        raise ValueError(f"missing {missing}: {run} knows {config.finetune.modality} only")
     clips = _clips(config, own, labelled, protocols.protocol(protocol), list(record["data"].values()))
-    found = _score(config, own, params, clips, missing, batch)
+    views = _views(config, own, clips, batch)
+    found = _scorer(config, len(clips.outputs), missing, batch)(params, views)
     kept = found.example
     scores = found.scores[:, clips.classes]
     scores = scores / np.maximum(scores.sum(-1, keepdims=True), 1e-12)
-    names = tuple(own.outputs[number] for number in clips.classes)
+    names = tuple(clips.outputs[number] for number in clips.classes)
     known = [labelled.about.clips[number] for number in clips.chosen[kept]]
     units, true = [clip.speaker for clip in known], clips.true[kept]
     written = {
@@ -117,9 +123,11 @@ def score_corpus(
         "missing": missing or None,
         "classes": names,
         "clips": len(known),
-        "scores": emotion_metrics.class_scores(true, scores),
+        "left_out": sorted({line for view in views for line in view.broken.values()}),
+        "scores": fold_scores.in_json(emotion_metrics.class_scores(true, scores)),
         "intervals": {
-            name: [each.low, each.high] for name, each in class_intervals(true, scores, units).items()
+            name: list(fold_scores.in_json({"low": each.low, "high": each.high}).values())
+            for name, each in class_intervals(true, scores, units).items()
         },
     }
     arrays = {
@@ -137,7 +145,6 @@ def _clips(
     config: FinetuneSettings, own: Protocol, labelled: RootedSet, other: Protocol, trained_on: list[str]
 ) -> _Clips:
     """The clips to score: those of other data with a shared emotion, or the run's own test fold."""
-    every = tuple(range(len(own.outputs)))
     if labelled.about.fingerprint == trained_on[0]:
         if other.name != own.name:
             raise ValueError(
@@ -145,9 +152,10 @@ def _clips(
                 "its test clips"
             )
         data = dataclasses.replace(config.data, sets=(str(labelled.root),), other_protocols=())
-        test = FoldData(data, config.model.frames, config.seed).test
+        fold = FoldData(data, config.model.frames, config.seed)
         about = f"the test clips of fold {config.data.fold} of {own.name}"
-        return _Clips(labelled, test.chosen[0], every, test.targets.argmax(-1), about)
+        every = tuple(range(len(fold.outputs)))
+        return _Clips(labelled, fold.test.chosen[0], fold.outputs, every, fold.test.targets.argmax(-1), about)
     if labelled.about.fingerprint in trained_on:
         raise ValueError(
             f"{labelled.root}: the run was trained on these clips, so its scores would say little"
@@ -157,35 +165,41 @@ def _clips(
             f"{labelled.root} holds {labelled.about.dataset}, not {other.dataset}, whose protocol "
             f"{other.name} is: choose another --protocol"
         )
+    for name in (own.name, *config.data.other_protocols):
+        if may_share_clips(name, other.name):
+            raise ValueError(
+                f"{labelled.root} is not the run's own set, but may have clips of its training ({name}): "
+                "give the run's own set, whose test clips are known"
+            )
     shared = shared_classes(own, other)
     theirs = folds.targets(other, labelled.about.clips)
     chosen = np.flatnonzero(np.isin(theirs, list(shared)))
     classes = tuple(sorted(shared.values()))
     true = np.array([classes.index(shared[number]) for number in theirs[chosen].tolist()])
     about = f"all {len(chosen):,} clips of {other.name} with one of {len(classes)} shared emotions"
-    return _Clips(labelled, chosen, classes, true, about)
+    return _Clips(labelled, chosen, own.outputs, classes, true, about)
 
 
-def _score(
-    config: FinetuneSettings, own: Protocol, params: Any, clips: _Clips, missing: str, batch: int
-) -> Any:
-    if missing and config.finetune.modality != "audio-visual":
-        raise ValueError(f"missing {missing}: the run knows {config.finetune.modality} only")
+def _views(config: FinetuneSettings, own: Protocol, clips: _Clips, batch: int) -> list[ListedClips]:
+    """The clips in each of their views, cut as the run cuts them."""
     sampling = sampling_of(config.data, own, config.model.frames)
     views = []
     for number in range(VIEWS):
         source = LabelledSource([clips.labelled], [clips.chosen.tolist()], View(sampling, number), sampling)
         views.append(ListedClips(source, range(len(clips.chosen)), batch, config.data.threads))
-    scorer = EmotionScorer(
+    return views
+
+
+def _scorer(config: FinetuneSettings, outputs: int, missing: str, batch: int) -> EmotionScorer:
+    return EmotionScorer(
         config.model,
-        config.for_outputs(len(own.outputs)),
+        config.for_outputs(outputs),
         config.preprocess,
         regression=False,
         batch=batch,
         execution=config.execution,
         missing=missing,
     )
-    return scorer(params, views)
 
 
 def _write(
@@ -205,4 +219,4 @@ def _write(
     )
     bars.savefig(output / EMOTIONS, dpi=100)
     fold_scores.write_arrays(output / PREDICTIONS, arrays)
-    atomic_files.publish_text(json.dumps(written, indent=1) + "\n", output, SCORES)
+    atomic_files.replace_text(output / SCORES, json.dumps(written, indent=1) + "\n")

@@ -71,6 +71,12 @@ class FinetuneSettings(RunSettings):
                 f"tuning.modality_dropout {self.tuning.modality_dropout} needs two modalities, but "
                 f"finetune.modality is {self.finetune.modality}: set one of them back"
             )
+        group, micro_batch = self.mixing.group, self.batch // self.accumulate
+        if group is not None and micro_batch % group:
+            raise ValueError(
+                f"mixing.group {group}: batch / accumulate, {micro_batch} clips, is not a multiple of it: "
+                "change the group or the batch"
+            )
 
     @functools.cached_property
     def initial(self) -> InitialConfig:
@@ -145,7 +151,8 @@ def from_config_dict(
     elif initial is not None:
         like = dataclasses.asdict(initial)
     else:
-        like = dataclasses.asdict(sizes.model_config(values["size"], **_given(given)))
+        of_size = functools.partial(sizes.model_config, values["size"])
+        like = dataclasses.asdict(SCHEMA.make("model", of_size, values))
     values |= {f"model.{name}": value for name, value in {**like, **_given(given)}.items()}
     model = SCHEMA.make("model", ModelConfig, values)
     values |= SCHEMA.values_of("model", model)

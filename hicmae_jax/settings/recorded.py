@@ -1,9 +1,11 @@
 """Reads the settings in a checkpoint's record, which an older version or other devices may have written."""
 
+import dataclasses
 import types
 from collections.abc import Mapping
 from typing import Any
 
+from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.settings import schema
 from hicmae_jax.settings.pretrain import PretrainSettings, from_config_dict
 
@@ -46,6 +48,26 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**SINCE, **recorded}
 
 
+def is_of_finetuning(config: Mapping[str, Any]) -> bool:
+    """Whether settings by dotted name are those of a fine-tuning run."""
+    return "data.protocol" in config
+
+
+def model_of(config: Mapping[str, Any]) -> ModelConfig:
+    """The model of a run of any kind; of a fine-tuning run, without its head.
+
+    Args:
+        config: settings by dotted name, from `completed`.
+
+    Raises:
+        ValueError: the record lacks a setting of the model, or has a wrong one.
+    """
+    fields = {field.name: f"model.{field.name}" for field in dataclasses.fields(ModelConfig)}
+    if lacking := [name for name in fields.values() if name not in config]:
+        raise ValueError(f"the record of the checkpoint has no {lacking[0]}: it is damaged")
+    return ModelConfig(**{field: config[name] for field, name in fields.items()})
+
+
 def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
     """Make the settings of the run that a record describes, to compute with them here.
 
@@ -58,8 +80,14 @@ def load(config: Mapping[str, Any], platform: str) -> PretrainSettings:
         platform: of the devices here, as `chips.platform` names it.
 
     Raises:
-        ValueError: one line with the name of the setting: the record is damaged, or of a later version.
+        ValueError: one line with the name of the setting: the record is of a fine-tuning run, is damaged, or
+            is of a later version.
     """
     begun = completed(config)
+    if is_of_finetuning(begun):
+        raise ValueError(
+            "the run is one of fine-tuning, not of pre-training: launch.score scores it, launch.export "
+            "exports it, and --config.initial.weights takes its encoders"
+        )
     here = begun | {"execution.attention": "auto", "execution.layout": "auto"}
     return from_config_dict(here, platform, begun)

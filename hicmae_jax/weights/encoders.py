@@ -1,8 +1,8 @@
 """The encoders and the fusion encoder of any trained model, for a fine-tuning run to begin with."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +24,15 @@ class Encoders(NamedTuple):
         state: PyTorch name → float array.
         config: configuration of the model.
         origin: one line that says which weights these are.
+        step: step of the checkpoint; None for a file.
+        tuned: settings by dotted name of the fine-tuning run that has made them; empty for other weights.
     """
 
     state: Mapping[str, np.ndarray]
     config: ModelConfig
     origin: str
+    step: int | None = None
+    tuned: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_encoders(source: epath.PathLike, step: int | None = None, best: bool = False) -> Encoders:
@@ -73,8 +77,15 @@ def fill(encoders: Encoders, params: Mapping[str, Any], model: ModelConfig) -> t
         model: its configuration.
 
     Raises:
-        ValueError: lists the names that are missing, extra or of the wrong shape.
+        ValueError: the weights lack a modality, or lists the names that are missing, extra or of the wrong
+            shape.
     """
+    held = {name.split(".")[0] for name in encoders.state}
+    if lacking := [name for name in torch_names.SHARED if name in params and name not in held]:
+        raise ValueError(
+            f"{encoders.origin}: these weights have no {', '.join(lacking)}: choose their finetune.modality, "
+            "or other weights"
+        )
     try:
         return torch_names.fill_finetune(encoders.state, params, model.patch)
     except ValueError as error:
@@ -87,12 +98,12 @@ def _of_run(path: epath.Path, step: int | str | None) -> Encoders:
     found = find_step(path, step)
     params, record = load_parameters(path, found)
     values = recorded.completed(record["config"])
-    names = [field.name for field in dataclasses.fields(ModelConfig)]
-    fields: dict[str, Any] = {name: values[f"model.{name}"] for name in names}
-    model = ModelConfig(**fields)
+    model = recorded.model_of(values)
     if any("blocks" in params.get(name, ()) for name in ("encoder", "encoder_audio")):
         params = torch_names.unstack_layers(params)
-    return Encoders(torch_names.state_dict(params, model.patch), model, f"{path}, step {found:,}")
+    tuned = values if recorded.is_of_finetuning(values) else {}
+    state = torch_names.state_dict(params, model.patch)
+    return Encoders(state, model, f"{path}, step {found:,}", found, tuned)
 
 
 def _as_float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

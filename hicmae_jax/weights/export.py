@@ -39,14 +39,17 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
         _check_torch()
     jax.config.update("jax_platforms", "cpu")  # exact float32, and no accelerator is occupied
     params, record = checkpoints.load_parameters(run, step)
-    config = recorded_config.load(record["config"], "cpu")
-    state = torch_names.state_dict(params, config.model.patch)
+    recorded = recorded_config.completed(record["config"])
+    if check and recorded_config.is_of_finetuning(recorded):
+        raise ValueError(f"{run} is a fine-tuning run, which --check does not compare: leave --check out")
+    model = recorded_config.model_of(recorded)
+    state = torch_names.state_dict(params, model.patch)
     values = sum(value.size for value in state.values())
     partial_name = f".{output.stem}{atomic_files.PARTIAL}{output.suffix}"  # of the same format
     (output.parent / partial_name).unlink(missing_ok=True)  # of an export that was killed
     with _naming(output), atomic_files.replacing(output, partial_name) as partial:
-        weight_files.write(partial, state, dataclasses.asdict(config.model))
-        if check and not _agrees(params, partial, config):
+        weight_files.write(partial, state, dataclasses.asdict(model))
+        if check and not _agrees(params, partial, recorded_config.load(recorded, "cpu")):
             raise CommandError(f"PyTorch disagrees about {output}, which was not written", code=2)
     print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
 

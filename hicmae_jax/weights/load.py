@@ -83,6 +83,10 @@ def _load_run(path: epath.Path, step: int | None) -> Weights:
 
 def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
     state, recorded = files.read_with_config(path)
+    if "head.weight" in state:
+        raise ValueError(
+            f"{path}: these are weights of a fine-tuning model; --config.initial.weights takes its encoders"
+        )
     try:
         if recorded is not None:
             if fields:

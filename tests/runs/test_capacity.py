@@ -8,7 +8,7 @@ import pytest
 from hicmae_jax.model import shapes, sizes
 from hicmae_jax.model.config import MaskConfig
 from hicmae_jax.runs import capacity, machine
-from hicmae_jax.runs.capacity import check_capacity, check_evaluation, least_parameters
+from hicmae_jax.runs.capacity import check_capacity, check_scoring, least_parameters
 from tests.support import shrunk_recipe
 
 GB = 10**9
@@ -90,11 +90,11 @@ def test_what_may_be_possible_is_not_refused(host, changes):
 
 def test_an_evaluation_of_too_many_clips_at_a_time_is_one_line(host):
     model = sizes.model_config("B")
-    check_evaluation(50_000, model)  # 19 GB, less than twice the memory
+    check_scoring("evaluation.batch", 50_000, model)  # 19 GB, less than twice the memory
     with pytest.raises(
         ValueError, match=r"^evaluation\.batch: the 1,000,000 clips .* 389 GB, and this host has 16\.0"
     ):
-        check_evaluation(10**6, model)
+        check_scoring("evaluation.batch", 10**6, model)
 
 
 @pytest.mark.parametrize("size", ["T", "g"])

@@ -5,11 +5,10 @@ import dataclasses
 import json
 
 import pytest
-from flax.traverse_util import flatten_dict
 
-from configs import pretrain
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.runs import resuming
+from hicmae_jax.settings import finetune
 from hicmae_jax.settings import pretrain as run_config
 from tests.support import tiny_model
 
@@ -132,8 +131,63 @@ def test_other_changes_are_listed():
     ]
 
 
-def test_every_compared_setting_exists_in_the_config():
-    config = pretrain.get_config("mu")
-    config.data.sets = ("a",)
-    settings = flatten_dict(run_config.from_config_dict(config, "cpu").to_dict(), sep=".")
-    assert {*resuming.BATCHES, resuming.STACKED, resuming.KIND} <= set(settings)
+def test_every_compared_setting_exists_in_a_kind_of_run():
+    kinds = [set(run_config.SCHEMA.entries), set(finetune.SCHEMA.entries)]
+    assert {resuming.STACKED, resuming.KIND} <= kinds[0] & kinds[1]
+    assert set(resuming.FINETUNING) <= kinds[1] - kinds[0]
+    assert set(resuming.BATCHES) <= kinds[0] | kinds[1]
+
+
+TUNED = {
+    "data": {"protocol": "crema_d", "fold": 1, "selection": "honest", "labels_share": 1.0},
+    "initial": {"weights": "runs/b", "step": 100, "best": False},
+    "finetune": {"modality": "audio-visual", "feature_fusion": True, "drop_path": 0.1},
+    "tuning": {"mode": "full", "modality_dropout": 0.0},
+}
+TUNED_RECORD = {"config": TUNED, "data": {"a": "0f0f"}}
+
+
+def tuned(name, value):
+    section, _, key = name.partition(".")
+    return {**TUNED, section: {**TUNED[section], key: value}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data.protocol", "crema_d_4"),
+        ("data.fold", 2),
+        ("initial.weights", "runs/s"),
+        ("initial.step", 200),
+        ("finetune.modality", "video"),
+        ("finetune.feature_fusion", False),
+        ("tuning.mode", "linear"),
+    ],
+)
+def test_a_fine_tuning_run_of_another_kind_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"the checkpoint does not fit the config: {name} is"):
+        resuming.check_fits(TUNED_RECORD, tuned(name, value))
+
+
+@pytest.mark.parametrize(("name", "value"), [("data.selection", "published"), ("data.labels_share", 0.5)])
+def test_other_training_clips_are_refused_unless_allowed(name, value):
+    resuming.check_fits(TUNED_RECORD, tuned(name, value))
+    with pytest.raises(ValueError, match=f"other batches: {name} is"):
+        resuming.check_same_batches(TUNED_RECORD, tuned(name, value), {"a": "0f0f"})
+    resuming.check_same_batches(TUNED_RECORD, tuned(name, value), {"a": "0f0f"}, allow=True)
+
+
+def test_the_recipe_of_a_fine_tuning_run_may_change():
+    config = tuned("finetune.drop_path", 0.0)
+    resuming.check_fits(TUNED_RECORD, config)
+    resuming.check_same_batches(TUNED_RECORD, config, {"a": "0f0f"})
+    assert resuming.changes(TUNED_RECORD, config) == [
+        "finetune.drop_path is 0.1 in the checkpoint, 0.0 in the config"
+    ]
+
+
+def test_pre_training_and_fine_tuning_do_not_resume_each_other():
+    with pytest.raises(ValueError, match=r"data\.protocol is absent in the checkpoint"):
+        resuming.check_fits(RECORD, {**CONFIG, "data": {**CONFIG["data"], "protocol": "crema_d"}})
+    with pytest.raises(ValueError, match=r"data\.protocol is 'crema_d' in the checkpoint, absent"):
+        resuming.check_fits(TUNED_RECORD, CONFIG)

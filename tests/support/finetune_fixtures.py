@@ -1,12 +1,15 @@
 """Small labelled sets whose emotions a tiny model can learn: brightness and loudness follow the class."""
 
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import simplejpeg
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from configs import finetune
+from data_pipeline.corpora.protocols import protocol as protocol_of
 from data_pipeline.format import records
 from data_pipeline.format.labelled_record import encode_clip
 from data_pipeline.format.labelled_set import (
@@ -16,8 +19,12 @@ from data_pipeline.format.labelled_set import (
     LabelledSet,
     LabelledShard,
     clip_line,
+    read_labelled_set,
     shard_file,
 )
+from hicmae_jax.checkpoints.best import BestBy
+from hicmae_jax.checkpoints.manager import Checkpoints
+from hicmae_jax.model.initialise import finetune_initialiser
 from hicmae_jax.settings import finetune as settings
 from hicmae_jax.settings.finetune import FinetuneSettings
 from tests.support import tiny_model
@@ -69,6 +76,23 @@ def write_labelled_set(
     (root / CLIPS).write_text("".join(map(clip_line, clips)))
     (root / LABELLED).write_text(about.to_json())
     return root
+
+
+def write_run(root: Path, run: FinetuneSettings, steps: tuple[int, ...] = (3,), best: int = 3) -> Path:
+    """Write checkpoints of a fold that was not trained; the step is the seed of the parameters."""
+    data = {name: read_labelled_set(name).fingerprint for name in run.data.sets}
+    record = {"config": run.to_dict(), "versions": {}, "data": data}
+    with Checkpoints(root, keep=9, best=BestBy("validation/WAR")) as checkpoints:
+        for step in steps:
+            scores = {"validation/WAR": 50.0 + (step == best)}
+            checkpoints.save(step, {"params": parameters(run, step), "step": np.int32(step)}, record, scores)
+    return root
+
+
+def parameters(run: FinetuneSettings, seed: int) -> Any:
+    outputs = protocol_of(run.data.protocol).n_outputs
+    initialise = finetune_initialiser(run.model, run.for_outputs(outputs), run.execution)
+    return tiny_model.random_like(jax.eval_shape(initialise, jax.random.key(0)), seed)
 
 
 def config(data: Path, protocol: str = "made_up", **changes) -> FinetuneSettings:
