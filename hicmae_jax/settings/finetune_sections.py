@@ -44,7 +44,7 @@ class LabelledDataConfig:
 
     sets: tuple[str, ...] = setting((), "directories of labelled sets; the first one's test clips are scored")
     protocol: str = setting(
-        "made_up", "classes and folds of the first set: a name that launch.finetune --list shows"
+        "made_up", "classes and folds of the first set: a name that launch.protocols lists"
     )
     other_protocols: tuple[str, ...] = setting(
         (),

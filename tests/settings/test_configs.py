@@ -135,4 +135,5 @@ def test_every_file_has_a_test():
         "pretrain",
         "finetune",
         "demo",
+        "evidence",
     }
