@@ -7,7 +7,8 @@ import pytest
 from hicmae_jax.aot.activations import activation_bytes
 from hicmae_jax.model import shapes, sizes
 from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig
-from hicmae_jax.model.flops import flops
+from hicmae_jax.model.finetune import HiCMAEFinetune
+from hicmae_jax.model.flops import finetune_flops, flops
 from hicmae_jax.model.hicmae import HiCMAE
 from launch import sizes as command
 from tests.support import tiny_model
@@ -57,26 +58,41 @@ def test_taps_move_with_depth():
     ],
 )
 def test_the_count_equals_the_products_of_the_traced_forward_pass(config, masks):
-    """Sum 2 · M · N · K over the matrix products of the traced program."""
     inputs = tiny_model.inputs(config, masks, batch=1)
     model = HiCMAE(config)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
-    traced = jax.make_jaxpr(model.apply)(shapes, *inputs)
-
-    def products(jaxpr):
-        total = 0
-        for equation in jaxpr.eqns:
-            if equation.primitive.name == "dot_general":
-                (contracted, _), _ = equation.params["dimension_numbers"]
-                left = equation.invars[0].aval.shape
-                inner = int(np.prod([left[i] for i in contracted]))
-                total += 2 * inner * int(np.prod(equation.outvars[0].aval.shape))
-            for value in equation.params.values():  # calls: jit, custom derivatives
-                if hasattr(value, "jaxpr"):
-                    total += products(value.jaxpr)
-        return total
-
+    params = jax.eval_shape(model.init, jax.random.key(0), *inputs)
+    traced = jax.make_jaxpr(model.apply)(params, *inputs)
     assert products(traced.jaxpr) == sum(flops(config, masks).forward.values())
+
+
+def products(jaxpr):
+    """Sum 2 · M · N · K over the matrix products of a traced program."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            inner = int(np.prod([left[i] for i in contracted]))
+            total += 2 * inner * int(np.prod(equation.outvars[0].aval.shape))
+        for value in equation.params.values():  # calls: jit, custom derivatives
+            if hasattr(value, "jaxpr"):
+                total += products(value.jaxpr)
+    return total
+
+
+@pytest.mark.parametrize("modality", ["audio-visual", "video", "audio"])
+def test_the_count_of_fine_tuning_equals_the_products_of_its_forward_pass(modality):
+    config = tiny_model.model_config(fusion_depth=2)
+    # Of the last layer only: the learned sum of layers is no matrix product of tokens.
+    finetune = FinetuneConfig(outputs=6, modality=modality, feature_fusion=False)
+    model = HiCMAEFinetune(config, finetune)
+    clips = shapes.abstract_clips(config, 1)
+    params = jax.eval_shape(model.init, jax.random.key(0), *clips)
+    traced = jax.make_jaxpr(model.apply)(params, *clips)
+    counted = finetune_flops(config, finetune)
+    assert products(traced.jaxpr) == sum(counted.forward.values())
+    for name, forward in counted.forward.items():
+        assert counted.training[name] == (2 if "patches" in name else 3) * forward
 
 
 def test_remat_keeps_less():

@@ -127,6 +127,18 @@ def test_balanced_batches_draw_each_class_equally_often(root):
     assert set(drawn) == set(range(24))
 
 
+def test_mixing_pairs_any_two_classes_of_balanced_batches(root):
+    """A clip's partner is at the same place of the reversed batch."""
+    classes = np.arange(24) % 3
+    drawn = batches(source(root, range(24)), 12, classes=classes)
+    pairs = set()
+    for batch in drawn:
+        kinds = classes[batch["example"]]
+        assert np.bincount(kinds).tolist() == [2, 2, 2]
+        pairs |= set(zip(kinds.tolist(), kinds[::-1].tolist()))
+    assert len(pairs) == 9
+
+
 def test_fewer_clips_than_a_batch_are_refused(root):
     with pytest.raises(ValueError, match="5 training clips are fewer than a batch of 6"):
         LabelledPipeline(source(root, range(5)), 6, 0, range(6))
