@@ -6,6 +6,7 @@ from signal import SIGTERM
 import numpy as np
 import pytest
 
+from hicmae_jax.supervision.signals import EXIT_CODES
 from tests.support.finetune_fixtures import MODEL, write_labelled_set
 from tests.support.processes import start_module, wait_until
 from tests.support.real_runs import count_lines, lines_without_times
@@ -43,7 +44,7 @@ def stop_in(fold, process):
     """Stop a run when the fold has made some steps."""
     wait_until(lambda: count_lines(fold) >= 9 or process.poll() is not None)
     process.send_signal(SIGTERM)
-    _, err = end(process, 143)
+    _, err = end(process, EXIT_CODES[SIGTERM])
     assert "finetune: stopped by SIGTERM with step " in err.splitlines()[-1]
 
 
