@@ -10,25 +10,33 @@ from hicmae_jax.supervision.signals import EXIT_CODES
 from tests.support.finetune_fixtures import MODEL, write_labelled_set
 from tests.support.processes import start_module, wait_until
 from tests.support.real_runs import count_lines, lines_without_times
-from tests.support.several_hosts import environment
+from tests.support.several_hosts import environment, finish, start_hosts
 
 pytestmark = pytest.mark.slow
 
 STEPS = 60
 
 
-@pytest.fixture
-def start(tmp_path, compiled):
-    """Directory → a process that fine-tunes and scores all folds."""
-    data = write_labelled_set(tmp_path / "set", 48)
+def arguments(data, directory, folds="all", **changes):
     model = ("image_size", "frames", "audio_frames", "encoder_dim", "encoder_heads", "encoder_depth")
     settings = {f"model.{name}": getattr(MODEL, name) for name in model}
     settings |= {"model.fusion_depth": 1, "execution.remat_encoder": "none", "data.stride": 2}
     settings |= {"data.sets": data, "data.threads": 1, "epochs": STEPS // 2, "checkpoint.every": 7}
+    flags = [f"--config.{name}={value}" for name, value in (settings | changes).items()]
+    return ["--config=finetune:made_up,runlocal", *flags, f"--run={directory}", f"--folds={folds}"]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_labelled_set(tmp_path / "set", 48)
+
+
+@pytest.fixture
+def start(data, compiled):
+    """Directory → a process that fine-tunes and scores all folds."""
 
     def started(directory, **changes):
-        flags = [f"--config.{name}={value}" for name, value in (settings | changes).items()]
-        command = ["--config=finetune:made_up,runlocal", *flags, f"--run={directory}", "--folds=all"]
+        command = arguments(data, directory, **changes)
         return start_module("launch.finetune", *command, env=environment(compiled, 2))
 
     return started
@@ -83,3 +91,26 @@ def test_all_folds_stopped_and_resumed_have_the_scores_of_a_run_never_stopped(st
         out, err = end(start(stopped, **changes), 1)
         assert line in err
         assert (out, err.count("\n")) == ("", 1)
+
+
+def test_two_hosts_give_the_scores_of_one(data, start, compiled, tmp_path):
+    # With the recipe's epsilon, Adam would turn the rounding errors of tiny gradients into large updates.
+    changes = {"epochs": 3, "optimizer.epsilon": 1e-3}
+    end(start(tmp_path / "one", folds=1, **changes))
+    words = arguments(data, tmp_path / "two", folds=1, **changes)
+    for code, out, err in finish(start_hosts([words, words], compiled, 1, program="launch.finetune")):
+        assert code == 0, err
+        assert ("### made_up" in out) == ("wrote     " in out)
+    for epoch in ("last", "best"):
+        with (
+            np.load(tmp_path / f"one/fold-1/{epoch}.npz") as a,
+            np.load(tmp_path / f"two/fold-1/{epoch}.npz") as b,
+        ):
+            np.testing.assert_allclose(a["scores"], b["scores"], atol=1e-4)
+            np.testing.assert_array_equal(a["name"], b["name"])
+
+    # Hosts that were given other folds would wait for each other without end.
+    other = arguments(data, tmp_path / "two", folds="1,2", **changes)
+    for code, _, err in finish(start_hosts([words, other], compiled, 1, program="launch.finetune")):
+        assert code == 1
+        assert "the hosts are not alike: folds.folds is ['1'] on host 0, ['1', '2'] on host 1" in err
