@@ -26,10 +26,10 @@ FINETUNING = (
     *("data.protocol", "data.fold", "initial.weights", "initial.step", "initial.best"),
     *("finetune.modality", "finetune.feature_fusion", "tuning.mode"),
 )
-# The settings that decide which clips each step sees, in pre-training or fine-tuning.
-BATCHES = (
-    *("seed", "batch", "data.stride"),
-    *("data.weights", "data.shuffle_window"),
+# The settings that decide which clips each step sees.
+BATCHES = ("seed", "batch", "data.weights", "data.stride", "data.shuffle_window")
+# Those that do so in fine-tuning, besides.
+FINETUNING_BATCHES = (
     *("data.other_protocols", "data.selection", "data.validation_share", "data.labels_share"),
     *("data.balanced", "data.randaugment"),
 )
@@ -96,7 +96,7 @@ def check_same_batches(
         ValueError: names every setting that differs.
     """
     differences = _differences(record, config)
-    differing = [differences[name] for name in BATCHES if name in differences]
+    differing = [differences[name] for name in (*BATCHES, *FINETUNING_BATCHES) if name in differences]
     before, now = list(record["data"].values()), list(data.values())
     if before != now:
         differing.append(f"the data are {_listed(before)} in the checkpoint, {_listed(now)} now")

@@ -83,7 +83,7 @@ def _load_run(path: epath.Path, step: int | None) -> Weights:
 
 def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
     state, recorded = files.read_with_config(path)
-    if "head.weight" in state:
+    if {"fc_norm.weight", "head.weight"} <= set(state):
         raise ValueError(
             f"{path}: these are weights of a fine-tuning model; --config.initial.weights takes its encoders"
         )

@@ -135,7 +135,8 @@ def test_every_compared_setting_exists_in_a_kind_of_run():
     kinds = [set(run_config.SCHEMA.entries), set(finetune.SCHEMA.entries)]
     assert {resuming.STACKED, resuming.KIND} <= kinds[0] & kinds[1]
     assert set(resuming.FINETUNING) <= kinds[1] - kinds[0]
-    assert set(resuming.BATCHES) <= kinds[0] | kinds[1]
+    assert set(resuming.FINETUNING_BATCHES) <= kinds[1] - kinds[0]
+    assert set(resuming.BATCHES) <= kinds[0]
 
 
 TUNED = {

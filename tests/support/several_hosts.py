@@ -34,9 +34,14 @@ def environment(compiled: Path, devices: int, **variables: str) -> dict[str, str
     return os.environ | mine | variables
 
 
-def start(arguments: Sequence[str], given: dict[str, str], directory: Path | None = None) -> subprocess.Popen:
+def start(
+    arguments: Sequence[str],
+    given: dict[str, str],
+    directory: Path | None = None,
+    program: str = "launch.pretrain",
+) -> subprocess.Popen:
     """Start a process of a run, with these variables and in this directory."""
-    command = [sys.executable, "-m", "launch.pretrain", *arguments]
+    command = [sys.executable, "-m", program, *arguments]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -49,13 +54,18 @@ def start(arguments: Sequence[str], given: dict[str, str], directory: Path | Non
 
 
 def start_hosts(
-    arguments: Sequence[Sequence[str]], compiled: Path, devices: int, **variables: str
+    arguments: Sequence[Sequence[str]],
+    compiled: Path,
+    devices: int,
+    program: str = "launch.pretrain",
+    **variables: str,
 ) -> list[subprocess.Popen]:
     """Start a run with one process for each command line; the first one is the coordinator."""
     port, count = free_port(), len(arguments)
     flags = [f"--coordinator=localhost:{port}", f"--processes={count}"]
     given = environment(compiled, devices, **variables)
-    return [start([*own, *flags, f"--process={i}"], given) for i, own in enumerate(arguments)]
+    words = [[*own, *flags, f"--process={i}"] for i, own in enumerate(arguments)]
+    return [start(own, given, program=program) for own in words]
 
 
 def finish(processes: Sequence[subprocess.Popen]) -> list[tuple[int, str, str]]:
