@@ -71,9 +71,11 @@ def test_every_flag_exists():
 
 def test_what_may_change_when_a_run_goes_on_is_what_the_program_lets_change():
     rows = re.search(r"\| setting \|.*?\n\n", DOCS, re.S)[0].strip().splitlines()[2:]
-    stay, on_request, _ = (re.findall(r"`([\w.]+)`", row) for row in rows)
+    stay, tuned, on_request, tuned_on_request, _ = (re.findall(r"`([\w.]+)`", row) for row in rows)
     assert tuple(stay) == ("model", resuming.STACKED, resuming.KIND)
+    assert tuple(tuned) == resuming.FINETUNING
     assert on_request == [*resuming.BATCHES, "data.sets"]
+    assert tuple(tuned_on_request) == resuming.FINETUNING_BATCHES
 
 
 def test_the_times_are_those_of_the_program():
