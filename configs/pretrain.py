@@ -30,7 +30,8 @@ def get_config(argument: str = "B") -> ConfigDict:
     # One encoder layer is compiled instead of ten. Scanning without recomputing would keep every layer's
     # attention for the backward pass, so the two go together, but on GPUs (`execution.remat_encoder`: auto).
     config.execution.scan_encoders = True
-    # Directories that `python -m launch.prepare` made: --config.data.sets=data/dev, again for more.
+    # Directories that `python -m launch.prepare` made: --config.data.sets=data/dev, or of two sets
+    # --config.data.sets="('data/dev', 'data/more')".
     config.data.sets = ()
     if "runlocal" in options:
         run_locally(config)
