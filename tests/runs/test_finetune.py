@@ -6,7 +6,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.checkpoints.load import load_parameters
@@ -17,18 +16,10 @@ from hicmae_jax.weights.encoders import load_encoders
 from tests.support import corpus_fixtures, finetune_fixtures, run_fixtures
 from tests.support.finetune_fixtures import config, write_labelled_set
 
-pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """A compilation cache, as on the command line, so every run but the first takes only seconds."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
+pytestmark = [
+    pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS),
+    pytest.mark.usefixtures("compiled_once"),
+]
 
 
 @pytest.fixture(scope="module")

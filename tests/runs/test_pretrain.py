@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from etils import epath
-from jax.experimental.compilation_cache import compilation_cache
 
 from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.checkpoints.manager import Checkpoints
@@ -24,20 +23,12 @@ from tests.support.corpus_fixtures import tree
 from tests.support.golden_torch import config_of
 from tests.support.real_runs import lines_without_times
 
-pytestmark = pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS)
+pytestmark = [
+    pytest.mark.filterwarnings(corpus_fixtures.PROTOBUF_IN_TFDS),
+    pytest.mark.usefixtures("compiled_once"),
+]
 
 STEPS = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """A compilation cache, as on the command line, so every run but the first takes only seconds."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
