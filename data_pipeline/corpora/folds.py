@@ -31,6 +31,11 @@ _OF_NUMBER: Mapping[str, tuple[range, Callable[[int], int]]] = {
 """Data set → the numbers that its speakers or sessions may have, and the fold of each (published code)."""
 
 
+_PUBLISHED_ON_TEST = frozenset({"mafw", "crema_d", "ravdess", "werewolf_xl", "avcaffe", "msp_improv"})
+"""Data sets whose test fold is the validation list of the published code; DFEW, IEMOCAP and MER have other
+lists there."""
+
+
 class Fold(NamedTuple):
     """The parts of a fold: indices into the clips of the set, int64, in order.
 
@@ -155,7 +160,8 @@ def selection_rule(protocol: Protocol, clips: Sequence[LabelledClip], selection:
     if protocol.held_out_test:
         return "on the fold's own validation part; the test part is the same for all folds"
     if selection == "published":
-        return "on the test fold itself, as in the published code"
+        as_published = ", as in the published code" if protocol.dataset in _PUBLISHED_ON_TEST else ""
+        return f"on the test fold itself{as_published}"
     if all(clip.speaker for clip in clips):
         unit = "sessions" if protocol.fold_by == "session" else "speakers"
         return f"on {unit} held out of the training part"

@@ -69,7 +69,12 @@ def score_fold(
         ValueError: a checkpoint is damaged.
     """
     views = data.test_views(config.scoring.batch)
-    steps = {LAST: find_step(directory), BEST: find_step(directory, BEST)}
+    steps, flags = {LAST: find_step(directory)}, list(data.flags)
+    try:
+        steps[BEST] = find_step(directory, BEST)
+    except FileNotFoundError:  # as of constant predictions of dimensions, whose correlation is undefined
+        steps[BEST] = steps[LAST]
+        flags.append(f"fold {data.config.fold}: no epoch has a score in validation, so the best is the last")
     by_step: dict[int, ClipScores] = {}
     params: Any = None
     for step in sorted(set(steps.values())):  # the last epoch comes last, for the pictures
@@ -81,7 +86,7 @@ def score_fold(
         "data": list(data.fingerprints.values()),
         "selection": data.selection,
         "outputs": list(data.outputs),
-        "flags": data.flags,
+        "flags": flags,
         "left_out": sorted({line for view in views for line in view.broken.values()}),
     }
     with agreement.all_or_none():

@@ -25,7 +25,8 @@ class GeneralConfig:
     )
     batch: int = setting(
         160,
-        "clips in an update, over all hosts and micro-batches; published: 40 on each of 4 GPUs",
+        "clips in an update, over all hosts and micro-batches; published: 4 × 40 in pre-training, 4 × 14 in "
+        "fine-tuning",
         at_least=1,
     )
     epochs: int | None = setting(
@@ -39,7 +40,8 @@ class GeneralConfig:
     )
     accumulate: int = setting(
         1,
-        "micro-batches in an update, for a batch that does not fit into memory; the update is the same",
+        "micro-batches in an update, for a batch that does not fit into memory; the update is the same, but "
+        "mixup and cutmix then join clips of one micro-batch",
         at_least=1,
     )
     fsdp: int = setting(1, "devices that share one copy of parameters and optimiser state", at_least=1)

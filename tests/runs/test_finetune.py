@@ -10,7 +10,7 @@ import pytest
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.checkpoints.load import load_parameters
 from hicmae_jax.logs.metrics import read_metrics
-from hicmae_jax.runs import finetune, fold_report
+from hicmae_jax.runs import finetune, fold_report, fold_scores
 from hicmae_jax.settings import finetune as settings_of
 from hicmae_jax.weights.encoders import load_encoders
 from tests.support import corpus_fixtures, finetune_fixtures, run_fixtures
@@ -95,6 +95,24 @@ def test_a_finished_fold_is_not_run_again(whole, data, capsys):
     assert run(settings(data), directory) == scores
     assert (directory / "scores.json").stat().st_mtime_ns == before
     assert "finished    already" in capsys.readouterr().out
+
+
+def test_without_a_validation_score_the_last_epoch_is_the_best_and_the_table_says_so(
+    whole, data, tmp_path, monkeypatch
+):
+    shutil.copytree(whole[0], tmp_path / "run")
+    (tmp_path / "run/scores.json").unlink()
+    found = fold_scores.find_step
+
+    def without_scores(directory, step=None):
+        if step == "best":
+            raise FileNotFoundError("no checkpoint has a score")
+        return found(directory, step)
+
+    monkeypatch.setattr(fold_scores, "find_step", without_scores)
+    scores = run(settings(data), tmp_path / "run")
+    assert scores["best"] == scores["last"]
+    assert scores["flags"] == ["fold 1: no epoch has a score in validation, so the best is the last"]
 
 
 def test_easy_emotions_are_learnt(data, tmp_path):
