@@ -22,7 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipeline.format.payload import CLIP_KIND, HEADER, CorruptRecordError, open_payload, seal
+from data_pipeline.format.payload import (
+    CLIP_KIND,
+    HEADER,
+    CorruptRecordError,
+    frame_bytes,
+    open_payload,
+    read_name,
+    seal,
+    sound_bytes,
+)
 
 _CLIP_HEADER = struct.Struct("<HHIII")
 
@@ -57,12 +66,7 @@ class ClipRecord(NamedTuple):
             IndexError: `index` is not in ``range(n_frames)``.
             CorruptRecordError: the offsets of that frame are impossible.
         """
-        if not 0 <= index < self.n_frames:
-            raise IndexError(f"{self.clip}: frame {index} of {self.n_frames}")
-        start, end = self.offsets[index], self.offsets[index + 1]
-        if not self.offsets[0] <= start < end <= len(self.payload):
-            raise CorruptRecordError(f"{self.clip}: bytes {start} to {end} of frame {index} are impossible")
-        return self.payload[start:end]
+        return frame_bytes(self.clip, self.payload, self.offsets, index)
 
 
 def encode_clip(
@@ -84,10 +88,8 @@ def encode_clip(
     """
     if not jpegs or not all(jpegs):
         raise ValueError(f"{clip}: a clip needs at least one frame, and no frame may be empty")
-    if samples.ndim != 1 or samples.dtype != np.int16:
-        raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
     name = clip.encode()
-    sound = samples.astype("<i2", copy=False).tobytes()
+    sound = sound_bytes(clip, samples)
     start = HEADER.size + _CLIP_HEADER.size + len(name) + 4 * (len(jpegs) + 1) + len(sound)
     offsets = np.cumsum([start, *(len(jpeg) for jpeg in jpegs)])
     if offsets[-1] >= 2**32:
@@ -117,7 +119,7 @@ def parse_clip(stored: bytes, *, checksum: bool = True) -> ClipRecord:
     try:
         height, width, sample_rate, n_samples, n_stored = _CLIP_HEADER.unpack_from(payload, HEADER.size)
         name_at = HEADER.size + _CLIP_HEADER.size
-        clip = str(payload[name_at : name_at + name_length], "utf-8")
+        clip = read_name(payload, name_at, name_length)
         offsets = struct.unpack_from(f"<{n_stored + 1}I", payload, name_at + name_length)
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"labelled clip's header: {error}") from error

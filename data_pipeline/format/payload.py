@@ -18,6 +18,9 @@ n_frames, fps         uint32, float64, of the whole clip
 
 import struct
 import zlib
+from collections.abc import Sequence
+
+import numpy as np
 
 FEATURE = "record"
 VERSION = 1
@@ -82,6 +85,52 @@ def open_payload(stored: bytes, kind: int, checksum: bool) -> tuple[memoryview, 
     if checksum and zlib.crc32(payload[_CHECKED_FROM:]) != crc:
         raise CorruptRecordError(f"checksum of {length} bytes is not {crc:#010x}")
     return payload, name_length, n_frames, fps
+
+
+def read_name(payload: memoryview, at: int, length: int) -> str:
+    """Returns the name of a clip, `length` bytes of UTF-8 from `at` on.
+
+    Raises:
+        UnicodeDecodeError: they are no text.
+    """
+    return str(payload[at : at + length], "utf-8")
+
+
+def frame_bytes(clip: str, payload: memoryview, offsets: Sequence[int], index: int) -> memoryview:
+    """Returns the JPEG of stored frame `index`, without copying.
+
+    Args:
+        clip: name of the clip, for messages.
+        payload: the record's bytes.
+        offsets: where each JPEG starts, and where the last one ends.
+        index: of the frame, among those stored.
+
+    Raises:
+        IndexError: there is no such frame.
+        CorruptRecordError: the offsets of that frame are impossible.
+    """
+    n_stored = len(offsets) - 1
+    if not 0 <= index < n_stored:
+        raise IndexError(f"{clip}: frame {index} of {n_stored} stored")
+    start, end = offsets[index], offsets[index + 1]
+    if not offsets[0] <= start < end <= len(payload):
+        raise CorruptRecordError(f"{clip}: bytes {start} to {end} of frame {index} are impossible")
+    return payload[start:end]
+
+
+def sound_bytes(clip: str, samples: np.ndarray) -> bytes:
+    """Returns the bytes of sound as records store them.
+
+    Args:
+        clip: name of the clip, for messages.
+        samples: (n_samples,) int16, mono.
+
+    Raises:
+        ValueError: `samples` has another shape or type.
+    """
+    if samples.ndim != 1 or samples.dtype != np.int16:
+        raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
+    return samples.astype("<i2", copy=False).tobytes()
 
 
 def _envelope(length: int) -> bytes:

@@ -47,8 +47,11 @@ from data_pipeline.format.payload import (
     VERSION,
     VIDEO_KIND,
     CorruptRecordError,
+    frame_bytes,
     open_payload,
+    read_name,
     seal,
+    sound_bytes,
 )
 
 __all__ = [
@@ -108,12 +111,7 @@ class VideoRecord(NamedTuple):
             IndexError: `index` is not in ``range(n_stored)``.
             CorruptRecordError: the offsets of that frame are impossible.
         """
-        if not 0 <= index < self.n_stored:
-            raise IndexError(f"{self.clip}: frame {index} of {self.n_stored} stored")
-        start, end = self.offsets[index], self.offsets[index + 1]
-        if not self.offsets[0] <= start < end <= len(self.payload):
-            raise CorruptRecordError(f"{self.clip}: bytes {start} to {end} of frame {index} are impossible")
-        return self.payload[start:end]
+        return frame_bytes(self.clip, self.payload, self.offsets, index)
 
 
 class AudioRecord(NamedTuple):
@@ -189,10 +187,8 @@ def encode_audio(clip: str, samples: np.ndarray, *, n_frames: int, fps: float, s
     Raises:
         ValueError: `samples` has another shape or type.
     """
-    if samples.ndim != 1 or samples.dtype != np.int16:
-        raise ValueError(f"{clip}: sound must be (n_samples,) int16, not {samples.shape} {samples.dtype}")
     name = clip.encode()
-    body = [_AUDIO_HEADER.pack(sample_rate, len(samples)), name, samples.astype("<i2", copy=False).tobytes()]
+    body = [_AUDIO_HEADER.pack(sample_rate, len(samples)), name, sound_bytes(clip, samples)]
     return seal(AUDIO_KIND, name, n_frames, fps, body)
 
 
@@ -211,7 +207,7 @@ def parse_video(stored: bytes, *, checksum: bool = True) -> VideoRecord:
     try:
         phase, stride, height, width, n_stored = _VIDEO_HEADER.unpack_from(payload, HEADER.size)
         name_at = HEADER.size + _VIDEO_HEADER.size
-        clip = str(payload[name_at : name_at + name_length], "utf-8")
+        clip = read_name(payload, name_at, name_length)
         offsets = struct.unpack_from(f"<{n_stored + 1}I", payload, name_at + name_length)
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"video record's header: {error}") from error
@@ -231,7 +227,7 @@ def parse_audio(stored: bytes, *, checksum: bool = True) -> AudioRecord:
     try:
         sample_rate, n_samples = _AUDIO_HEADER.unpack_from(payload, HEADER.size)
         name_at = HEADER.size + _AUDIO_HEADER.size
-        clip = str(payload[name_at : name_at + name_length], "utf-8")
+        clip = read_name(payload, name_at, name_length)
     except (struct.error, UnicodeDecodeError) as error:
         raise CorruptRecordError(f"audio record's header: {error}") from error
     if len(payload) != name_at + name_length + 2 * n_samples:
