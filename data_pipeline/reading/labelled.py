@@ -4,11 +4,11 @@ A source holds the clips of one part of the data only, such as the training clip
 cannot be read is replaced by one of the same part, never by a test clip.
 """
 
+import abc
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import simplejpeg
 from etils import epath
 
 from data_pipeline.common.paths import is_local
@@ -16,16 +16,20 @@ from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.format.labelled_record import parse_clip
 from data_pipeline.format.labelled_set import LABELLED, LabelledClip, LabelledSet, read_labelled_set
 from data_pipeline.reading import randaugment
-from data_pipeline.reading.replacing_source import ReplacingSource, UnusableSampleError
+from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import hash_of
+from data_pipeline.reading.sample_arrays import fill_frames, fill_sound
 from data_pipeline.reading.shards import allow_open_files, open_shards
 
 VIEWS = 2
 """Windows of a clip that are scored: its first frames and its last (published code)."""
 
 
-class DrawnWindow:
-    """A training sample: a window that starts at a random frame.
+class Cutting(abc.ABC):
+    """How samples are cut out of labelled clips.
+
+    Attributes:
+        augment: apply RandAugment to the frames.
 
     Args:
         sampling: number of frames and stride.
@@ -45,41 +49,39 @@ class DrawnWindow:
         """Returns the frames of the sample, and its first sample of sound and one past the last.
 
         Args:
-            draw: uniform in [0, 1); decides the first frame.
+            draw: uniform in [0, 1); decides all that is random.
             n_frames: frames of the clip.
             n_samples: samples of sound of the clip.
         """
-        start = self._sampling.train_start(draw, n_frames)
-        indices = self._sampling.train_frames(start, n_frames)
+        indices = self._indices(draw, n_frames)
         return indices, self._sampling.audio_span(indices[0], n_frames, n_samples)
 
+    @abc.abstractmethod
+    def _indices(self, draw: float, n_frames: int) -> list[int]:
+        """Returns the frames of the sample."""
 
-class View:
-    """A sample for scoring: the first or the last frames of a clip.
+
+class DrawnWindow(Cutting):
+    """A training sample: a window that starts at a random frame."""
+
+    def _indices(self, draw: float, n_frames: int) -> list[int]:
+        return self._sampling.train_frames(self._sampling.train_start(draw, n_frames), n_frames)
+
+
+class View(Cutting):
+    """A sample for scoring: the first or the last frames of a clip, whatever is drawn.
 
     Args:
         sampling: number of frames and stride.
         number: 0 for the first frames, 1 for the last.
     """
 
-    augment = False
-
     def __init__(self, sampling: FinetuneSampling, number: int) -> None:
-        self._sampling = sampling
+        super().__init__(sampling)
         self._number = number
 
-    @property
-    def frames(self) -> int:
-        """Frames in a sample."""
-        return self._sampling.frames
-
-    def cut(self, draw: float, n_frames: int, n_samples: int) -> tuple[list[int], tuple[int, int]]:
-        """As `DrawnWindow.cut`; nothing is drawn."""
-        indices = self._sampling.view_frames(n_frames, self._number)
-        return indices, self._sampling.audio_span(indices[0], n_frames, n_samples)
-
-
-Cutting = DrawnWindow | View
+    def _indices(self, draw: float, n_frames: int) -> list[int]:
+        return self._sampling.view_frames(n_frames, self._number)
 
 
 class RootedSet(NamedTuple):
@@ -136,18 +138,12 @@ class LabelledReader:
         # No checksum: ArrayRecord already verifies a hash of every record that it reads.
         record = parse_clip(self._records[self._chosen[clip]], checksum=False)
         indices, (first, end) = sampling.cut(draw, record.n_frames, len(record.samples))
-        for row, (frame, index) in enumerate(zip(frames, indices)):
-            if row and index == indices[row - 1]:
-                frame[:] = frames[row - 1]
-            elif simplejpeg.decode_jpeg(record.jpeg(index), buffer=frame).shape != frame.shape:
-                raise UnusableSampleError(f"frame {index} is not {frame.shape[0]} × {frame.shape[1]}")
+        fill_frames(frames, indices, record.jpeg)
         if sampling.augment:
             # The same draw in every run and on every host, and another one in each epoch.
             operations = randaugment.draw(hash_of(self._chosen[clip], int(draw * 2**53)))
             frames[:] = randaugment.apply(frames, operations)
-        audio[: end - first] = record.samples[first:end]
-        audio[end - first :] = 0
-        return end - first
+        return fill_sound(audio, record.samples[first:end])
 
     def name(self, clip: int) -> str:
         """Returns a clip's name and where it is stored."""

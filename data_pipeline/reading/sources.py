@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import simplejpeg
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
@@ -12,6 +11,7 @@ from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES, ClipSampling
 from data_pipeline.format.prepared_set import DESCRIPTION, PreparedSet, read_prepared_set
 from data_pipeline.reading.replacing_source import ReplacingSource, UnusableSampleError
+from data_pipeline.reading.sample_arrays import fill_frames, fill_sound
 from data_pipeline.reading.shards import allow_open_files, open_shards
 
 
@@ -90,16 +90,8 @@ class ClipSet:
         video = records.parse_video(self.video[records.STRIDE * clip + phase], checksum=False)
         if (video.clip, video.phase) != (sound.clip, phase):
             raise UnusableSampleError(f"video record is of phase {video.phase} of {video.clip}")
-        for row, (frame, index) in enumerate(zip(frames, indices)):
-            if row and index == indices[row - 1]:
-                frame[:] = frames[row - 1]
-                continue
-            jpeg = video.jpeg((index - phase) // records.STRIDE)
-            if simplejpeg.decode_jpeg(jpeg, buffer=frame).shape != frame.shape:
-                raise UnusableSampleError(f"frame {index} is not {frame.shape[0]} × {frame.shape[1]}")
-        audio[: len(samples)] = samples
-        audio[len(samples) :] = 0
-        return len(samples)
+        fill_frames(frames, indices, lambda index: video.jpeg((index - phase) // records.STRIDE))
+        return fill_sound(audio, samples)
 
     def name(self, clip: int) -> str:
         """Returns where a clip is stored, and its name if one of its records can still be read."""
