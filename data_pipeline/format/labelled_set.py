@@ -79,7 +79,6 @@ class LabelledSet:
         width: of a frame, in pixels.
         sample_rate: in Hz.
         rejected: number of rejected clips, by reason.
-        missing: name of a protocol → how many clips it has that this set does not have.
         fingerprint: hash of the records and of the clips' list; sets with the same fingerprint are the same.
         shards: the files, in order.
         clips: the clips, in the order of the records.
@@ -91,7 +90,6 @@ class LabelledSet:
     width: int
     sample_rate: int
     rejected: dict[str, int]
-    missing: dict[str, int]
     fingerprint: str
     shards: tuple[LabelledShard, ...]
     clips: tuple[LabelledClip, ...]

@@ -165,7 +165,6 @@ def _describe(output: epath.Path, plan: LabelledPlan, specs: Sequence[LabelledSh
         width=plan.side,
         sample_rate=SAMPLE_RATE,
         rejected=dict(sorted(collections.Counter(line["reason"] for line in rejected).items())),
-        missing=_missing(plan.dataset, clips),
         fingerprint=_fingerprint(manifests, listed),
         shards=tuple(
             LabelledShard(spec.file, len(manifest["clips"])) for spec, manifest in zip(specs, manifests)
@@ -175,16 +174,6 @@ def _describe(output: epath.Path, plan: LabelledPlan, specs: Sequence[LabelledSh
     write_labelled_metadata(output, described)
     atomic_files.publish_text(described.to_json(), output, labelled_set.LABELLED)
     return described
-
-
-def _missing(dataset: str, clips: Sequence[LabelledClip]) -> dict[str, int]:
-    """Returns how many clips of each protocol the set does not have; 0 if it has more."""
-    counts = {}
-    for protocol in protocols_with_labels(dataset, clips):
-        if protocol.clips:
-            used = int((folds.fold_numbers(protocol, clips) != folds.LEFT_OUT).sum())
-            counts[protocol.name] = max(protocol.clips - used, 0)
-    return counts
 
 
 def _fingerprint(manifests: Sequence[dict], listed: str) -> str:

@@ -13,7 +13,6 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from etils import epath
 
 from data_pipeline.common import atomic_files
-from data_pipeline.common.paths import file_length
 from data_pipeline.corpora.found_clip import FoundClip
 from data_pipeline.format.labelled_record import encode_clip, parse_clip
 from data_pipeline.format.labelled_set import LabelledClip, shard_file
@@ -22,7 +21,7 @@ from data_pipeline.media.face_clip import load_face_clip
 from data_pipeline.media.limits import SAMPLE_RATE
 from data_pipeline.media.reasons import UnusableClipError
 from data_pipeline.media.stretch import Stretch
-from data_pipeline.preparation.shard_writer import manifest_file, sha256
+from data_pipeline.preparation.shard_writer import finished_manifest, manifest_file, sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +83,7 @@ def read_labelled_manifest(spec: LabelledShardSpec) -> dict | None:
         ``clips``: the fields of each `LabelledClip`, in order; ``rejected``: ``clip``, ``reason`` and
         ``message`` of each rejected clip; ``files``: path → ``bytes`` and ``sha256``.
     """
-    output = epath.Path(spec.output)
-    try:
-        manifest = json.loads((output / manifest_file(spec.index)).read_text(encoding="utf-8"))
-        if file_length(output / spec.file) != manifest["files"][spec.file]["bytes"]:
-            return None
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return manifest
+    return finished_manifest(epath.Path(spec.output), spec.index, [spec.file])
 
 
 def _write_records(

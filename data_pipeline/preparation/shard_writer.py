@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -86,15 +86,28 @@ def read_manifest(output: epath.Path, plan: Plan, index: int) -> dict | None:
         ``rejected``: ``path``, ``reason`` and ``message`` of each rejected clip; ``frame_sizes``: size of
         frames before the crop → number of clips; ``files``: path → ``bytes`` and ``sha256``.
     """
+    files = [prepared_set.shard_file(kind, plan.options.split, index, plan.n_shards) for kind in _KINDS]
+    return finished_manifest(output, index, files)
+
+
+def finished_manifest(output: epath.Path, index: int, files: Sequence[str]) -> dict | None:
+    """Reads the manifest of a shard of any set.
+
+    Args:
+        output: directory of the set.
+        index: number of the shard.
+        files: the shard's files, relative to the set's directory.
+
+    Returns:
+        None if the shard is not finished, or if its files do not have the sizes in the manifest.
+    """
     try:
         manifest = json.loads((output / manifest_file(index)).read_text(encoding="utf-8"))
-        for kind in _KINDS:
-            name = prepared_set.shard_file(kind, plan.options.split, index, plan.n_shards)
-            if file_length(output / name) != manifest["files"][name]["bytes"]:
-                return None
+        sizes = {name: manifest["files"][name]["bytes"] for name in files}
+        whole = all(file_length(output / name) == size for name, size in sizes.items())
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    return manifest
+    return manifest if whole else None
 
 
 def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip: Callable[[], None]) -> dict:

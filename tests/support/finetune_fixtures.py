@@ -71,7 +71,7 @@ def write_labelled_set(
         writer.close()
         shards.append(LabelledShard(path, len(members)))
     about = LabelledSet(
-        dataset, n_clips, SIDE, SIDE, 16_000, {}, {}, f"{dataset}{n_clips}", tuple(shards), tuple(clips)
+        dataset, n_clips, SIDE, SIDE, 16_000, {}, f"{dataset}{n_clips}", tuple(shards), tuple(clips)
     )
     (root / CLIPS).write_text("".join(map(clip_line, clips)))
     (root / LABELLED).write_text(about.to_json())

@@ -24,7 +24,6 @@ SET = LabelledSet(
     width=160,
     sample_rate=16_000,
     rejected={"missing_audio": 3},
-    missing={"crema_d": 7_440},
     fingerprint="abc",
     shards=(
         LabelledShard(labelled_set.shard_file("crema_d", 0, 2), 2),

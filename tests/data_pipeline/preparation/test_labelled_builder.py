@@ -8,7 +8,7 @@ import simplejpeg
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_pipeline.corpora import labelled
+from data_pipeline.corpora import folds, labelled, protocols
 from data_pipeline.format.labelled_record import parse_clip
 from data_pipeline.format.labelled_set import read_labelled_set
 from data_pipeline.preparation.labelled_builder import prepare_labelled
@@ -41,7 +41,7 @@ def prepared(made_up, tmp_path_factory):
 def test_a_made_up_corpus_is_prepared(prepared):
     found = read_labelled_set(prepared)
     assert (found.dataset, found.n_clips, found.height, found.width) == ("made_up", 8, 32, 32)
-    assert (found.rejected, found.missing) == ({}, {})
+    assert found.rejected == {}
     assert [clip.n_frames for clip in found.clips] == list(range(20, 28))
     assert found.clips[1].labels == {"emotion": "DIS"}
     assert found.clips[1].speaker == "speaker1"
@@ -121,7 +121,8 @@ def test_face_frames_are_stretched_as_pillow_does_it(crema_d, tmp_path):
     }
     rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
     assert [line["clip"][:8] for line in rejected] == ["1001_DFA", "1001_DFA", "1002_IEO", "1003_IEO"]
-    assert found.missing == {"crema_d": 7_440, "crema_d_4": 4_894}
+    last = folds.differences(protocols.protocol("crema_d"), found.clips)[-1]
+    assert last == "crema_d: 2 clips, the protocol has 7,442"
     record = records(tmp_path)[0]
     stored = Image.open(crema_d / "faces" / record.clip / "frame_000004.jpg")
     expected = np.asarray(stored.resize((32, 32), Image.Resampling.BILINEAR), np.float64)
