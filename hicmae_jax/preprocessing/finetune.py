@@ -21,7 +21,7 @@ from data_pipeline.media import log_mel_constants as kaldi
 from hicmae_jax.model.config import ModelConfig
 from hicmae_jax.preprocessing import audio, video
 from hicmae_jax.preprocessing.erasing import erase
-from hicmae_jax.preprocessing.keys import clip_keys
+from hicmae_jax.preprocessing.keys import clip_keys, draw_for_clips
 from hicmae_jax.preprocessing.random_boxes import draw_erased_box, draw_resized_crop
 
 
@@ -77,15 +77,8 @@ def preprocess_clips(
         ValueError: the frames are not square, or their number is not `config.model.frames`.
     """
     frames, model = batch["frames"], config.model
-    if frames.ndim != 5 or frames.shape[1] != model.frames or frames.shape[2] != frames.shape[3]:
-        raise ValueError(
-            f"frames have shape {frames.shape}; expected {model.frames} square frames a clip, "
-            f"[B, {model.frames}, S, S, 3]"
-        )
-
-    def draw(purpose: str, function: Callable, *arguments: object) -> Any:
-        keys = clip_keys(seed_key, purpose, step, batch["example"])
-        return jax.vmap(lambda key: function(key, *arguments))(keys)
+    video.check_frames(frames.shape, model.frames)
+    draw = draw_for_clips(seed_key, step, batch["example"])
 
     sound = audio.remove_mean(batch["audio"].astype(jnp.float32) / kaldi.INT16_SCALE, batch["samples"])
     if config.gain:
@@ -115,5 +108,4 @@ def _cropped(frames: jax.Array, config: FinetunePreprocessConfig, draw: Callable
         return video.crop_resize(frames, boxes, size) / 255
     if stored == size:
         return frames
-    whole = jnp.tile(jnp.array([0, 0, stored, stored]), (len(frames), 1))
-    return video.crop_resize_rounded(frames, whole, size)
+    return video.crop_resize_rounded(frames, video.whole_frames(len(frames), stored), size)

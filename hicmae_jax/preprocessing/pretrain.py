@@ -24,7 +24,7 @@ from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.inputs import ModelInputs
 from hicmae_jax.model.masking import draw_mask
 from hicmae_jax.preprocessing import audio, video
-from hicmae_jax.preprocessing.keys import clip_keys
+from hicmae_jax.preprocessing.keys import draw_for_clips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,15 +87,8 @@ def preprocess_batch(
     """
     frames = batch["frames"]
     model, masks = config.model, config.masks
-    if frames.ndim != 5 or frames.shape[1] != model.frames or frames.shape[2] != frames.shape[3]:
-        raise ValueError(
-            f"frames have shape {frames.shape}; expected {model.frames} square frames a clip, "
-            f"[B, {model.frames}, S, S, 3]"
-        )
-
-    def draw(purpose: str, function: Callable, *arguments: object) -> Any:
-        keys = clip_keys(seed_key, purpose, step, batch["example"])
-        return jax.vmap(lambda key: function(key, *arguments))(keys)
+    video.check_frames(frames.shape, model.frames)
+    draw = draw_for_clips(seed_key, step, batch["example"])
 
     return ModelInputs(
         video=_make_video(frames, config, draw),
@@ -127,8 +120,7 @@ def _make_video(frames: jax.Array, config: PreprocessConfig, draw: Callable[...,
     elif stored == size:
         resized = frames if rounded else frames.astype(jnp.float32)
     else:
-        full = jnp.tile(jnp.array([0, 0, stored, stored]), (len(frames), 1))
-        resized = resize(frames, full, size)
+        resized = resize(frames, video.whole_frames(len(frames), stored), size)
     return resized if rounded else resized / 255
 
 

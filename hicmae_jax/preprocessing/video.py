@@ -17,6 +17,27 @@ CROP_ANCHORS = (
 """Positions (x, y) of a crop, in quarters of the margin that it leaves."""
 
 
+def check_frames(shape: tuple[int, ...], count: int) -> None:
+    """Refuse a batch of clips that are not square or have another number of frames.
+
+    Args:
+        shape: of the stored frames, [B, T, S, S, 3].
+        count: frames that the model takes.
+
+    Raises:
+        ValueError: names the shape and what is expected.
+    """
+    if len(shape) != 5 or shape[1] != count or shape[2] != shape[3]:
+        raise ValueError(
+            f"frames have shape {shape}; expected {count} square frames a clip, [B, {count}, S, S, 3]"
+        )
+
+
+def whole_frames(clips: int, stored: int) -> jax.Array:
+    """Boxes int32[clips, 4] of whole frames of side `stored`, for `crop_resize`."""
+    return jnp.tile(jnp.array([0, 0, stored, stored]), (clips, 1))
+
+
 def draw_crop(key: jax.Array, stored: int) -> jax.Array:
     """Draw a multi-scale crop: each pair of sides and each anchor is equally likely.
 
