@@ -6,7 +6,7 @@ the middle share of the scores of all draws. The models stay as they are: the in
 variation from one training run to another.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,57 +34,6 @@ class Interval(NamedTuple):
     high: float
     units: int
     note: str = ""
-
-
-def interval(
-    metric: Callable[[np.ndarray], float],
-    units: Sequence[str],
-    *,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Interval:
-    """Interval of any score.
-
-    Args:
-        metric: gives the score of some clips; takes their indices int64[M], where a clip can come repeatedly.
-        units: speaker or session of every clip.
-        draws: number of resamples.
-        level: share of the resamples inside the interval.
-        seed: of the draws.
-
-    Raises:
-        ValueError: as `Resampling`.
-    """
-    resampling = Resampling(units, draws, seed)
-    return resampling.interval([metric(clips) for clips in resampling.clips()], level)
-
-
-def paired_difference(
-    first: Callable[[np.ndarray], float],
-    second: Callable[[np.ndarray], float],
-    units: Sequence[str],
-    *,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Interval:
-    """Interval of the difference first - second of two systems on the same clips.
-
-    Both systems are scored on the same draws. So what makes a speaker difficult for both cancels.
-
-    Args:
-        first: metric of the one system, as in `interval`.
-        second: metric of the other system on the same clips in the same order.
-        units: speaker or session of every clip.
-        draws: number of resamples.
-        level: share of the resamples inside the interval.
-        seed: of the draws.
-
-    Raises:
-        ValueError: as `Resampling`.
-    """
-    return interval(lambda clips: first(clips) - second(clips), units, draws=draws, level=level, seed=seed)
 
 
 class Resampling:
