@@ -10,8 +10,10 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -24,7 +26,7 @@ from data_pipeline.reading.labelled import VIEWS, LabelledSource, RootedSet, Vie
 from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.checkpoints.load import find_step, load_parameters
 from hicmae_jax.evaluation import emotion_metrics
-from hicmae_jax.evaluation.emotion_scores import EmotionScorer
+from hicmae_jax.evaluation.emotion_scores import ClipScores, EmotionScorer
 from hicmae_jax.evaluation.figures import confusion, emotion_bars
 from hicmae_jax.evaluation.intervals import class_intervals, recall_intervals
 from hicmae_jax.runs import fold_scores
@@ -32,6 +34,7 @@ from hicmae_jax.runs.fold_data import FoldData, sampling_of
 from hicmae_jax.runs.unseen_tests import may_share_clips
 from hicmae_jax.settings import finetune as settings
 from hicmae_jax.settings.finetune import FinetuneSettings
+from hicmae_jax.training import chips
 
 SCORES, PREDICTIONS, CONFUSION, EMOTIONS = (
     "scores.json",
@@ -98,7 +101,7 @@ def score_corpus(
             raise FileExistsError(f"{output / name} exists: delete it or give another --output")
     step = find_step(run, BEST if best else None)
     params, record = load_parameters(run, step)
-    config = settings.recorded(record["config"], "cpu")
+    config = settings.recorded(record["config"], chips.platform(jax.devices()[0]))
     own = protocols.protocol(config.data.protocol)
     if own.regression:
         raise ValueError(f"{run} has learnt {', '.join(own.outputs)}, which are no emotions to compare")
@@ -108,37 +111,46 @@ def score_corpus(
     clips = _clips(config, own, labelled, protocols.protocol(protocol), list(record["data"].values()))
     views = _views(config, own, clips, batch)
     found = _scorer(config, len(clips.outputs), missing, batch)(params, views)
-    kept = found.example
-    scores = found.scores[:, clips.classes]
-    scores = scores / np.maximum(scores.sum(-1, keepdims=True), 1e-12)
-    names = tuple(clips.outputs[number] for number in clips.classes)
-    known = [labelled.about.clips[number] for number in clips.chosen[kept]]
-    units, true = [clip.speaker for clip in known], clips.true[kept]
-    written = {
+    arrays = _arrays(clips, found)
+    about = {
         "run": str(run),
         "step": step,
         "epoch": BEST if best else "last",
         "data": str(data),
-        "scored": clips.about,
         "missing": missing or None,
-        "classes": names,
-        "clips": len(known),
         "left_out": sorted({line for view in views for line in view.broken.values()}),
+    }
+    written = about | _figures(clips, arrays)
+    _write(output, written, arrays)
+    return written
+
+
+def _arrays(clips: _Clips, found: ClipScores) -> dict[str, np.ndarray]:
+    """What `predictions.npz` keeps: a row a clip; probabilities of the classes that may be answered."""
+    scores = found.scores[:, clips.classes]
+    known = [clips.labelled.about.clips[number] for number in clips.chosen[found.example]]
+    return {
+        "name": np.array([clip.name for clip in known]),
+        "speaker": np.array([clip.speaker for clip in known]),
+        "true": clips.true[found.example],
+        "scores": scores / np.maximum(scores.sum(-1, keepdims=True), 1e-12),
+        "feature": found.feature.astype(np.float16),
+    }
+
+
+def _figures(clips: _Clips, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Scores with their intervals, and what was scored."""
+    true, scores, units = arrays["true"], arrays["scores"], arrays["speaker"].tolist()
+    return {
+        "scored": clips.about,
+        "classes": tuple(clips.outputs[number] for number in clips.classes),
+        "clips": len(true),
         "scores": fold_scores.in_json(emotion_metrics.class_scores(true, scores)),
         "intervals": {
             name: list(fold_scores.in_json({"low": each.low, "high": each.high}).values())
             for name, each in class_intervals(true, scores, units).items()
         },
     }
-    arrays = {
-        "name": np.array([clip.name for clip in known]),
-        "speaker": np.array(units),
-        "true": true,
-        "scores": scores,
-        "feature": found.feature.astype(np.float16),
-    }
-    _write(output, written, arrays, names)
-    return written
 
 
 def _clips(
@@ -202,10 +214,9 @@ def _scorer(config: FinetuneSettings, outputs: int, missing: str, batch: int) ->
     )
 
 
-def _write(
-    output: epath.Path, written: dict[str, Any], arrays: dict[str, np.ndarray], names: tuple[str, ...]
-) -> None:
+def _write(output: epath.Path, written: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     output.mkdir(parents=True, exist_ok=True)
+    names = written["classes"]
     true, scores, units = arrays["true"], arrays["scores"], arrays["speaker"].tolist()
     matrix = emotion_metrics.confusion(true, emotion_metrics.predictions(scores), len(names))
     title = written["scored"]
