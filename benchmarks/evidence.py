@@ -253,13 +253,13 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for row in rows:
         low, high = row["UAR interval"]
-        spread = np.std(row["UAR by seed"], ddof=1) if row["seeds"] > 1 else float("nan")
+        spread = f"± {np.std(row['UAR by seed'], ddof=1):.1f}" if row["seeds"] > 1 else "–"
         difference = "–"
         if "difference" in row:
             below, above = row["difference interval"]
             difference = f"{row['difference']:+.1f} [{below:+.1f}, {above:+.1f}] to {row['compared with']}"
         lines.append(
-            f"| {row['name']} | {row['UAR']:.1f} [{low:.1f}, {high:.1f}] | ± {spread:.1f} | {row['WAR']:.1f} "
+            f"| {row['name']} | {row['UAR']:.1f} [{low:.1f}, {high:.1f}] | {spread} | {row['WAR']:.1f} "
             f"| {difference} |"
         )
     return "\n".join(lines)

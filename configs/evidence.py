@@ -65,8 +65,8 @@ def _finetune() -> ConfigDict:
     config.steps = 600
     config.warmup_steps = 60
     _shrink(config)
-    # The augmentation stays that of the recipe, because a few clips are soon learnt by heart. The rate is as high
-    # as so few steps allow. Only the last epoch is validated.
+    # The augmentation stays that of the recipe, because a few clips are soon learnt by heart. The rate is as
+    # high as so few steps allow. Only the last epoch is validated.
     config.optimizer.rate_rule = "fixed"
     config.optimizer.base_rate = 2e-3
     config.optimizer.base_minimum = 2e-5
