@@ -33,8 +33,8 @@ from launch import command
 FLAGS = flags.FLAGS
 
 PROTOCOL = "made_up"
-LABELLED_CLIPS, LABELLED_SPEAKERS = 960, 160
-CLIPS, SPEAKERS, TEST_SPEAKERS = 1_920, 480, 20
+LABELLED_CLIPS, LABELLED_SPEAKERS = 1_920, 320
+CLIPS, SPEAKERS, TEST_SPEAKERS = 2_880, 480, 20
 SIDE = 64
 """Side of the stored faces of both corpora, in pixels; the model takes no larger ones."""
 PRETRAININGS: Mapping[str, Mapping[str, Any]] = {

@@ -20,7 +20,7 @@ class Difficulty:
     """How hard a corpus is. A value of 0 switches a source of difficulty off, unless said otherwise.
 
     Attributes:
-        weakest: intensity of the weakest mood, 0 … 1; intensities are uniform from it to `strongest`.
+        weakest: intensity of the weakest mood, where 1 is usual; intensities are uniform from it to `strongest`.
         strongest: intensity of the strongest mood.
         imbalance: the weaker of face and voice has at least 1 − `imbalance` of the other's intensity.
         contradiction: share of the clips in which face and voice show different emotions.
@@ -36,12 +36,12 @@ class Difficulty:
         microphone: standard deviation of the recording level, dB.
     """
 
-    weakest: float = 0.35
-    strongest: float = 1.3
-    imbalance: float = 0.7
+    weakest: float = 0.5
+    strongest: float = 2.0
+    imbalance: float = 0.5
     contradiction: float = 0.2
     contrast: float = 0.7
-    rest: float = 0.5
+    rest: float = 0.3
     habits: float = 0.3
     variety: float = 0.4
     occlusion: float = 0.2

@@ -1,11 +1,12 @@
-"""The whole workflow in minutes on two CPU cores: made-up clips, pre-training, scores, PyTorch weights.
+"""The whole workflow in minutes on two CPU cores: made-up clips, pre-training, scores, weights, emotions.
 
     python -m launch.demo --root=runs/demo
 
 Runs the commands that one would type, and prints each before it runs: make clips of talking faces, prepare
 shards, pre-train (killed on purpose, then resumed), score on speakers that training has not seen, export
-weights for PyTorch. The exit code is 0 only if the model has learned, by the criteria of
-`launch.demo.criteria`; it is 2 if a criterion does not hold.
+weights for PyTorch, fine-tune on a few labelled clips beside a model from scratch. The exit code is 0 only if
+the model has learned, by the criteria of `launch.demo.criteria` and `launch.demo.emotions`; it is 2 if a
+criterion does not hold.
 
 After an interruption, the same command continues. After the end, it prints the results again.
 """
@@ -23,7 +24,7 @@ from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.settings import recipes, schema
 from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from launch import command
-from launch.demo import criteria
+from launch.demo import criteria, emotions
 from launch.demo.killed_training import KilledTraining
 
 FLAGS = flags.FLAGS
@@ -35,6 +36,7 @@ SECONDS = "3,3.5"  # length of a clip; a sample takes 2.6 s of it
 SUMMARY, SCORES = "summary.json", "scores.json"
 PICTURES = ("curves.png", "reconstructions.png", "retrieval.png")
 WEIGHTS = ("model.safetensors", "model.pth")
+EMOTIONS = "emotions"
 KILLED, RESUMED = "train, killed on purpose", "train on, the same command"
 
 
@@ -105,6 +107,7 @@ def stages(root: Path, steps: int) -> list[Stage]:
             makes=tuple(root / name for name in (SCORES, *PICTURES)),
         ),
         *map(export, WEIGHTS),
+        *emotions.stages(root / EMOTIONS, root / "run"),
     ]
 
 
@@ -127,7 +130,8 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
         record[KILLED]["killed"], record[RESUMED]["printed"], lines, log_every, steps
     )
     shares = {name: criteria.torch_shares(record[f"export {name}"]["printed"]) for name in WEIGHTS}
-    found = criteria.criteria(scores, resumed, shares)
+    recognition = emotions.recognition(root / EMOTIONS)
+    found = [*criteria.criteria(scores, resumed, shares), emotions.criterion(recognition)]
     seconds = {stage.name: record[stage.name]["seconds"] for stage in plan}
     holds = all(criterion.holds for criterion in found)
     summary = {
@@ -137,12 +141,15 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
         "interruption": resumed._asdict(),
         "scores": scores,
         "pytorch": shares,
+        "emotions": emotions.summary(recognition),
         "changes_of_the_recipe": changes(),
         "versions": json.loads((root / "run" / "versions.json").read_text(encoding="utf-8")),
     }
     (root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    files = {"pictures": PICTURES, "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
+    confusion = [f"{EMOTIONS}/{name}" for name in emotions.PICTURES]
+    files = {"pictures": [*PICTURES, *confusion], "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
     print(criteria.page(found, seconds, files))
+    print(emotions.page(recognition))
     print(f"\nEverything is in {root}; delete it to run the demo again.")
     if holds:
         return 0

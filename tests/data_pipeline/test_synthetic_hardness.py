@@ -62,6 +62,6 @@ def test_face_and_voice_each_tell_a_part_and_together_more():
     assert max(accuracy(audio, labels), accuracy(video, labels)) + 0.02 < both < 0.80
     assert oracle > 0.80  # the causes do decide the label
     strength = np.array([facts_of(spec).intensity for spec in specs])
-    strong, weak = strength > 0.8, (strength > 0) & (strength < 0.5)
+    strong, weak = strength > 1.5, (strength > 0) & (strength < 0.9)
     hits = (video + audio).argmax(axis=1) == labels
     assert hits[strong].mean() > hits[weak].mean() + 0.1

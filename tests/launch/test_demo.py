@@ -1,18 +1,21 @@
 """The demo: its criteria fail when they should, and it resumes after an interruption."""
 
+import dataclasses
 import json
 import os
 import signal
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
+from hicmae_jax.evaluation.fold_table import FoldResult
 from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.studies import stages
 from hicmae_jax.studies.stages import StageError
 from launch.demo import __main__ as demo
-from launch.demo import criteria
+from launch.demo import criteria, emotions
 from launch.demo.killed_training import KilledTraining
 from tests.support.corpus_fixtures import tree
 from tests.support.paths import ROOT
@@ -135,6 +138,54 @@ def test_the_summary_lists_every_setting_that_the_demo_changes():
     assert changes["batch"]["recipe"] == 160
     assert {"steps", "model.image_size"} <= changes.keys()
     assert all(of["recipe"] != of["demo"] for of in changes.values())
+
+
+# --- Emotions -----------------------------------------------------------------------------------------------
+
+
+def recognition(right, right_of_scratch=1):
+    """Of 12 speakers who show each of 6 emotions once; a model is right about the first `right` emotions."""
+    true = np.tile(np.arange(6), 12)
+    units = tuple(f"s{number // 6:02d}" for number in range(72))
+    names = tuple(map(str, range(72)))
+
+    def result(right):
+        return FoldResult(1, names, units, true, np.eye(6)[np.where(true < right, true, 0)])
+
+    return emotions.compare(result(right), result(right_of_scratch))
+
+
+def test_emotions_above_chance_pass_and_a_model_that_always_says_the_same_fails():
+    assert emotions.criterion(recognition(3)).holds
+    at_chance = emotions.criterion(recognition(1))
+    assert not at_chance.holds
+    assert at_chance.measured == "UAR 16.7% (16.7%–16.7%) of 72 clips; chance 16.7%"
+
+
+def test_both_models_stand_side_by_side_with_the_matrix_of_the_pre_trained_one():
+    page = emotions.page(recognition(3))
+    assert "emotions of 12 speakers never seen" in page
+    assert "  pre-trained      50.0 %  (50.0 … 50.0)" in page
+    assert "  from scratch     16.7 %  (16.7 … 16.7)" in page
+    assert "  difference      +33.3    (+33.3 … +33.3)\n" in page
+    assert page.splitlines()[-2:] == [
+        "  NEU       12     0     0     0     0     0",
+        "  SAD       12     0     0     0     0     0",
+    ]
+    assert "too close to tell" in emotions.page(recognition(2, 2))
+
+
+def test_the_summary_of_emotions_is_json():
+    found = json.loads(json.dumps(emotions.summary(recognition(6))))
+    assert found["models"]["pre-trained"]["UAR"] == 100
+    assert found["models"]["from scratch"]["confusion"][5] == [12, 0, 0, 0, 0, 0]
+
+
+def test_models_tested_on_different_clips_are_not_compared():
+    first = FoldResult(1, ("a", "b"), ("x", "y"), np.array([0, 1]), np.eye(6)[:2])
+    other = dataclasses.replace(first, names=("a", "c"))
+    with pytest.raises(ValueError, match="different clips"):
+        emotions.compare(first, other)
 
 
 # --- Commands -----------------------------------------------------------------------------------------------
