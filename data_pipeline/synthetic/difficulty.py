@@ -20,7 +20,8 @@ class Difficulty:
     """How hard a corpus is. A value of 0 switches a source of difficulty off, unless said otherwise.
 
     Attributes:
-        weakest: intensity of the weakest mood, where 1 is usual; intensities are uniform from it to `strongest`.
+        weakest: intensity of the weakest mood, where 1 is usual; intensities are uniform from it to
+            `strongest`.
         strongest: intensity of the strongest mood.
         imbalance: the weaker of face and voice has at least 1 − `imbalance` of the other's intensity.
         contradiction: share of the clips in which face and voice show different emotions.
