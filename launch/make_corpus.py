@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from data_pipeline.synthetic import (
+    EASY,
     CorpusError,
     Difficulty,
     PlannedClip,
@@ -27,7 +28,7 @@ WRITERS: dict[str, Callable[..., list[PlannedClip]]] = {
 }
 LAYOUTS_WITH = {  # layouts that have an option which others lack
     "test_speakers": ("voxceleb2",),
-    "difficult": ("voxceleb2",),
+    "difficult": ("voxceleb2", "made_up"),
     "seconds": ("voxceleb2", "made_up"),
 }
 
@@ -65,8 +66,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_bool(
         "difficult",
-        False,
-        "Draw expressions, covers and noise as made_up does, for pre-training before it (voxceleb2 only).",
+        None,
+        "Weak and contradicting expressions, covers and noise: yes by default for made_up, no for voxceleb2. "
+        "Not for crema_d.",
     )
     flags.DEFINE_integer("seed", 0, "Seed of all random draws.", lower_bound=0)
     flags.DEFINE_integer("workers", None, "Number of processes; by default one a core.", lower_bound=1)
@@ -91,6 +93,8 @@ def _write() -> list[PlannedClip]:
         options["test_speakers"] = FLAGS.test_speakers
     if FLAGS.difficult:
         options["difficulty"] = Difficulty()
+    elif FLAGS.difficult is not None and FLAGS.layout == "made_up":
+        options["difficulty"] = EASY
     return WRITERS[FLAGS.layout](FLAGS.root, FLAGS.clips, FLAGS.speakers, **options)
 
 

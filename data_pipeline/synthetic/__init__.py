@@ -12,12 +12,13 @@ differently, and `camera` and `microphone` disturb picture and sound.
 
 from data_pipeline.synthetic.clip import ClipSpec, make_clip, person_of
 from data_pipeline.synthetic.corpus import write_crema_d, write_voxceleb2
-from data_pipeline.synthetic.difficulty import Difficulty
+from data_pipeline.synthetic.difficulty import EASY, Difficulty
 from data_pipeline.synthetic.made_up import write_made_up
 from data_pipeline.synthetic.person import EMOTIONS
 from data_pipeline.synthetic.writing import CorpusError, PlannedClip
 
 __all__ = [
+    "EASY",
     "EMOTIONS",
     "ClipSpec",
     "CorpusError",

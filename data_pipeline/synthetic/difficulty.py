@@ -53,6 +53,13 @@ class Difficulty:
     microphone: float = 2.0
 
 
+EASY = Difficulty(
+    weakest=1.0, strongest=1.0, imbalance=0.0, contradiction=0.0, contrast=0.0, rest=0.0, habits=0.0,
+    variety=0.0, occlusion=0.0, coarse=0.0, exposure=0.0, camera_noise=0.0, sound_noise=90.0, microphone=0.0,
+)  # fmt: skip
+"""Every speaker shows every emotion in the same strength and in the same way, and nothing disturbs it."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What was drawn for a clip.

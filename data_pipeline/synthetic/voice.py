@@ -57,7 +57,8 @@ def synthesise(
 
     loudness = 10 ** (emotion.energy / 20)
     spoken = voiced[voice > 0.3]
-    voiced *= LEVEL / np.sqrt(np.mean(spoken**2) + 1e-12)
+    # A short clip of a slow speaker may end before the first voiced phone.
+    voiced *= LEVEL / np.sqrt(np.mean(spoken**2) + 1e-12) if len(spoken) else 0.0
     background = np.convolve(rng.standard_normal(count), [0.25, 0.5, 0.25], mode="same")
     samples = loudness * (voiced + 0.25 * friction_sound) + room * background + ambience
     return np.tanh(samples).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import csv
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -12,16 +12,13 @@ from data_pipeline.synthetic import EMOTIONS, CorpusError, Difficulty, write_mad
 from data_pipeline.synthetic.camera import film
 from data_pipeline.synthetic.clip import ClipSpec, expressions_of, facts_of, make_clip
 from data_pipeline.synthetic.corpus import plan_voxceleb2
-from data_pipeline.synthetic.difficulty import Facts, draw_facts
+from data_pipeline.synthetic.difficulty import EASY, Facts, draw_facts
 from data_pipeline.synthetic.made_up import plan_made_up
 from data_pipeline.synthetic.microphone import record
 from data_pipeline.synthetic.person import MOODS, Emotion
 from data_pipeline.synthetic.portrait import Portrait
 from data_pipeline.synthetic.style import LARGEST_FACTOR, LOWEST, express, make_style
 
-EASY = Difficulty(
-    **{**dict.fromkeys(asdict(Difficulty()), 0.0), "weakest": 1.0, "strongest": 1.0, "sound_noise": 90.0}
-)
 CLEAR = Facts("HAP", 1.0, "HAP", 1.0, "HAP", 1.0, "", 1, 0.0, 0.0, 90.0, 0.0)
 
 
@@ -55,6 +52,12 @@ def test_every_clip_of_the_table_has_its_files(corpus):
         with av.open(str(root / "sound" / f"{row['clip']}.wav")) as sound:
             assert sound.streams.audio[0].rate == 16_000
             assert sum(frame.samples for frame in sound.decode(audio=0)) == 16_000 * clip.spec.seconds
+
+
+def test_a_clip_that_ends_before_the_first_voiced_phone_has_finite_sound():
+    specs = [clip.spec for clip in plan_made_up(12, 2, seed=3, seconds=(0.5, 0.6))]
+    for _, samples in map(make_clip, specs):
+        assert np.isfinite(samples).all()
 
 
 def test_files_depend_on_neither_workers_nor_interruption(corpus, tmp_path):

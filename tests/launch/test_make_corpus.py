@@ -1,5 +1,6 @@
 """The command that writes a synthetic corpus, run as a process."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -94,15 +95,30 @@ def test_the_command_writes_a_labelled_corpus(tmp_path):
         assert (tmp_path / "sound" / f"{name}.wav").exists()
 
 
+def test_made_up_emotions_can_be_easy(tmp_path):
+    done = command(
+        f"--root={tmp_path}", "--layout=made_up", "--nodifficult", "--clips=2", "--seconds=0.6,0.8"
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["face"], row["voice"], row["occluded"]) for row in rows} == {
+        (row["emotion"], row["emotion"], "") for row in rows
+    }
+    assert {row["intensity"] for row in rows} <= {"0.000", "1.000"}
+    assert min(float(row["signal_to_noise"]) for row in rows) >= 90
+
+
 @pytest.mark.parametrize(
     ("layout", "option", "layouts"),
     [
         ("crema_d", "--test_speakers=1", "voxceleb2"),
         ("crema_d", "--seconds=1,2", "voxceleb2 and made_up"),
-        ("made_up", "--difficult", "voxceleb2"),
+        ("crema_d", "--nodifficult", "voxceleb2 and made_up"),
     ],
 )
 def test_options_of_other_layouts_are_refused(tmp_path, layout, option, layouts):
     done = command(f"--root={tmp_path / 'a'}", f"--layout={layout}", option)
     assert done.returncode == 1
-    assert done.stderr == f"make_corpus: {option.split('=')[0]} is for --layout={layouts} only\n"
+    name = option.split("=")[0].replace("--no", "--")
+    assert done.stderr == f"make_corpus: {name} is for --layout={layouts} only\n"
