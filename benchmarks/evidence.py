@@ -3,7 +3,8 @@
     python -m benchmarks.evidence --root=runs/evidence [--only='pre-trained,from scratch'] [--seeds=3]
 
 Makes two corpora of different speakers, one with labels; pre-trains on the other one, whole and without each
-of its two hierarchical parts; fine-tunes each of `VARIANTS` on both folds with every seed; prints a table.
+of its two hierarchical parts; fine-tunes each of `VARIANTS` on both folds with every seed; prints a table and
+draws it.
 After an interruption, the same command continues.
 
 Every figure is of the last epoch, which nothing has chosen, on speakers that neither stage has seen. Each
@@ -22,6 +23,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from benchmarks import evidence_figure
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.evaluation import emotion_metrics
 from hicmae_jax.evaluation.fold_table import FoldResult
@@ -282,6 +284,8 @@ def main(argv: Sequence[str]) -> int:
     run_all(stages(root, FLAGS.only, FLAGS.seeds), Record(root))
     rows = figures({name: read_result(root, name, FLAGS.seeds) for name in FLAGS.only})
     (root / "evidence.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    chance = emotion_metrics.PERCENT / len(protocol(PROTOCOL).outputs)
+    evidence_figure.draw(rows, chance).savefig(root / "evidence.png", dpi=100)
     print(table(rows))
     return 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from benchmarks import evidence
+from benchmarks import evidence, evidence_figure
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.runs import fold_scores
 from hicmae_jax.runs.fold_report import fold_directory
@@ -72,6 +72,15 @@ def test_the_table_has_a_row_for_each_variant(root):
     assert len(lines) == 4
     assert lines[2].startswith("| pre-trained | ")
     assert lines[2].endswith("to from scratch |")
+
+
+def test_the_picture_has_a_line_for_each_variant_and_a_mark_for_each_seed(root):
+    rows = rows_of(root)
+    (axes,) = evidence_figure.draw(rows, 100 / 6).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["pre-trained", "from scratch"]
+    drawn = {line.get_label(): list(line.get_xdata()) for line in axes.get_lines()}
+    assert drawn["one seed"] == [seed for row in rows for seed in row["UAR by seed"]]
+    assert list(axes.get_lines()[0].get_xdata()) == [row["UAR"] for row in rows]
 
 
 def test_an_unfinished_fold_is_named(root):
