@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 
 CONFIG, RECIPE = "demo", "pretrain:mu"
 # One clip of each speaker: the model learns more from a few clips if no two are alike.
-SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 564, 96, 1
+SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 512, 96, 1
 SECONDS = "3,3.5"  # length of a clip; a sample takes 2.6 s of it
 SUMMARY, SCORES = "summary.json", "scores.json"
 PICTURES = ("curves.png", "reconstructions.png", "retrieval.png")

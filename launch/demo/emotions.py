@@ -37,6 +37,7 @@ def stages(root: Path, run: Path) -> list[Stage]:
     raw, labelled = root / "raw", root / "labelled"
     make_corpus = python_command(
         "launch.make_corpus",
+        "--nodifficult",
         root=raw,
         layout=PROTOCOL,
         clips=SPEAKERS * CLIPS_EACH,

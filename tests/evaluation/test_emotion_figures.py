@@ -40,6 +40,18 @@ def test_confusion_shows_counts_and_shares_of_rows(tmp_path):
     figure.savefig(tmp_path / "confusion.png")
 
 
+def test_a_long_title_stays_within_the_figure():
+    title = f"made_up: audio-visual, from /{'directory/' * 12}run, step 320, last epoch"
+    figure = confusion.draw({"fold 1": COUNTS}, CLASSES, title)
+    figure.draw_without_rendering()
+    (drawn,) = (text for text in figure.texts if text.get_text())
+    assert drawn.get_text().replace("\n", "").replace(" ", "") == title.replace(" ", "")
+    box = drawn.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= figure.axes[0].get_window_extent().y1  # and not over the picture
+
+
 def test_confusion_of_many_classes_has_no_numbers(tmp_path):
     figure = confusion.draw({"all": np.eye(43, dtype=int)}, [f"class {k}" for k in range(43)], "title")
     assert not figure.axes[0].texts

@@ -5,6 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from hicmae_jax.evaluation.figures import titles
+
 FRAMES_SHOWN = 8
 COLOUR_MAP = "inferno"
 OPACITY = 0.8  # where the attention is highest; elsewhere in proportion, so that the clip shows
@@ -55,7 +57,7 @@ def draw(
     for axes in figure.axes:
         if axes.images:
             axes.set(xticks=[], yticks=[])
-    figure.suptitle(title)
+    titles.put(figure, title)
     return figure
 
 

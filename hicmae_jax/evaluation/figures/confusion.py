@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hicmae_jax.evaluation.figures import titles
+
 MOST_WITH_NUMBERS = 16
 """More classes get a colour alone: numbers would be too small."""
 COLUMNS = 3
@@ -46,7 +48,7 @@ def draw(matrices: Mapping[str, np.ndarray], classes: Sequence[str], title: str)
     bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.7, aspect=40, pad=0.01)
     below = "; the number below: clips" if size <= MOST_WITH_NUMBERS else ""
     bar.set_label(f"share of the true class in %{below}")
-    figure.suptitle(title, fontsize=14)
+    titles.put(figure, title, 14)
     return figure
 
 

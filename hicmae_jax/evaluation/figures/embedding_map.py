@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from hicmae_jax.evaluation.figures import titles
 from hicmae_jax.evaluation.figures.palette import style
 
 PERPLEXITY = 30.0
@@ -64,7 +65,7 @@ def draw(places: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence
     figure.legend(
         handles, names, loc="outside lower center", ncols=min(len(names), 11), markerscale=2, fontsize=9
     )
-    figure.suptitle(title)
+    titles.put(figure, title)
     return figure
 
 

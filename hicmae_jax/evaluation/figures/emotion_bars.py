@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from hicmae_jax.evaluation.figures import titles
 from hicmae_jax.evaluation.figures.palette import COLOURS
 from hicmae_jax.evaluation.intervals import Interval
 
@@ -54,6 +55,6 @@ def draw(
     axes.set(ylabel="recall, %", ylim=(0, 100), xlim=(-0.6, len(classes) - 0.4))
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.suptitle(title)
+    titles.put(figure, title)
     figure.legend(loc="outside lower center", ncols=len(recalls) + 1, fontsize=9)
     return figure

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from hicmae_jax.evaluation.figures import titles
 from hicmae_jax.evaluation.figures.palette import COLOURS
 
 
@@ -35,5 +36,5 @@ def draw(weights: Mapping[str, np.ndarray], title: str) -> Figure:
         axes.set_axisbelow(True)
     panels[0].set_ylabel("weight")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
-    figure.suptitle(title)
+    titles.put(figure, title)
     return figure
