@@ -78,7 +78,7 @@ def groups(flags: argparse.Namespace, on_gpu: bool) -> list[list[Case]]:
     if flags.size:
         return [[case(flags.size, flags.batch or 8, *both)]]
     if not on_gpu:
-        return [[case("T", 8, *both, "published")], [case("demo", 32, "jax", "jax-clips", "eager")]]
+        return [[case("T", 8, *both, "published")], [case("small", 32, "jax", "jax-clips", "eager")]]
     return [
         [case("B", 40, "jax", "published", "strong"), case("B", 80, *both), case("B", 256, *both)],
         [case("B", 1024, *both, apart=True)],  # the activations of both would not fit

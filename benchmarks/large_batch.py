@@ -21,7 +21,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from configs import demo
+from configs import pretrain as recipe
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.checkpoints.load import load_parameters
@@ -104,14 +104,14 @@ VARIANTS = {
 
 
 def settings(root: Path, changes: dict[str, Any]) -> PretrainSettings:
-    """The demo's configuration with a smaller model and a variant's changes.
+    """The recipe with a small model, more weight of contrast, and a variant's changes.
 
     Args:
         root: directory of the prepared clips.
         changes: from `Variant.changes`.
     """
-    config = demo.get_config()
-    config.steps = config.warmup_steps = None
+    config = recipe.get_config("mu")
+    config.epochs = config.warmup_epochs = None
     smaller = {
         "model.image_size": 64,
         "model.frames": 4,
@@ -121,18 +121,25 @@ def settings(root: Path, changes: dict[str, Any]) -> PretrainSettings:
         "model.encoder_depth": 3,
         "model.skip_layers": (2, 3),
         "model.decoder_dim": 48,
+        "model.decoder_heads": 2,
         "model.decoder_depth": 3,
         "model.fusion_depth": 1,
         # 4 of 16 places stay visible and few masked tokens are decoded, since contrast is what is studied.
         "masks.video_ratio": 0.75,
         "masks.video_decode_fraction": 0.5,
         "masks.audio_decode_fraction": 0.25,
+        "loss.contrastive_weight": 1.0,
         "data.sets": (str(root / "dev"),),
         "data.stride": 16,
         "data.threads": 1,
         "checkpoint.every": 1_000_000,
         "log.every": 1,
+        "execution.dtype": "float32",
+        "execution.scan_encoders": False,
+        "execution.remat_encoder": "none",
         "evaluation.every": None,
+        "evaluation.clips": 96,
+        "evaluation.batch": 32,
     }
     config.update_from_flattened_dict(smaller | changes)
     return run_config.from_config_dict(config, "cpu")

@@ -6,9 +6,9 @@ from hicmae_jax.model import sizes
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
 
-DEMO = "demo"
-"""Beside the sizes of `hicmae_jax.model.sizes`: the model of `configs/demo.py`."""
-SIZES = (*sizes.SIZES, DEMO)
+SMALL = "small"
+"""Beside the sizes of `hicmae_jax.model.sizes`: a model and frames that train in minutes on a CPU."""
+SIZES = (*sizes.SIZES, SMALL)
 MASKS = MaskConfig()
 LOSS = LossConfig(negatives="global")  # so that every batch is possible
 RATE, DECAY, BETAS = 1e-4, 0.05, (0.9, 0.95)
@@ -56,9 +56,8 @@ class Case:
 
 def model_of(size: str) -> ModelConfig:
     """Configuration of one of `SIZES`."""
-    if size != DEMO:
+    if size != SMALL:
         return sizes.model_config(size)
-    # The recipe itself needs packages of the data pipeline; a test compares.
     return sizes.model_config(
         "mu",
         image_size=96,

@@ -23,6 +23,8 @@ CONFIG = "demo:finetune"
 PROTOCOL, FOLD = "made_up", 1
 SPEAKERS, CLIPS_EACH = 40, 6
 """Half of the speakers are in the fold that is tested. Each speaker shows each of the six emotions once."""
+SIDE = 64
+"""Side of the stored frames, in pixels: the model takes no larger ones."""
 PRETRAINED, SCRATCH = "pre-trained", "from scratch"
 PICTURES = ("pretrained/confusion.png", "scratch/confusion.png")
 
@@ -43,7 +45,7 @@ def stages(root: Path, run: Path) -> list[Stage]:
         clips=SPEAKERS * CLIPS_EACH,
         speakers=SPEAKERS,
     )
-    prepare = python_command("launch.prepare", dataset=PROTOCOL, input=raw, output=labelled)
+    prepare = python_command("launch.prepare", dataset=PROTOCOL, input=raw, output=labelled, side=SIDE)
     finetune = python_command("launch.finetune", config=CONFIG, folds=FOLD, **{"config.data.sets": labelled})
     return [
         Stage("make up faces with emotions", make_corpus),

@@ -14,8 +14,6 @@ from benchmarks import gpu_step
 from benchmarks.step_speed import measure, report
 from benchmarks.step_speed.boolean_masks import BooleanMaskModel
 from benchmarks.step_speed.cases import MASKS, SIDES, Case, model_of
-from configs import demo
-from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.weights import parity
 from hicmae_jax.weights.torch_model import PretrainModel, pretrain_loss
 from tests.support.paths import ROOT
@@ -27,13 +25,6 @@ ABOUT = {"version": "1", "platform": "cpu", "device": "cpu"}
 
 
 # --- What is compared ---------------------------------------------------------------------------------------
-
-
-def test_the_demo_is_the_model_of_the_demo():
-    config = demo.get_config()
-    config.data.sets, config.evaluation.every = ("any",), None
-    settings = run_config.from_config_dict(config, "cpu")
-    assert (model_of("demo"), MASKS) == (settings.model, settings.masks)
 
 
 def test_boolean_masks_compute_the_same_loss_and_gradient():

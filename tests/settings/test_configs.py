@@ -16,6 +16,7 @@ from hicmae_jax.settings import finetune as finetune_settings
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.training.optimizer import OptimizerConfig
 from hicmae_jax.training.schedules import warmup_cosine
+from launch.demo import emotions
 from tests.support.paths import ROOT
 
 
@@ -76,7 +77,18 @@ def test_the_demo_is_a_small_run_over_as_much_time_as_the_recipe():
     assert run.data.stride % 4 == 0  # the stored phases
     assert run.model.audio_frames == recipe.model.audio_frames
     assert run.execution.dtype == "float32"
-    assert run.masks == recipe.masks
+    assert (run.masks.video_kind, run.masks.audio_kind) == (recipe.masks.video_kind, recipe.masks.audio_kind)
+
+
+def test_the_demo_fine_tunes_the_model_that_it_has_pre_trained():
+    tuned = demo.get_config("finetune")
+    tuned.data.sets = ("data/labelled",)
+    run = finetune_settings.from_config_dict(tuned, "cpu")
+    assert run.model == resolved(demo.get_config("pretrain")).model
+    assert run.data.protocol == "made_up"
+    assert run.model.image_size == emotions.SIDE
+    with pytest.raises(ValueError, match="'evaluate' is not pretrain or finetune"):
+        demo.get_config("evaluate")
 
 
 # --- Fine-tuning --------------------------------------------------------------------------------------------
