@@ -13,7 +13,7 @@ from hicmae_jax.evaluation.embeddings import embed_clips
 from hicmae_jax.evaluation.figures.reconstructions import reconstruction_rows
 from hicmae_jax.evaluation.reconstruction import Picture, draw_clips, reconstruction_errors, score_clips
 from hicmae_jax.evaluation.retrieval import DIRECTIONS, Recall, retrieval
-from hicmae_jax.model.config import ExecutionConfig, MaskConfig
+from hicmae_jax.model.config import ExecutionConfig, MaskConfig, ModelConfig
 from hicmae_jax.objective.config import LossConfig
 from hicmae_jax.preprocessing.pretrain import PreprocessConfig
 
@@ -130,8 +130,14 @@ def picture_blocks(
     blocks = {}
     for masks in PICTURE_MASKS:
         draw = BatchedApply(draw_clips(dataclasses.replace(preprocess, masks=masks), loss, execution), rows)
-        heading = f"{masks.video_ratio:.0%} of the picture and {masks.audio_ratio:.0%} of the sound masked"
-        blocks[heading] = reconstruction_rows(
+        blocks[masked_shares(masks, preprocess.model)] = reconstruction_rows(
             {name: draw(params, batches) for name, params in contenders.items()}
         )
     return blocks
+
+
+def masked_shares(masks: MaskConfig, model: ModelConfig) -> str:
+    """How much is masked, in words. Of a few large patches that can be far less than the ratios say."""
+    (video, _), (audio, _) = masks.sizes(model)
+    shares = 1 - video / model.video_tokens, 1 - audio / model.audio_tokens
+    return "{:.0%} of the picture and {:.0%} of the sound masked".format(*shares)

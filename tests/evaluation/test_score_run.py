@@ -8,6 +8,7 @@ from matplotlib.image import imread
 
 from hicmae_jax.evaluation import report
 from hicmae_jax.evaluation.score_run import score_run
+from hicmae_jax.model.config import MaskConfig, ModelConfig
 from tests.support import run_fixtures, set_fixtures
 from tests.support.run_fixtures import run_module
 
@@ -84,3 +85,10 @@ def test_bad_input_is_refused_before_anything_is_computed(run, data, tmp_path, m
     with pytest.raises(FileExistsError, match=f"--output={output} is not a directory"):
         score_run(str(run), None, [str(data)], 64, 4, output)
     assert output.read_text() == "kept"
+
+
+def test_pictures_say_how_much_is_really_masked():
+    masks = MaskConfig(video_ratio=0.9, audio_ratio=0.8)
+    assert report.masked_shares(masks, ModelConfig()) == "90% of the picture and 80% of the sound masked"
+    large_patches = ModelConfig(image_size=64, frames=8, patch=32)
+    assert report.masked_shares(masks, large_patches) == "75% of the picture and 78% of the sound masked"
