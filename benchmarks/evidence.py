@@ -21,14 +21,12 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from etils import epath
 
 from benchmarks import evidence_figure
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.evaluation import emotion_metrics
-from hicmae_jax.evaluation.fold_table import FoldResult
 from hicmae_jax.evaluation.intervals import class_differences, class_intervals
-from hicmae_jax.runs.fold_report import fold_directory, read_fold
+from hicmae_jax.runs.fold_report import read_finished_fold
 from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from launch import command
 
@@ -199,7 +197,10 @@ def read_result(root: Path, name: str, seeds: int) -> Result:
     """
     rows, by_seed = [], []
     for seed in range(seeds):
-        results = [_fold(root, name, seed, number) for number in protocol(PROTOCOL).tested_folds]
+        results = [
+            read_finished_fold(_run(root, name, seed), protocol(PROTOCOL), number)
+            for number in protocol(PROTOCOL).tested_folds
+        ]
         true = np.concatenate([result.true for result in results])
         scores = np.concatenate([result.last for result in results])
         order = np.argsort([clip for result in results for clip in result.names])
@@ -208,14 +209,6 @@ def read_result(root: Path, name: str, seeds: int) -> Result:
         by_seed.append(emotion_metrics.class_scores(true, scores)["UAR"])
     true, scores, units = (np.concatenate(parts) for parts in zip(*rows))
     return Result(true, scores, tuple(units.tolist()), tuple(by_seed))
-
-
-def _fold(root: Path, name: str, seed: int, number: int) -> FoldResult:
-    directory = fold_directory(epath.Path(_run(root, name, seed)), number)
-    found = read_fold(directory, protocol(PROTOCOL), number)
-    if found is None:
-        raise ValueError(f"{directory} is not finished: run the same command again")
-    return found[1]
 
 
 def figures(results: Mapping[str, Result]) -> list[dict[str, Any]]:

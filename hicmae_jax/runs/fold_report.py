@@ -78,6 +78,19 @@ def read_fold(fold: epath.Path, protocol: Protocol, number: int) -> tuple[dict[s
     return written, FoldResult(number, last.names, last.units, true, last.scores, best.scores, epoch_number)
 
 
+def read_finished_fold(directory: epath.PathLike, protocol: Protocol, number: int) -> FoldResult:
+    """Test results of one fold in the directory of the folds.
+
+    Raises:
+        ValueError: the fold is not finished, or its files are damaged.
+    """
+    fold = fold_directory(epath.Path(directory), number)
+    found = read_fold(fold, protocol, number)
+    if found is None:
+        raise ValueError(f"{fold} is not finished: run the same command again")
+    return found[1]
+
+
 def _settings(protocol: Protocol, title: str, written: dict[str, Any]) -> TableSettings:
     known: Sequence[int | None] = protocol.fold_clips or [None] * protocol.folds
     by_task = protocol.averaged_over == TASK

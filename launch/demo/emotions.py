@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.evaluation import emotion_metrics
 from hicmae_jax.evaluation.fold_table import FoldResult
 from hicmae_jax.evaluation.intervals import Interval, class_differences, class_intervals
-from hicmae_jax.runs.fold_report import read_fold
-from hicmae_jax.runs.folds_alike import fold_directory
+from hicmae_jax.runs.fold_report import read_finished_fold
 from hicmae_jax.studies.stages import Stage, python_command
 from launch.demo.criteria import Criterion
 
@@ -85,7 +83,8 @@ def recognition(root: Path) -> Recognition:
     Raises:
         ValueError: a fold is not finished, or the two were tested on different clips.
     """
-    return compare(_read(root / "pretrained"), _read(root / "scratch"))
+    runs = root / "pretrained", root / "scratch"
+    return compare(*(read_finished_fold(run, protocol(PROTOCOL), FOLD) for run in runs))
 
 
 def compare(first: FoldResult, second: FoldResult) -> Recognition:
@@ -114,13 +113,6 @@ def compare(first: FoldResult, second: FoldResult) -> Recognition:
         },
         difference=class_differences(first.true, first.last, second.last, first.units)["UAR"],
     )
-
-
-def _read(run: Path) -> FoldResult:
-    found = read_fold(fold_directory(epath.Path(run), FOLD), protocol(PROTOCOL), FOLD)
-    if found is None:
-        raise ValueError(f"{run}: fold {FOLD} is not finished: run the same command again")
-    return found[1]
 
 
 def criterion(found: Recognition) -> Criterion:
