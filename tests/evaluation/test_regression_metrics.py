@@ -57,6 +57,8 @@ def test_agreement_is_complete_only_for_equal_values():
 def test_concordance_agrees_with_audmetric():
     audmetric = pytest.importorskip("audmetric")
     true, predicted = inputs(4, 80, 1)
+    # audmetric's moments are biased, which matters to the difference of the means alone: have none.
+    predicted = predicted + true.mean() - predicted.mean()
     found = regression_scores(true, predicted, ["arousal"])
     assert found["CCC"] == pytest.approx(100 * audmetric.concordance_cc(true[:, 0], predicted[:, 0]))
 
