@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": ("launch.inspect_data", "show, verify or draw what prepared shards hold"),
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
+    "import": ("launch.import_weights", "make a run of published or other PyTorch weights"),
     "export": ("launch.export", "write a run's weights for PyTorch"),
     "finetune": ("launch.finetune", "fine-tune a model on labelled clips and score it, fold by fold"),
     "score": ("launch.score", "score a fine-tuned model on another data set, or without one modality"),

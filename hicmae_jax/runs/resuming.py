@@ -34,6 +34,9 @@ FINETUNING_BATCHES = (
     *("data.balanced", "data.randaugment"),
 )
 
+# Key of the record of imported weights, with the SHA-256 of their file.
+IMPORTED = "imported"
+
 Config = Mapping[str, Any]
 
 
@@ -85,6 +88,8 @@ def check_same_batches(
 ) -> None:
     """Refuse a checkpoint if the resumed run would see other batches.
 
+    Any batches may follow imported weights (see `imported`), which no batch of a run has changed.
+
     Args:
         record: the checkpoint's record, with the keys `config` and `data`.
         config: as for `check_fits`.
@@ -95,6 +100,8 @@ def check_same_batches(
     Raises:
         ValueError: names every setting that differs.
     """
+    if IMPORTED in record:
+        return
     differences = _differences(record, config)
     differing = [differences[name] for name in (*BATCHES, *FINETUNING_BATCHES) if name in differences]
     before, now = list(record["data"].values()), list(data.values())

@@ -157,7 +157,11 @@ def _clips(
     config: FinetuneSettings, own: Protocol, labelled: RootedSet, other: Protocol, trained_on: list[str]
 ) -> _Clips:
     """The clips to score: those of other data with a shared emotion, or the run's own test fold."""
-    if labelled.about.fingerprint == trained_on[0]:
+    # Imported weights do not say which set they have seen; then their data set decides.
+    own_set = (
+        trained_on[0] == labelled.about.fingerprint if trained_on else labelled.about.dataset == own.dataset
+    )
+    if own_set:
         if other.name != own.name:
             raise ValueError(
                 f"{labelled.root} is the run's own data: score it with --protocol={own.name}, which knows "

@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -46,8 +46,19 @@ SAFETENSORS_TYPES = {
 """Type in a .safetensors file → type that NumPy reads; bfloat16 is read as its bits."""
 
 
-Content = tuple[dict[str, np.ndarray], dict[str, Any] | None]
-"""Weights by PyTorch name, and the configuration or None."""
+class Content(NamedTuple):
+    """What a weight file holds.
+
+    Attributes:
+        state: PyTorch name → array.
+        config: the configuration that `write` was given; None if there is none.
+        beside: what else a .pth holds under its keys, such as the epoch and the command line; a state dict of
+            tensors, such as an optimiser's, is in it as it is.
+    """
+
+    state: dict[str, np.ndarray]
+    config: dict[str, Any] | None
+    beside: Mapping[str, Any]
 
 
 def read(path: epath.PathLike) -> dict[str, np.ndarray]:
@@ -55,8 +66,14 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     return read_with_config(path)[0]
 
 
-def read_with_config(path: epath.PathLike) -> Content:
-    """Read the weights of a `.pth` or `.safetensors` file, and the configuration if it holds one.
+def read_with_config(path: epath.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+    """Read the weights of a file, and the configuration if it holds one; see `read_content`."""
+    content = read_content(path)
+    return content.state, content.config
+
+
+def read_content(path: epath.PathLike) -> Content:
+    """Read a `.pth` or `.safetensors` file.
 
     A `.pth` may hold a state dict, or one under `model`, `module` or `state_dict`. A prefix that every name
     has and that PyTorch's wrappers have added (`module.`, `_orig_mod.`) is removed. bfloat16 becomes float32
@@ -64,9 +81,6 @@ def read_with_config(path: epath.PathLike) -> Content:
 
     Args:
         path: on any file system that etils.epath supports.
-
-    Returns:
-        PyTorch name → array; and the configuration that `write` was given, None if there is none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -79,12 +93,12 @@ def read_with_config(path: epath.PathLike) -> Content:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     data = path.read_bytes()
-    state, config = (_load_safetensors if path.suffix in SAFETENSORS else _load_pth)(path, data)
+    state, config, beside = (_load_safetensors if path.suffix in SAFETENSORS else _load_pth)(path, data)
     if not state:
         raise ValueError(f"{path}: holds no tensors")
     while prefix := next((wrapper for wrapper in WRAPPERS if _all_begin_with(wrapper, state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state, config
+    return Content(state, config, beside)
 
 
 def write(
@@ -171,7 +185,7 @@ def _load_safetensors(path: epath.Path, data: bytes) -> Content:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     config = header.get("__metadata__", {}).get(CONFIG)
     try:
-        return state, None if config is None else json.loads(config)
+        return Content(state, None if config is None else json.loads(config), {})
     except ValueError as error:
         raise ValueError(f"{path}: its {CONFIG} is not JSON ({error})") from None
 
@@ -196,8 +210,11 @@ def _load_pth(path: epath.Path, data: bytes) -> Content:
     except Exception as error:  # one damaged byte can raise nearly any exception
         raise ValueError(f"{path}: {_why_unreadable(error)}") from None
     state = _find_state(torch, path, content)
-    config = content.get(CONFIG) if state is not content else None
-    return {name: _array(torch, path, name, value) for name, value in state.items()}, config
+    config, beside = None, {}
+    if state is not content:
+        config = content.get(CONFIG)
+        beside = {key: value for key, value in content.items() if value is not state and key != CONFIG}
+    return Content({name: _array(torch, path, name, value) for name, value in state.items()}, config, beside)
 
 
 def _find_state(torch: Any, path: epath.Path, content: Any) -> Mapping[str, Any]:
