@@ -52,7 +52,7 @@ ALLOWED = {
     "hicmae_jax.weights": [
         *SCIENCE,
         *_of("hicmae_jax", "settings", "checkpoints", "weights.torch_model"),
-        "data_pipeline.common",
+        *_of("data_pipeline", "common", "corpora.protocols"),
     ],
     "hicmae_jax.weights.torch_model": [],
     "hicmae_jax.evaluation": [
