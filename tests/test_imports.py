@@ -52,7 +52,7 @@ ALLOWED = {
     "hicmae_jax.weights": [
         *SCIENCE,
         *_of("hicmae_jax", "settings", "checkpoints", "weights.torch_model"),
-        "data_pipeline.common",
+        *_of("data_pipeline", "common", "corpora.protocols"),
     ],
     "hicmae_jax.weights.torch_model": [],
     "hicmae_jax.evaluation": [
@@ -199,8 +199,10 @@ def test_of_supervision_only_the_supervisor_loads_jax():
 
 
 def test_the_pytorch_model_imports_pytorch_alone():
-    names = imports((ROOT / "hicmae_jax" / "weights" / "torch_model.py").read_text(encoding="utf-8"))
-    assert {name.split(".")[0] for name in names} - sys.stdlib_module_names == {"torch"}
+    """What it imports inside functions is optional."""
+    source = (ROOT / "hicmae_jax" / "weights" / "torch_model.py").read_text(encoding="utf-8")
+    roots = {name.split(".")[0] for name in imports(source)} - sys.stdlib_module_names
+    assert roots == {"torch", "safetensors", "huggingface_hub"}
 
 
 def test_no_test_imports_from_a_file_of_tests():

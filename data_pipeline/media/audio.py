@@ -6,13 +6,15 @@ overlap, the later one counts. A track whose timestamps contradict its samples a
 its sound would be in shreds.
 """
 
+from collections.abc import Iterable
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 import numpy as np
 
 from data_pipeline.media.containers import chosen, decoded, exact, opened, seconds
-from data_pipeline.media.limits import MAX_LENGTH_DIFFERENCE, SAMPLE_RATE, check_seconds
+from data_pipeline.media.limits import MAX_GAP, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
 
 _LEAST_GAP = 0.005
@@ -44,26 +46,72 @@ def decode_audio(data: bytes, name: str, if_absent: Reason, origin: Fraction) ->
     """
     if not data:
         raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has 0 bytes")
-    timeline, mix = _Timeline(origin, name), _Mix(name)
-    run: _Run | None = None
     with opened(data, name, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
         stream = chosen(container.streams.audio)
         if stream is None:
             raise UnusableClipError(if_absent, f"{name} has no sound")
-        for frame in decoded(container, stream, av.AudioFrame):
-            if run is None or not run.goes_on_with(frame):
-                if run is not None:
-                    timeline.place(run)
-                run = _Run(frame)
-            run.add(frame)
-            mix.add(frame)
-            # The last block may reach beyond the end.
-            check_seconds(run.end - float(min(origin, run.start)) - MAX_LENGTH_DIFFERENCE, name)
-        if run is None:
-            raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has no sample")
-        timeline.place(run)
-    mix.check()
-    return timeline.sound(), timeline.resampled
+        sound = join(decoded(container, stream, av.AudioFrame), name, origin)
+    if sound.cancelled:
+        detail = (
+            f"the channels of {name} cancel each other: keep one, "
+            'for example with ffmpeg -af "pan=mono|c0=c0"'
+        )
+        raise UnusableClipError(Reason.CANCELLED_AUDIO, detail)
+    return sound.samples, sound.resampled
+
+
+class Sound(NamedTuple):
+    """The sound of a track.
+
+    Attributes:
+        samples: int16 [n], mono at `SAMPLE_RATE`.
+        resampled: whether a sample rate was changed.
+        cancelled: whether the channels cancel each other, so that too much of the sound is lost in mono.
+    """
+
+    samples: np.ndarray
+    resampled: bool
+    cancelled: bool
+
+
+def join(
+    frames: Iterable[av.AudioFrame],
+    name: str,
+    origin: Fraction | None,
+    any_length: bool = False,
+    first_channel: bool = False,
+) -> Sound:
+    """Joins the frames of a track to its sound, each frame at its time.
+
+    Args:
+        frames: in the order of the file.
+        name: the file's name, for messages.
+        origin: the time in the file, in s, at which the result begins; None: at the first frame.
+        any_length: whether the sound may last longer than `limits.MAX_SECONDS`.
+        first_channel: take the first channel instead of mixing all channels.
+
+    Raises:
+        UnusableClipError: there is no frame, the sound lasts too long, or its timestamps contradict it.
+    """
+    mix = _Mix()
+    timeline: _Timeline | None = None
+    run: _Run | None = None
+    for frame in frames:
+        if run is None or timeline is None or not run.goes_on_with(frame):
+            following = _Run(frame, first_channel)
+            if timeline is None:
+                timeline = _Timeline(following.start if origin is None else origin, name)
+            if run is not None:
+                timeline.place(run)
+            run = following
+        run.add(frame)
+        mix.add(frame)
+        if not any_length:  # the last block may reach beyond the end
+            check_seconds(run.end - float(min(timeline.origin, run.start)) - MAX_LENGTH_DIFFERENCE, name)
+    if run is None or timeline is None:
+        raise UnusableClipError(Reason.EMPTY_AUDIO, f"{name} has no sample")
+    timeline.place(run)
+    return Sound(timeline.sound(), timeline.resampled, mix.cancelled)
 
 
 class _Run:
@@ -76,7 +124,7 @@ class _Run:
         rate: its sample rate in Hz.
     """
 
-    def __init__(self, first: av.AudioFrame) -> None:
+    def __init__(self, first: av.AudioFrame, first_channel: bool) -> None:
         self.start = seconds(first.pts, first.time_base)
         self.last_block = self.end = float(self.start)
         self.rate = first.sample_rate
@@ -84,7 +132,8 @@ class _Run:
         self._tick = float(exact(first.time_base))
         self._n_samples = 0
         self._padding = 0.0
-        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        layout = None if first_channel else "mono"  # None keeps all channels
+        self._resampler = av.AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
         self._pieces: list[np.ndarray] = []
 
     def goes_on_with(self, frame: av.AudioFrame) -> bool:
@@ -120,30 +169,36 @@ class _Timeline:
     """The sound so far.
 
     Attributes:
+        origin: the time of its first sample, in s.
         resampled: whether a sample rate was changed.
     """
 
     def __init__(self, origin: Fraction, name: str) -> None:
-        self._origin = origin
+        self.origin = origin
         self._name = name
         self._placed: list[tuple[int, np.ndarray]] = []  # each run and its place, in samples
         self._last_block = self._backwards = 0.0
+        self._end = float(origin)
         self.resampled = False
 
     def place(self, run: _Run) -> None:
         """Places a run at its time.
 
         Raises:
-            UnusableClipError: there are two sounds for one time. Only the last block of a run may reach into
-                the next run, as it does where an edit list cuts a film.
+            UnusableClipError: there are two sounds for one time, or none for `MAX_GAP`. Only the last block
+                of a run may reach into the next run, as it does where an edit list cuts a film.
         """
+        if float(run.start) - self._end >= MAX_GAP:
+            gap = f"no sound for {(float(run.start) - self._end) / 3_600:.1f} hours"
+            raise UnusableClipError(Reason.CORRUPT_AUDIO, f"the timestamps of {self._name} are wrong: {gap}")
+        self._end = run.end
         if self._placed:
             self._backwards += max(self._last_block - float(run.start), 0.0)
             if self._backwards >= MAX_LENGTH_DIFFERENCE:
                 detail = f"the timestamps of {self._name} go back by {self._backwards:.2f} s"
                 raise UnusableClipError(Reason.OVERLAPPING_AUDIO, detail)
         self._last_block = run.last_block
-        self._placed.append((round((run.start - self._origin) * SAMPLE_RATE), run.samples()))
+        self._placed.append((round((run.start - self.origin) * SAMPLE_RATE), run.samples()))
         self.resampled |= run.rate != SAMPLE_RATE
 
     def sound(self) -> np.ndarray:
@@ -165,8 +220,7 @@ class _Timeline:
 class _Mix:
     """Watches whether the channels of a sound cancel each other in mono, as with opposite phases."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self) -> None:
         self._energy = self._cancelled = 0.0
         self._mixer: av.AudioResampler | None = None
         self._kind = ("", "", 0)
@@ -186,11 +240,7 @@ class _Mix:
         if float(np.square(mono, dtype=np.float64).sum()) < _CANCELLED * power:
             self._cancelled += power
 
-    def check(self) -> None:
-        """Raises an error if too much of the sound is lost."""
-        if self._energy and self._cancelled >= _MOST_CANCELLED * self._energy:
-            detail = (
-                f"the channels of {self._name} cancel each other: keep one, "
-                'for example with ffmpeg -af "pan=mono|c0=c0"'
-            )
-            raise UnusableClipError(Reason.CANCELLED_AUDIO, detail)
+    @property
+    def cancelled(self) -> bool:
+        """Whether too much of the sound is lost."""
+        return self._energy > 0 and self._cancelled >= _MOST_CANCELLED * self._energy

@@ -2,29 +2,49 @@
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import PurePath
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import av
 from av.stream import Disposition
+from etils import epath
 
+from data_pipeline.common.paths import may_be_file
 from data_pipeline.media.reasons import Reason, UnusableClipError
 
 _Frame = TypeVar("_Frame", av.VideoFrame, av.AudioFrame)
 _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
 
 # The demuxer is named. If FFmpeg guessed it, a text file could pass for a playlist and open other files.
-_CONTAINERS = {
+_VIDEO = {
     ".mp4": "mp4",
-    ".m4a": "mp4",
+    ".m4v": "mp4",
     ".mov": "mp4",
-    ".wav": "wav",
-    ".flv": "flv",
+    ".3gp": "mp4",
+    ".mkv": "matroska",
+    ".webm": "matroska",
     ".avi": "avi",
+    ".flv": "flv",
+    ".mpg": "mpeg",
+    ".mpeg": "mpeg",
+    ".ts": "mpegts",
+    ".wmv": "asf",
+    ".ogv": "ogg",
 }
+_SOUND = {
+    ".wav": "wav",
+    ".mp3": "mp3",
+    ".m4a": "mp4",
+    ".aac": "aac",
+    ".flac": "flac",
+    ".ogg": "ogg",
+    ".opus": "ogg",
+}
+VIDEOS, SOUNDS = tuple(_VIDEO), tuple(_SOUND)
+"""Endings of the files that can be read, in small letters."""
 
 # Titles and other texts, which are not used here, may be in any encoding. PyAV 19 accepts that by itself.
 _TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -33,11 +53,41 @@ _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.s
 
 
 @contextmanager
-def opened(data: bytes, name: str, damaged: Reason, corrupt: Reason) -> Iterator[av.container.InputContainer]:
+def opened_file(
+    path: epath.Path, if_absent: Reason, corrupt: Reason
+) -> Iterator[av.container.InputContainer]:
+    """Opens a file of any length, which is read while it is decoded.
+
+    Args:
+        path: of the file; its ending, in any case, says what the file is.
+        if_absent: the reason to give if there is no such file.
+        corrupt: reason of an error while it is read.
+
+    Yields:
+        The open file.
+
+    Raises:
+        UnusableClipError: there is no such file, it does not open, or the body raised an error.
+        OSError: it exists but cannot be read.
+    """
+    if not may_be_file(path):
+        raise UnusableClipError(if_absent, f"{path.name} is a directory, a pipe or a device")
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise UnusableClipError(if_absent, f"no file {path.name}") from None
+    with file, opened(file, path.name, Reason.NOT_MEDIA, corrupt) as container:
+        yield container
+
+
+@contextmanager
+def opened(
+    data: bytes | BinaryIO, name: str, damaged: Reason, corrupt: Reason
+) -> Iterator[av.container.InputContainer]:
     """Opens a file's bytes.
 
     Args:
-        data: the file's contents.
+        data: the file's contents, or the file, open for reading.
         name: the file's name: its ending says what the file is.
         damaged: reason of an error on opening.
         corrupt: reason of a later error.
@@ -47,11 +97,16 @@ def opened(data: bytes, name: str, damaged: Reason, corrupt: Reason) -> Iterator
 
     Raises:
         UnusableClipError: the bytes do not open, or the body raised an error.
+        OSError: the file cannot be read.
     """
-    try:
-        container = av.open(
-            io.BytesIO(data), "r", format=_CONTAINERS[PurePath(name).suffix.lower()], **_TEXTS
+    demuxer = {**_VIDEO, **_SOUND}.get(PurePath(name).suffix.lower())
+    if demuxer is None:
+        raise UnusableClipError(
+            Reason.NOT_MEDIA, f"{name} does not end in one of {' '.join([*VIDEOS, *SOUNDS])}"
         )
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    try:
+        container = av.open(file, "r", format=demuxer, **_TEXTS)
     except av.error.FFmpegError as error:
         raise UnusableClipError(damaged, f"{name} does not open: {error.strerror}") from error
     try:
@@ -59,7 +114,10 @@ def opened(data: bytes, name: str, damaged: Reason, corrupt: Reason) -> Iterator
             yield container
     except UnusableClipError:
         raise
-    except Exception as error:  # PyAV raises exceptions of many kinds for damaged bytes
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+            raise  # an error of the machine
+        # PyAV raises exceptions of many kinds for damaged bytes.
         why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UnusableClipError(corrupt, f"{name} does not decode: {why}") from error
 
@@ -96,6 +154,56 @@ def decoded(
             if frame.is_corrupt:  # the decoder has filled it with guesses
                 raise ValueError("a frame is damaged")
             yield frame
+
+
+def whole_frames(
+    container: av.container.InputContainer,
+    stream: av.VideoStream | av.AudioStream,
+    kind: type[_Frame],
+    on_damage: Callable[[str], None],
+) -> Iterator[_Frame]:
+    """Yields the frames of a track that are whole, as far as the file can be read.
+
+    Args:
+        container: the open file.
+        stream: the track.
+        kind: type of its frames.
+        on_damage: called with a few words for each packet or frame that is left out.
+
+    Raises:
+        ValueError: the codec is unknown.
+        OSError: the file cannot be read.
+    """
+    if stream.codec_context is None:
+        raise ValueError("its codec is unknown")
+    stream.codec_context.thread_type = "AUTO"
+    stream.codec_context.thread_count = 0  # one a core: the file is decoded by one process
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            on_damage(f"the file cannot be read to its end: {error.strerror}")
+            return
+        if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
+            on_damage("a packet is damaged")
+            continue
+        _keep_end(packet, stream)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            on_damage(f"a packet does not decode: {error.strerror}")
+            continue
+        for frame in frames:
+            assert isinstance(frame, kind)
+            if frame.pts is None or not frame.time_base:
+                on_damage("a frame has no time")
+            elif frame.is_corrupt:  # the decoder has filled it with guesses
+                on_damage("a frame is damaged")
+            else:
+                yield frame
 
 
 def _keep_end(packet: av.Packet, stream: av.VideoStream | av.AudioStream) -> None:

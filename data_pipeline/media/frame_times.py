@@ -23,7 +23,16 @@ def frames_on_screen(times: Sequence[int], length: int, tick: Fraction) -> np.nd
     Returns:
         (round(length * tick * FPS),) int64, indices of frames.
     """
-    # In whole numbers, which are exact, and many times faster than fractions.
-    above, below = 2 * FPS * tick.numerator, 2 * tick.denominator
-    *begins, end = ((above * time + tick.denominator) // below for time in (*times, length))
+    *begins, end = (nearest_frame(time, tick) for time in (*times, length))
     return np.searchsorted(begins, np.arange(end), side="right") - 1
+
+
+def nearest_frame(time: int, tick: Fraction) -> int:
+    """Returns the number of the 1/`FPS` s that begins nearest to a time; of two, the later one.
+
+    Args:
+        time: in ticks, from the start of the picture.
+        tick: in s.
+    """
+    # In whole numbers, which are exact, and many times faster than fractions.
+    return (2 * FPS * tick.numerator * time + tick.denominator) // (2 * tick.denominator)

@@ -8,6 +8,8 @@ MAX_LENGTH_DIFFERENCE = 0.1
 """Seconds. A clip whose sound and picture differ by this or more is left out, as in the published list."""
 MAX_SECONDS = 600
 MAX_BYTES = 2**30
+MAX_GAP = 3_600
+"""Seconds. A picture may stay, or silence last, for less than this; more comes of a wrong timestamp."""
 
 
 def check_seconds(seconds: float, name: str) -> None:

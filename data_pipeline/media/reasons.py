@@ -1,6 +1,8 @@
-"""Why a clip cannot be used: the kinds of fault, and the error that carries one."""
+"""Faults of media files: their kinds, the error that carries one, and what a reader does about one."""
 
 import enum
+from collections import Counter
+from collections.abc import Callable
 
 
 class Reason(enum.StrEnum):
@@ -44,3 +46,34 @@ class UnusableClipError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+OnFault = Callable[[Reason, str], None]
+"""What a reader does about a fault that it could read on from: it raises an error, or notes the fault."""
+
+
+def refuse(reason: Reason, detail: str) -> None:
+    """Refuses the file.
+
+    Raises:
+        UnusableClipError: always.
+    """
+    raise UnusableClipError(reason, detail)
+
+
+class Notes:
+    """Faults that a reader read on from, for a file of the user that nothing is trained on."""
+
+    def __init__(self) -> None:
+        self._count: Counter[tuple[Reason, str]] = Counter()
+
+    def add(self, reason: Reason, detail: str) -> None:
+        """Notes a fault; one that is noted again is counted."""
+        self._count[reason, detail] += 1
+
+    def lines(self) -> list[str]:
+        """Returns a line for each fault, in the order in which they were met first."""
+        return [
+            f"{reason}: {detail}{f' ({count:,} times)' if count > 1 else ''}"
+            for (reason, detail), count in self._count.items()
+        ]

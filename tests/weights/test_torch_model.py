@@ -74,11 +74,13 @@ def test_published_sizes_have_the_published_parameter_counts():
 
 
 def test_the_file_needs_only_torch():
+    """Of the packages that it imports, only functions that can do without them import the others."""
     source = Path(torch_model.__file__).read_text(encoding="utf-8")
+    tree = ast.parse(source)
+    at_once = {node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
     modules = {
         (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom)
+        for node in at_once
         for alias in node.names
     }
     assert modules - set(sys.stdlib_module_names) == {"torch"}
@@ -335,8 +337,12 @@ def test_clips_of_another_geometry_are_refused():
         torch_model.audio_patches(torch.zeros(2, 64, 32), wide)
     for bad in (torch.zeros(4, 4, 48, 48, 3), torch.zeros(4, 4, 64, 16, 3), video.permute(0, 4, 1, 2, 3)):
         for call in (lambda x: pretrain(x, log_mel, *masks), lambda x: finetune(x, log_mel)):
-            with pytest.raises(RuntimeError, match="unflatten"):
+            with pytest.raises(ValueError, match=r"video has shape .* this model takes \[B, 4, 32, 32, 3\]"):
                 call(bad)
+    with pytest.raises(ValueError, match=r"log_mel has shape .* this model takes \[B, 32, 32\]"):
+        finetune(video, log_mel[:, :16])
+    with pytest.raises(ValueError, match="4 clips of video, but 3 of log_mel: give one for each"):
+        finetune(video, log_mel[:3])
 
 
 def test_an_unknown_modality_is_refused():

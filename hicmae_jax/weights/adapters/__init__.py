@@ -1,0 +1,1 @@
+"""Files of an exported folder that let `transformers` load it."""
