@@ -13,9 +13,10 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from data_pipeline.media.containers import chosen, decoded, exact, opened, seconds
+from data_pipeline.media.containers import chosen, exact, opened, seconds
 from data_pipeline.media.limits import MAX_GAP, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
+from data_pipeline.media.track_frames import decoded
 
 _LEAST_GAP = 0.005
 """Seconds. Timestamps are rounded; a difference below this is no gap. It does not add up."""

@@ -1,8 +1,7 @@
-"""Opens a media file, chooses its track and decodes that track's frames (PyAV 18.1 and later)."""
+"""Opens a media file and chooses its track (PyAV 18.1 and later)."""
 
 import io
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import PurePath
@@ -15,7 +14,6 @@ from etils import epath
 from data_pipeline.common.paths import may_be_file
 from data_pipeline.media.reasons import Reason, UnusableClipError
 
-_Frame = TypeVar("_Frame", av.VideoFrame, av.AudioFrame)
 _Stream = TypeVar("_Stream", av.VideoStream, av.AudioStream)
 
 # The demuxer is named. If FFmpeg guessed it, a text file could pass for a playlist and open other files.
@@ -76,18 +74,51 @@ def opened_file(
         file = path.open("rb")
     except FileNotFoundError:
         raise UnusableClipError(if_absent, f"no file {path.name}") from None
-    with file, opened(file, path.name, Reason.NOT_MEDIA, corrupt) as container:
-        yield container
+    with file:
+        watched = _WatchedFile(file)
+        try:
+            with opened(watched, path.name, Reason.NOT_MEDIA, corrupt) as container:
+                yield container
+        finally:
+            if watched.error is not None:
+                raise watched.error
+
+
+class _WatchedFile:
+    """A file for libav, which does not say why it could not be read.
+
+    Attributes:
+        error: an error of the machine.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+        self.tell = file.tell
+
+    def read(self, n_bytes: int) -> bytes:
+        try:
+            return self._file.read(n_bytes)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Returns the new place, or −1 for a place before the file's beginning, where damage may lead."""
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):
+            return -1
 
 
 @contextmanager
 def opened(
-    data: bytes | BinaryIO, name: str, damaged: Reason, corrupt: Reason
+    data: bytes | _WatchedFile, name: str, damaged: Reason, corrupt: Reason
 ) -> Iterator[av.container.InputContainer]:
     """Opens a file's bytes.
 
     Args:
-        data: the file's contents, or the file, open for reading.
+        data: the file's contents, or the open file.
         name: the file's name: its ending says what the file is.
         damaged: reason of an error on opening.
         corrupt: reason of a later error.
@@ -97,7 +128,6 @@ def opened(
 
     Raises:
         UnusableClipError: the bytes do not open, or the body raised an error.
-        OSError: the file cannot be read.
     """
     demuxer = {**_VIDEO, **_SOUND}.get(PurePath(name).suffix.lower())
     if demuxer is None:
@@ -107,17 +137,14 @@ def opened(
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
         container = av.open(file, "r", format=demuxer, **_TEXTS)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise UnusableClipError(damaged, f"{name} does not open: {error.strerror}") from error
     try:
         with container:
             yield container
     except UnusableClipError:
         raise
-    except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
-            raise  # an error of the machine
-        # PyAV raises exceptions of many kinds for damaged bytes.
+    except Exception as error:  # PyAV raises exceptions of many kinds for damaged bytes
         why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise UnusableClipError(corrupt, f"{name} does not decode: {why}") from error
 
@@ -130,105 +157,6 @@ def chosen(streams: Sequence[_Stream]) -> _Stream | None:
     moving = [stream for stream in streams if not stream.disposition & _STILL]
     defaults = [stream for stream in moving if stream.disposition & Disposition.default]
     return next(iter(defaults or moving), None)
-
-
-def decoded(
-    container: av.container.InputContainer, stream: av.VideoStream | av.AudioStream, kind: type[_Frame]
-) -> Iterator[_Frame]:
-    """Yields the frames of a track, of type `kind`, up to the file's end, even if that comes too early.
-
-    Raises:
-        ValueError: the codec is unknown, or a frame is damaged or has no time.
-    """
-    if stream.codec_context is None:
-        raise ValueError("its codec is unknown")
-    stream.codec_context.thread_count = 1  # processes are the unit of parallelism
-    for packet in container.demux(stream):
-        if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
-            return
-        _keep_end(packet, stream)
-        for frame in packet.decode():
-            assert isinstance(frame, kind)
-            if frame.pts is None or not frame.time_base:
-                raise ValueError("a frame has no time")
-            if frame.is_corrupt:  # the decoder has filled it with guesses
-                raise ValueError("a frame is damaged")
-            yield frame
-
-
-def whole_frames(
-    container: av.container.InputContainer,
-    stream: av.VideoStream | av.AudioStream,
-    kind: type[_Frame],
-    on_damage: Callable[[str], None],
-) -> Iterator[_Frame]:
-    """Yields the frames of a track that are whole, as far as the file can be read.
-
-    Args:
-        container: the open file.
-        stream: the track.
-        kind: type of its frames.
-        on_damage: called with a few words for each packet or frame that is left out.
-
-    Raises:
-        ValueError: the codec is unknown.
-        OSError: the file cannot be read.
-    """
-    if stream.codec_context is None:
-        raise ValueError("its codec is unknown")
-    stream.codec_context.thread_type = "AUTO"
-    stream.codec_context.thread_count = 0  # one a core: the file is decoded by one process
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.error.FFmpegError as error:
-            on_damage(f"the file cannot be read to its end: {error.strerror}")
-            return
-        if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
-            on_damage("a packet is damaged")
-            continue
-        _keep_end(packet, stream)
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError as error:
-            on_damage(f"a packet does not decode: {error.strerror}")
-            continue
-        for frame in frames:
-            assert isinstance(frame, kind)
-            if frame.pts is None or not frame.time_base:
-                on_damage("a frame has no time")
-            elif frame.is_corrupt:  # the decoder has filled it with guesses
-                on_damage("a frame is damaged")
-            else:
-                yield frame
-
-
-def _keep_end(packet: av.Packet, stream: av.VideoStream | av.AudioStream) -> None:
-    """Keeps FFmpeg 9 (PyAV 19) from cutting the delay of a sound that begins late off its end, too.
-
-    What FFmpeg cuts is written at a packet: samples to skip at its beginning, and samples to drop at its end.
-    """
-    if isinstance(stream, av.AudioStream) and packet.has_sidedata("skip_samples"):
-        late = max(seconds(stream.start_time, stream.time_base), Fraction(0))
-        side_data = packet.get_sidedata("skip_samples")
-        skip, drop, reasons = struct.unpack("<II2s", bytes(side_data))
-        drop = max(drop - round(late * stream.rate), 0)
-        side_data.update(struct.pack("<II2s", skip, drop, reasons))
-        side_data.to_packet(packet)
-
-
-def _usable_if_cut(stream: av.VideoStream | av.AudioStream, n_bytes: int) -> bool:
-    """Tells whether a packet that libav calls corrupt, because the file's end cuts it short, can be decoded.
-
-    The last packet of a sound without compression is always cut short if the header announces no length, as
-    in a wav that went through a pipe. Each of its samples is there or not; none can be wrong.
-    """
-    if not isinstance(stream, av.AudioStream) or not stream.codec_context.name.startswith("pcm_"):
-        return False
-    return n_bytes >= stream.codec_context.format.bytes * stream.codec_context.layout.nb_channels
 
 
 class _Ratio(Protocol):

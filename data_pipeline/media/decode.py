@@ -57,8 +57,11 @@ __all__ = [
 ]
 
 MIN_FRAMES = STRIDE  # one for every phase
-DECODER_VERSION = 2
-"""Raised whenever a file may give other frames or samples than before. 1 is that of hicmae_jax 0.1.0."""
+DECODER_VERSION = 3
+"""Raised whenever a file may give other frames or samples than before.
+
+1 is that of hicmae_jax 0.1.0. 3 orders the pictures of avi files that have B-frames.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,15 @@ from PIL import Image
 
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.media.audio import decode_audio
+from data_pipeline.media.containers import VIDEOS
 from data_pipeline.media.decode import read_file
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
 from data_pipeline.media.video import decode_video
 
+__all__ = ["PICTURES", "VIDEOS", "FaceClip", "load_face_clip"]
+
 PICTURES = (".jpg", ".jpeg", ".png")
-VIDEOS = (".mp4", ".avi", ".flv", ".mov")
 
 
 class FaceClip(NamedTuple):

@@ -7,11 +7,12 @@ import av
 import numpy as np
 import simplejpeg
 
-from data_pipeline.media.containers import chosen, decoded, exact, opened, seconds
+from data_pipeline.media.containers import chosen, exact, opened, seconds
 from data_pipeline.media.frame_times import frames_on_screen
 from data_pipeline.media.limits import FPS, MAX_LENGTH_DIFFERENCE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
+from data_pipeline.media.track_frames import decoded
 from data_pipeline.media.upright import Upright
 
 JPEG_QUALITY = 90  # with 4:2:0 chroma, as H.264 has it

@@ -16,10 +16,11 @@ import av
 import numpy as np
 from etils import epath
 
-from data_pipeline.media.containers import chosen, exact, opened_file, seconds, whole_frames
+from data_pipeline.media.containers import chosen, exact, opened_file, seconds
 from data_pipeline.media.frame_times import nearest_frame
 from data_pipeline.media.limits import FPS, MAX_GAP, MAX_LENGTH_DIFFERENCE
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
+from data_pipeline.media.track_frames import whole_frames
 from data_pipeline.media.upright import Upright
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from etils import epath
 
 from data_pipeline.media.audio import Sound, join
-from data_pipeline.media.containers import chosen, opened_file, whole_frames
+from data_pipeline.media.containers import chosen, opened_file
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
+from data_pipeline.media.track_frames import whole_frames
 
 
 def read_sound(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from data_pipeline.media import containers, video
+from data_pipeline.media import track_frames, video
 from data_pipeline.media.decode import Reason, load_clip
 from data_pipeline.media.encode import write_wav
 from data_pipeline.media.frame_times import frames_on_screen
@@ -99,7 +99,7 @@ def test_frames_out_of_order_are_put_in_order(files):
 
 def test_times_that_go_back_far_take_no_memory(files, monkeypatch):
     def decoded(*args):
-        for number, frame in enumerate(containers.decoded(*args)):
+        for number, frame in enumerate(track_frames.decoded(*args)):
             frame.pts -= 10**12 * (number == 3)
             yield frame
 

@@ -9,7 +9,7 @@ import pytest
 from av.stream import Disposition
 from etils import epath
 
-from data_pipeline.media import audio, containers
+from data_pipeline.media import audio, containers, track_frames
 from data_pipeline.media.decode import Reason, load_clip
 from data_pipeline.media.encode import write_m4a, write_mp4, write_wav
 from tests.support.media_files import (
@@ -126,7 +126,7 @@ def change_times(monkeypatch):
 
     def change(new_time):
         def changed(*args):
-            for number, frame in enumerate(containers.decoded(*args)):
+            for number, frame in enumerate(track_frames.decoded(*args)):
                 frame.pts, frame.duration = new_time(number, frame.pts), 0
                 yield frame
 
@@ -322,7 +322,7 @@ def test_frames_without_a_time_are_refused(files):
                 yield packet
 
     with av.open(str(files[1])) as container, pytest.raises(ValueError, match="a frame has no time"):
-        list(containers.decoded(WithoutTimes(container), container.streams.audio[0], av.AudioFrame))
+        list(track_frames.decoded(WithoutTimes(container), container.streams.audio[0], av.AudioFrame))
 
 
 def test_a_time_far_ahead_takes_no_memory(files, tmp_path):

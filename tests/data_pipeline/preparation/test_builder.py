@@ -155,13 +155,13 @@ def test_a_set_begun_with_another_decoder_gets_no_more_shards(corpus, prepared, 
     """The plans of 0.1.0 do not name their decoder."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     begun = json.loads((tmp_path / "plan.json").read_text())
-    assert begun.pop("decoder_version") == 2
+    assert begun.pop("decoder_version") == 3
     (tmp_path / "plan.json").write_text(json.dumps(begun))
     assert corpus_fixtures.prepare(corpus, tmp_path) == read_prepared_set(prepared)  # nothing is missing
     (tmp_path / "manifests/00002.json").unlink()
     before = corpus_fixtures.tree(tmp_path)
     with pytest.raises(
-        ValueError, match=r"\(decoder 1, this is 2\), and 1 of 8 shards are missing"
+        ValueError, match=r"\(decoder 1, this is 3\), and 1 of 8 shards are missing"
     ) as caught:
         corpus_fixtures.prepare(corpus, tmp_path)
     assert "\n" not in str(caught.value)
