@@ -19,6 +19,7 @@ COMMANDS = {
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "import": ("launch.import_weights", "make a run of published or other PyTorch weights"),
+    "embed": ("launch.embed", "compute features or emotions of videos"),
     "export": ("launch.export", "write a run's weights for PyTorch"),
     "finetune": ("launch.finetune", "fine-tune a model on labelled clips and score it, fold by fold"),
     "score": ("launch.score", "score a fine-tuned model on another data set, or without one modality"),
