@@ -1,8 +1,8 @@
-"""Export of a run's weights to a file for PyTorch, with an optional comparison of both models."""
+"""Export of a run's weights to a file or a folder for PyTorch, compared with what PyTorch computes."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,13 +11,16 @@ from etils import epath
 from data_pipeline.common import atomic_files
 from data_pipeline.common.errors import CommandError
 from hicmae_jax.checkpoints import load as checkpoints
+from hicmae_jax.checkpoints.best import BEST
 from hicmae_jax.settings import recorded as recorded_config
 from hicmae_jax.settings.pretrain import PretrainSettings
+from hicmae_jax.weights import delivery, parity, torch_names
 from hicmae_jax.weights import files as weight_files
-from hicmae_jax.weights import parity, torch_names
+from hicmae_jax.weights.card import TestClips
+from hicmae_jax.weights.trained import Trained, load_trained
 
 
-def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
+def export(run: str, step: int | None, output: epath.Path, check: bool, best: bool = False) -> None:
     """Write the file, and compare with PyTorch if `check`. After any failure there is no file.
 
     Args:
@@ -25,6 +28,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
         step: step of the checkpoint; None for the last.
         output: a new file.
         check: whether to compare with PyTorch.
+        best: take the checkpoint with the best score instead.
 
     Raises:
         CommandError: PyTorch disagrees; the exit code is 2.
@@ -38,7 +42,7 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
     if check:
         _check_torch()
     jax.config.update("jax_platforms", "cpu")  # exact float32, and no accelerator is occupied
-    params, record = checkpoints.load_parameters(run, step)
+    params, record = checkpoints.load_parameters(run, _choice(step, best))
     recorded = recorded_config.completed(record["config"])
     if check and recorded_config.is_of_finetuning(recorded):
         raise ValueError(f"{run} is a fine-tuning run, which --check does not compare: leave --check out")
@@ -52,6 +56,46 @@ def export(run: str, step: int | None, output: epath.Path, check: bool) -> None:
         if check and not _agrees(params, partial, recorded_config.load(recorded, "cpu")):
             raise CommandError(f"PyTorch disagrees about {output}, which was not written", code=2)
     print(f"wrote     {output}: {len(state)} tensors, {values / 1e6:.2f} million values")
+
+
+def export_folder(
+    run: str,
+    step: int | None,
+    output: epath.Path,
+    best: bool = False,
+    test_clips: Callable[[Trained], TestClips | None] = lambda _: None,
+) -> None:
+    """Write a folder of weights with all that its users need; see `delivery`.
+
+    Args:
+        run: directory of the run, of pre-training or of a fold.
+        step: step of the checkpoint; None for the last.
+        output: a new directory.
+        best: take the checkpoint with the best score instead.
+        test_clips: finds the test clips of the fold, for the model card.
+
+    Raises:
+        CommandError: PyTorch disagrees; the exit code is 2.
+        FileNotFoundError: no such run or checkpoint, or no directory for the folder.
+        FileExistsError: the folder exists.
+        ImportError: PyTorch is not installed.
+        ValueError: a checkpoint that is damaged or of a later version.
+        OSError: a file cannot be written.
+    """
+    if output.exists():
+        raise FileExistsError(f"--output={output} exists: delete it or give another name")
+    _check_torch()
+    jax.config.update("jax_platforms", "cpu")  # exact float32, and no accelerator is occupied
+    trained = load_trained(run, step, best)
+    worst = delivery.deliver(trained, output, test_clips(trained))
+    print(f"loaded    {trained.origin}")
+    delivery.print_folder(output, worst)
+
+
+def _choice(step: int | None, best: bool) -> int | str | None:
+    if best and step is not None:
+        raise ValueError(f"--best and --step={step} are both given: leave one out")
+    return BEST if best else step
 
 
 def _agrees(params: Any, written: epath.Path, config: PretrainSettings) -> bool:
@@ -92,5 +136,6 @@ def _check_torch() -> None:
         import torch  # noqa: F401
     except ImportError:
         raise ImportError(
-            "--check and .pth files need PyTorch: pip install 'hicmae_jax[torch]', or write .safetensors"
+            "a folder, --check and .pth files need PyTorch: pip install 'hicmae_jax[torch]', or write "
+            ".safetensors"
         ) from None

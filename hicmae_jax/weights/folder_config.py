@@ -23,6 +23,7 @@ class FolderConfig(NamedTuple):
         regression: whether the outputs are numbers and not classes.
         stride: frames from one frame of a clip to the next.
         step: step of the run's checkpoint; None if it is not known.
+        frame_difference: whether video targets are differences of frames, for pre-training.
     """
 
     model: ModelConfig
@@ -31,6 +32,7 @@ class FolderConfig(NamedTuple):
     regression: bool
     stride: int
     step: int | None
+    frame_difference: bool = True
 
 
 def placeholders(outputs: int) -> tuple[str, ...]:
@@ -57,6 +59,7 @@ def to_json(config: FolderConfig) -> dict[str, Any]:
         **dataclasses.asdict(config.model),
         "stride": config.stride,
         "step": config.step,
+        "frame_difference": config.frame_difference,
     }
     if config.finetune is not None:
         written |= {
@@ -94,12 +97,12 @@ def from_json(written: dict[str, Any]) -> FolderConfig:
     if written.get("model_type") != MODEL_TYPE or written.get("kind") not in KINDS:
         raise ValueError(f"model_type is not {MODEL_TYPE}, or kind not one of {', '.join(KINDS)}")
     model = ModelConfig(**{field.name: written[field.name] for field in dataclasses.fields(ModelConfig)})
-    stride, step = written["stride"], written.get("step")
+    rest = (written["stride"], written.get("step"), written.get("frame_difference", True))
     if written["kind"] == KINDS[0]:
-        return FolderConfig(model, None, (), False, stride, step)
+        return FolderConfig(model, None, (), False, *rest)
     names = written["id2label"]
     labels = tuple(names[str(number)] for number in range(len(names)))
     finetune = FinetuneConfig(
         outputs=len(labels), **{name: written[name] for name in ("modality", "feature_fusion", "drop_path")}
     )
-    return FolderConfig(model, finetune, labels, written["regression"], stride, step)
+    return FolderConfig(model, finetune, labels, written["regression"], *rest)

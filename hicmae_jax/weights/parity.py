@@ -69,7 +69,7 @@ def compute_here(
         output = forward_here(hicmae, params, clips)
         goals = objective.masked_targets(hicmae, clips, loss.frame_difference)
         terms = objective.loss_terms(output, *goals, loss)
-        return _named(output.video, output.audio, terms)
+        return named(output.video, output.audio, terms)
 
     return jax.device_get(forward(params, clips))
 
@@ -89,12 +89,11 @@ def compute_there(
 
     twin = torch_model.PretrainModel(torch_config(model), loss.frame_difference)
     twin.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
-    tensors = jax.tree.map(lambda array: torch.tensor(np.asarray(array)), clips)
-    masks = ((mask.visible.long(), mask.masked.long()) for mask in (tensors.video_mask, tensors.audio_mask))
+    video, log_mel = (torch.tensor(np.asarray(array)) for array in clips[:2])
     with torch.no_grad():
-        output = twin(tensors.video, tensors.log_mel, *masks)
+        output = twin(video, log_mel, *(torch_mask(mask) for mask in clips[2:]))
         terms = torch_model.pretrain_loss(output, loss.temperature, loss.contrastive_weight)
-    return jax.tree.map(np.asarray, _named(output.video, output.audio, terms))
+    return jax.tree.map(np.asarray, named(output.video, output.audio, terms))
 
 
 def torch_config(model: ModelConfig) -> "Config":
@@ -108,7 +107,15 @@ def torch_config(model: ModelConfig) -> "Config":
     return Config(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Config)})
 
 
-def _named(video: Any, audio: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
+def torch_mask(mask: masking.TokenMask) -> Any:
+    """A mask for the PyTorch model: indices int64 of visible and of masked tokens."""
+    import torch
+
+    return tuple(torch.tensor(np.asarray(indices)).long() for indices in mask)
+
+
+def named(video: Any, audio: Any, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Predictions and loss terms under the names that the comparison prints."""
     return {"video": video, "audio": audio} | {f"loss {name}": value for name, value in terms.items()}
 
 
@@ -128,19 +135,23 @@ def _worst(here: np.ndarray, there: np.ndarray) -> float:
 
 
 def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0, clips: int = CLIPS) -> ModelInputs:
-    """Clips of noise, uint8 video and float32 log-mel, and masks for them."""
-    rng = np.random.default_rng(seed)
-    side = model.image_size
-    video = rng.integers(0, 256, (clips, model.frames, side, side, 3), np.uint8)
-    log_mel = rng.standard_normal((clips, model.audio_frames, model.audio_bins), np.float32)
+    """Clips of noise, as from `noise`, and masks for them."""
 
     def draw(stream: int, kind: str, *of: Any) -> masking.TokenMask:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), stream), clips)
         return jax.vmap(lambda key: masking.draw_mask(kind, key, *of))(keys)
 
     return ModelInputs(
-        jnp.asarray(video),
-        jnp.asarray(log_mel),
+        *noise(model, seed, clips),
         draw(0, masks.video_kind, model.video_grid, masks.video_ratio, masks.video_decode_fraction),
         draw(1, masks.audio_kind, model.audio_grid, masks.audio_ratio, masks.audio_decode_fraction),
     )
+
+
+def noise(model: ModelConfig, seed: int = 0, clips: int = CLIPS) -> tuple[jax.Array, jax.Array]:
+    """Clips of noise: uint8 video and float32 log-mel."""
+    rng = np.random.default_rng(seed)
+    side = model.image_size
+    video = rng.integers(0, 256, (clips, model.frames, side, side, 3), np.uint8)
+    log_mel = rng.standard_normal((clips, model.audio_frames, model.audio_bins), np.float32)
+    return jnp.asarray(video), jnp.asarray(log_mel)

@@ -41,6 +41,7 @@ class Trained(NamedTuple):
         step: step of the checkpoint; None if it is not known.
         values: settings of the run by dotted name; empty for a file and a folder.
         versions: versions of the software that trained it; empty for a file and a folder.
+        data: directory → fingerprint of each set that it was trained on; likewise.
         scores: what `scores.json` of a finished fold says; empty without one.
     """
 
@@ -54,6 +55,7 @@ class Trained(NamedTuple):
     step: int | None = None
     values: Mapping[str, Any] = MappingProxyType({})
     versions: Mapping[str, Any] = MappingProxyType({})
+    data: Mapping[str, str] = MappingProxyType({})
     scores: Mapping[str, Any] = MappingProxyType({})
 
     @property
@@ -123,6 +125,7 @@ def _of_run(path: epath.Path, step: int | str | None) -> Trained:
         step=found,
         values=values,
         versions=record.get("versions", {}),
+        data=record.get("data", {}),
         scores=_read_scores(run),
         **about,
     )
@@ -161,7 +164,7 @@ def _of_folder(path: epath.Path) -> Trained:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     origin = str(path) if about.step is None else f"{path}, of step {about.step:,}"
-    return Trained(params, *about[:-1], origin=origin, step=about.step)
+    return Trained(params, *about[:5], origin=origin, step=about.step)
 
 
 def _of_file(path: epath.Path) -> Trained:
