@@ -37,9 +37,10 @@ from data_pipeline.common.paths import file_length, may_be_file
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media.audio import decode_audio
+from data_pipeline.media.face_video import decode_face
 from data_pipeline.media.limits import FPS, MAX_BYTES, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
 from data_pipeline.media.reasons import Reason, UnusableClipError
-from data_pipeline.media.video import JPEG_QUALITY, Crop, decode_video
+from data_pipeline.media.video import JPEG_QUALITY, Crop, FaceCrop, decode_video
 
 __all__ = [
     "DECODER_VERSION",
@@ -49,6 +50,7 @@ __all__ = [
     "SAMPLE_RATE",
     "Clip",
     "Crop",
+    "FaceCrop",
     "Reason",
     "UnusableClipError",
     "check_lengths",
@@ -81,7 +83,7 @@ class Clip:
     frame_size: tuple[int, int]
 
 
-def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
+def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop | FaceCrop) -> Clip:
     """Decodes a clip and checks that it can be used.
 
     Args:
@@ -95,9 +97,14 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop) -> Clip:
     Raises:
         UnusableClipError: the files cannot be used, or a file is missing.
         OSError: a file exists but cannot be read.
+        ImportError: faces are to be cut out, and the extra ``face`` is not installed.
     """
     video_bytes = read_file(video, Reason.MISSING_VIDEO)
-    picture = decode_video(video_bytes, video.name, crop)
+    if isinstance(crop, FaceCrop):
+        whole = Crop(0, 0, crop.side, crop.side)
+        picture = decode_face(video_bytes, video.name, crop.side, whole.jpeg)
+    else:
+        picture = decode_video(video_bytes, video.name, crop)
     if len(picture.jpegs) < MIN_FRAMES:
         raise UnusableClipError(
             Reason.TOO_FEW_FRAMES, f"{len(picture.jpegs)} frames, {MIN_FRAMES} are needed"

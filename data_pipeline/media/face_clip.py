@@ -18,6 +18,7 @@ from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.media.audio import decode_audio
 from data_pipeline.media.containers import VIDEOS
 from data_pipeline.media.decode import read_file
+from data_pipeline.media.face_video import decode_face
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
 from data_pipeline.media.video import decode_video
@@ -40,7 +41,11 @@ class FaceClip(NamedTuple):
 
 
 def load_face_clip(
-    frames: epath.Path | None, video: epath.Path | None, audio: epath.Path | None, stretch: Stretch
+    frames: epath.Path | None,
+    video: epath.Path | None,
+    audio: epath.Path | None,
+    stretch: Stretch,
+    find_face: bool = False,
 ) -> FaceClip:
     """Loads a clip.
 
@@ -49,10 +54,12 @@ def load_face_clip(
         video: its video file, which is not read if there are `frames`, except for its sound.
         audio: its file of sound; None: the track of `video`.
         stretch: the stored size of frames.
+        find_face: keep the largest face of a video instead of its whole frames.
 
     Raises:
-        UnusableClipError: a file is missing or cannot be used, or there is too little sound.
+        UnusableClipError: a file is missing or cannot be used, there is too little sound, or no face.
         OSError: a file exists but cannot be read.
+        ImportError: a face is to be found, and the extra ``face`` is not installed.
     """
     start = Fraction(0)
     if audio is None and video is None:
@@ -61,7 +68,10 @@ def load_face_clip(
     if frames is not None:
         jpegs = _read_pictures(frames, stretch)
     elif video is not None:
-        picture = decode_video(data, video.name, stretch)
+        if find_face:
+            picture = decode_face(data, video.name, stretch.side, stretch.jpeg)
+        else:
+            picture = decode_video(data, video.name, stretch)
         jpegs, start = picture.jpegs, picture.start
     else:
         raise UnusableClipError(Reason.MISSING_FRAMES, "neither face frames nor a video")

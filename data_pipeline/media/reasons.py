@@ -20,6 +20,7 @@ class Reason(enum.StrEnum):
     CHANGING_VIDEO = "changing_video"  # frames of different shapes
     CORRUPT_FRAME = "corrupt_frame"  # a picture of a directory of face frames does not decode
     FRAME_TOO_SMALL = "frame_too_small"  # smaller than the crop
+    NO_FACE = "no_face"  # faces are cut out, and there is none in half of the clip or more
     TOO_FEW_FRAMES = "too_few_frames"
     MISSING_AUDIO = "missing_audio"  # neither a sound file nor a track in the video file
     EMPTY_AUDIO = "empty_audio"

@@ -1,0 +1,67 @@
+"""Decodes the picture of a clip to its largest face: finds it, follows it, and cuts it out of every frame."""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from data_pipeline.media.face_crop import crop_box, cut
+from data_pipeline.media.face_tracks import EVERY, Track, link
+from data_pipeline.media.faces import Face, check_installed, detect
+from data_pipeline.media.limits import FPS
+from data_pipeline.media.reasons import Reason, UnusableClipError
+from data_pipeline.media.video import Picture, decode_frames
+
+LEAST_SHARE = 0.5
+"""The face must be there in this share of the clip, at least."""
+
+
+def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray], bytes]) -> Picture:
+    """Decodes the largest face of a video file.
+
+    The file is decoded twice: faces are found in every `face_tracks.EVERY`-th 1/`FPS` s first.
+
+    Args:
+        data: the file's contents.
+        name: the file's name; its ending says which container it is.
+        side: of the square that is cut out, in pixels.
+        encode: makes the JPEG of a square, uint8 RGB [side, side, 3].
+
+    Raises:
+        UnusableClipError: it cannot be used, or there is no face in half of it or more.
+        ImportError: the extra ``face`` is not installed.
+    """
+    check_installed()
+    looks: dict[int, list[Face]] = {}
+    looked: set[int] = set()
+
+    def look(time: Fraction, picture: np.ndarray) -> bytes:
+        number = round(time * FPS)
+        if number // EVERY not in looked:
+            looked.add(number // EVERY)
+            looks[number] = detect(picture)
+        return b""
+
+    n_frames = len(decode_frames(data, name, look).jpegs)
+    track = _largest(sorted(looks.items()), n_frames, name)
+
+    def cut_out(time: Fraction, picture: np.ndarray) -> bytes:
+        return encode(cut(picture, crop_box(track.box(round(time * FPS))), side))
+
+    return decode_frames(data, name, cut_out)
+
+
+def _largest(looks: list[tuple[int, list[Face]]], n_frames: int, name: str) -> Track:
+    """Returns the track of which most is seen.
+
+    Raises:
+        UnusableClipError: there is none, or it is too short.
+    """
+    tracks = link(looks)
+    if not tracks:
+        raise UnusableClipError(Reason.NO_FACE, f"{name}: no face is found")
+    n_with = sum(tracks[0].begin <= number < tracks[0].end for number, _ in looks)
+    if n_with < LEAST_SHARE * len(looks):
+        detail = f"{name}: the largest face is there in {n_with / len(looks):.0%} of {n_frames / FPS:.1f} s"
+        raise UnusableClipError(Reason.NO_FACE, detail)
+    return tracks[0]
