@@ -34,8 +34,9 @@ def define_flags() -> None:
         "faces",
         "auto",
         embed_run.FACES,
-        "What is seen: the largest face, each face, the square in the centre, or the whole frame, which must "
-        "be a face crop then. auto: the largest face, or the centre where there is none or no detector.",
+        "What is seen: the largest face; each face; the square in the centre; the face of VoxCeleb2's "
+        "frames; or the whole frame, if it is a face already. auto: the largest face, or the centre without "
+        "the packages that find faces.",
     )
     flags.DEFINE_float("hop", None, "Seconds from one window to the next; by default half a window.")
     flags.DEFINE_integer("batch", 16, "Windows computed at a time.", lower_bound=1)

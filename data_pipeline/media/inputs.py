@@ -76,16 +76,18 @@ def _listed(listing: Path, line: str) -> Iterator[Input]:
     yield Input(name, path, _beside(path))
 
 
-def _of_folder(folder: Path) -> Iterator[Input]:
+def _of_folder(folder: Path) -> list[Input]:
+    found = []
     for directory, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        media = [name for name in sorted(names) if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        media = [name for name in names if not name.startswith(".")]
         stems = {Path(name).stem for name in media if Path(name).suffix.lower() in VIDEOS}
         for name in media:
             path = Path(directory, name)
             ending = path.suffix.lower()
             if ending in VIDEOS or (ending in SOUNDS and path.stem not in stems):
-                yield Input(path.relative_to(folder).as_posix(), path, _beside(path))
+                found.append(Input(path.relative_to(folder).as_posix(), path, _beside(path)))
+    return sorted(found)
 
 
 def _beside(path: Path) -> Path | None:

@@ -17,10 +17,12 @@ class Seen(NamedTuple):
     """A crop of a face.
 
     Attributes:
-        face: its number.
+        track: number of the stretch of frames in which the face is followed; a window holds one.
+        face: number of the face.
         crop: uint8 [S, S, 3].
     """
 
+    track: int
     face: int
     crop: np.ndarray
 
@@ -87,15 +89,13 @@ def _seen(
     cut: Callable[[int, np.ndarray], list[Seen]],
     notes: Notes,
 ) -> Iterator[Window]:
-    faces: dict[int, FaceWindows] = {}
+    tracks: dict[int, FaceWindows] = {}
     for number, picture in stream.frames(windows.sampling.stride, notes):
         seen = cut(number, picture)
-        gone = faces.keys() - {face for face, _ in seen}
-        ended = [faces.pop(face).finish() for face in sorted(gone)]
-        for face, crop in seen:
-            collected = faces.setdefault(face, FaceWindows(windows, sound, face))
-            ended.append(collected.add(number, crop))
-        yield from (window for window in ended if window is not None)
-    for face in sorted(faces):
-        if (window := faces[face].finish()) is not None:
-            yield window
+        gone = tracks.keys() - {track for track, _, _ in seen}
+        made = [tracks.pop(track).finish() for track in sorted(gone)]
+        for track, face, crop in seen:
+            collected = tracks.setdefault(track, FaceWindows(windows, sound, face))
+            made.append(collected.add(number, crop))
+        yield from filter(None, made)
+    yield from filter(None, (tracks[track].finish() for track in sorted(tracks)))

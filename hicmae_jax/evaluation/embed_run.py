@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from etils import epath
 
 from data_pipeline.common import atomic_files
 from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.media import plain_views
+from data_pipeline.media import face_views, plain_views
+from data_pipeline.media.faces import installed
 from data_pipeline.media.inputs import find_inputs
 from data_pipeline.media.limits import FPS
 from data_pipeline.media.video_windows import View, read_windows
@@ -25,7 +27,7 @@ from hicmae_jax.evaluation.window_model import WindowModel
 from hicmae_jax.weights.trained import Trained, load_trained
 
 ABOUT = "embed.json"
-FACES = ("auto", "largest", "each", "centre", "whole")
+FACES = ("auto", "largest", "each", "centre", "voxceleb2", "whole")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,13 @@ def embed_videos(
     inputs, root = find_inputs(given), epath.Path(output)
     trained = load_trained(source, step, best)
     windows = _windows(trained, choices.hop)
-    faces, view = _view(choices.faces, trained.model.image_size)
+    faces = choices.faces
+    if faces == "auto":
+        faces = "largest" if installed() else "centre"
+        if faces == "centre":
+            line = "no faces are looked for, the centre is used: pip install 'hicmae_jax[face]' finds them"
+            print(f"warning: {line}", file=sys.stderr)
+    view = _view(faces, trained.model.image_size)
     about = {
         "model": trained.origin,
         "parameters": _digest(trained.params),
@@ -132,9 +140,20 @@ def _windows(trained: Trained, hop: float | None) -> Windows:
     return Windows(sampling, max(1, round(frames / sampling.stride)) * sampling.stride)
 
 
-def _view(faces: str, side: int) -> tuple[str, View]:
-    plain: dict[str, Callable[[int], View]] = {"centre": plain_views.centre, "whole": plain_views.whole}
-    return faces, plain[faces](side)
+def _view(faces: str, side: int) -> View:
+    """The view of that name.
+
+    Raises:
+        ImportError: it looks for faces, and the packages for that are missing.
+    """
+    views: dict[str, Callable[[int], View]] = {
+        "largest": face_views.largest,
+        "each": face_views.each,
+        "centre": plain_views.centre,
+        "voxceleb2": plain_views.voxceleb2,
+        "whole": plain_views.whole,
+    }
+    return views[faces](side)
 
 
 def _digest(params: Any) -> str:

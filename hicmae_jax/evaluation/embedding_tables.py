@@ -128,11 +128,11 @@ def _write_parquet(path: epath.Path, files: Files) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    widths: dict[str, int] = {}
+    names: set[str] = set()
     for found in files():
-        widths.update({name: values.shape[1] for name, values in found.arrays.items()})
+        names.update(found.arrays)
     kinds = {"file": pa.string(), "face": pa.int32(), "begin": pa.float64(), "end": pa.float64()}
-    arrays = {name: pa.list_(pa.float32(), width) for name, width in sorted(widths.items())}
+    arrays = {name: pa.list_(pa.float32()) for name in sorted(names)}
     schema = pa.schema([*kinds.items(), ("modality", pa.string()), *arrays.items()])
     with atomic_files.replacing(path) as partial, pq.ParquetWriter(str(partial), schema) as writer:
         for found in files():

@@ -47,8 +47,8 @@ def test_what_cannot_be_read_is_named(tree):
     with pytest.raises(ValueError, match=r"slides\.pdf: the ending is none of a video or sound \(\.mp4"):
         names(tree / "slides.pdf")
     (tree / "empty").mkdir()
-    with pytest.raises(ValueError, match="no video or sound in .*empty"):
+    with pytest.raises(ValueError, match=r"no video or sound in .*empty"):
         names(tree / "empty")
     (tree / "list.txt").write_text("empty\n")
-    with pytest.raises(ValueError, match="list.txt: empty is a folder"):
+    with pytest.raises(ValueError, match=r"list\.txt: empty is a folder"):
         names(tree / "list.txt")

@@ -1,4 +1,4 @@
-"""Windows begin every hop, hold the frames and the sound of the same moment, and reach the end of the video."""
+"""Windows begin every hop, hold frames and sound of the same moment, and reach the end of the video."""
 
 import numpy as np
 import pytest
