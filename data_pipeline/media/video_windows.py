@@ -52,7 +52,9 @@ def read_windows(given: Input, notes: Notes, windows: Windows, view: View) -> It
         stream = _picture_of(given, notes)
     sound = _sound_of(given, stream, notes)
     if stream is not None:
-        yield from _seen(stream, windows, sound, view(stream, notes), notes)
+        length = stream.stated or float("inf")
+        for window in _seen(stream, windows, sound, view(stream, notes), notes):
+            yield window._replace(end=max(min(window.end, length), window.begin))
     elif sound is not None:
         yield from windows.of_sound_alone(sound)
 

@@ -20,8 +20,8 @@ def draw(
     """Draw a file's timeline.
 
     Of a fine-tuned model, the bars are the probabilities of the classes, or the lines its dimensions. Of a
-    pre-training model, the lines are the cosine similarity of picture and sound at each layer. A mark is at
-    the middle of its window.
+    pre-training model, the lines are the cosine similarity of picture and sound at each layer, with a mark at
+    the middle of each window.
 
     Args:
         found: the windows of a file.
@@ -39,11 +39,11 @@ def draw(
             _draw_classes(axes, part, labels)
         else:
             _draw_lines(axes, part, labels)
+        axes.set_xlim(found.begin.min(), found.end.max())
         _place_pictures(axes, part, shown)
         if len(found.faces) > 1:
             axes.set_ylabel(f"face {face}\n{axes.get_ylabel()}")
     rows[-1].set_xlabel("time, s")
-    rows[0].set_xlim(found.begin.min(), found.end.max())
     handles, names = rows[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=9)
@@ -60,10 +60,10 @@ def _draw_classes(axes: Axes, part: EmbeddedFile, labels: Sequence[str]) -> None
     stacks = [(labels[number], scores[:, number], COLOURS[number % len(COLOURS)]) for number in kept]
     if len(rest):
         stacks.append(("others", scores[:, rest].sum(-1), "#DDDDDD"))
-    middle, width = _middles(part), _widths(part)
-    bottom = np.zeros(len(middle))
+    left, width = _spans(part)
+    bottom = np.zeros(len(left))
     for name, height, colour in stacks:
-        axes.bar(middle, height, width, bottom, color=colour, label=name, linewidth=0)
+        axes.bar(left, height, width, bottom, align="edge", color=colour, label=name, linewidth=0)
         bottom += height
     axes.set(ylim=(0, 1), ylabel="probability")
 
@@ -92,24 +92,24 @@ def _middles(part: EmbeddedFile) -> np.ndarray:
     return (part.begin + part.end) / 2
 
 
-def _widths(part: EmbeddedFile) -> np.ndarray:
-    """Width of each bar: to the next window, at most the length of a window."""
-    length = part.end - part.begin
-    if len(length) == 1:
-        return length
-    steps = np.diff(_middles(part))
-    return np.minimum(np.append(steps, steps[-1]), length)
+def _spans(part: EmbeddedFile) -> tuple[np.ndarray, np.ndarray]:
+    """Begin and width of the bar of each window; where windows overlap, they meet in the middle."""
+    left, right, middle = part.begin.copy(), part.end.copy(), _middles(part)
+    meet = part.begin[1:] <= part.end[:-1]
+    left[1:][meet] = right[:-1][meet] = ((middle[1:] + middle[:-1]) / 2)[meet]
+    return left, right - left
 
 
 def _place_pictures(axes: Axes, part: EmbeddedFile, pictures: Sequence[np.ndarray | None]) -> None:
     """Put small pictures above the axes, at the times of their windows."""
-    count = min(MOST_PICTURES, len(pictures))
-    for row in np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int)):
-        picture = pictures[row]
-        if picture is not None:
+    low, high = axes.get_xlim()
+    free = low  # the time from which on there is room
+    for time, picture in zip(_middles(part), pictures, strict=True):
+        if picture is not None and time >= free:
+            free = time + (high - low) / MOST_PICTURES
             box = AnnotationBbox(
                 OffsetImage(picture, zoom=36 / len(picture)),
-                (_middles(part)[row], 1.0),
+                (time, 1.0),
                 xycoords=("data", "axes fraction"),
                 box_alignment=(0.5, 0),
                 frameon=False,
