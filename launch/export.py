@@ -7,8 +7,8 @@
     python -m launch.export --run=runs/b --output=b.safetensors --check     and compare with PyTorch
 
 A folder is always compared with PyTorch, which it needs; a file is compared with ``--check``. Both
-implementations compute the same random clips. If they disagree, nothing is written and the exit code is 2. docs/pytorch.md says how to
-use a folder.
+implementations compute the same random clips. If they disagree, nothing is written and the exit code is 2.
+docs/pytorch.md says how to use a folder.
 """
 
 from absl import flags

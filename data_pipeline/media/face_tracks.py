@@ -68,8 +68,9 @@ class _Sightings:
         seen = median_filter(seen, size=(3, 1), mode="nearest")
         numbers = np.arange(self.numbers[0], self.numbers[-1] + 1)
         boxes = np.stack([np.interp(numbers, self.numbers, edge) for edge in seen.T], axis=1)
-        smooth = uniform_filter1d(boxes, _SMOOTHED, axis=0, mode="nearest")
-        return Track(self.numbers[0], smooth, float(np.mean([face.confidence for face in self.faces])))
+        return Track(
+            self.numbers[0], _averaged(boxes), float(np.mean([face.confidence for face in self.faces]))
+        )
 
 
 def link(looks: Iterable[tuple[int, Sequence[Face]]]) -> list[Track]:
@@ -93,6 +94,13 @@ def link(looks: Iterable[tuple[int, Sequence[Face]]]) -> list[Track]:
         open_ += [_Sightings(number, face) for index, face in enumerate(faces) if index not in pairs.values()]
     tracks = [track.track() for track in (*ended, *open_)]
     return sorted(tracks, key=lambda track: -track.presence)
+
+
+def _averaged(boxes: np.ndarray) -> np.ndarray:
+    """Returns the moving average of boxes [n, 4]; a steady movement goes on as it is, up to both ends."""
+    half = _SMOOTHED // 2
+    longer = np.pad(boxes, ((half, half), (0, 0)), mode="reflect", reflect_type="odd")
+    return uniform_filter1d(longer, _SMOOTHED, axis=0)[half : half + len(boxes)]
 
 
 def _pairs(tracks: Sequence[_Sightings], faces: Sequence[Face]) -> dict[int, int]:

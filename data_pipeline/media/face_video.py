@@ -19,7 +19,8 @@ LEAST_SHARE = 0.5
 def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray], bytes]) -> Picture:
     """Decodes the largest face of a video file.
 
-    The file is decoded twice: faces are found in every `face_tracks.EVERY`-th 1/`FPS` s first.
+    The file is decoded twice: faces are found in every `face_tracks.EVERY`-th 1/`FPS` s and in
+    the last frame first.
 
     Args:
         data: the file's contents.
@@ -34,15 +35,19 @@ def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray]
     check_installed()
     looks: dict[int, list[Face]] = {}
     looked: set[int] = set()
+    last: tuple[int, np.ndarray] | None = None
 
     def look(time: Fraction, picture: np.ndarray) -> bytes:
-        number = round(time * FPS)
+        nonlocal last
+        last = number, _ = round(time * FPS), picture
         if number // EVERY not in looked:
             looked.add(number // EVERY)
             looks[number] = detect(picture)
         return b""
 
     n_frames = len(decode_frames(data, name, look).jpegs)
+    if last is not None and last[0] not in looks:
+        looks[last[0]] = detect(last[1])
     track = _largest(sorted(looks.items()), n_frames, name)
 
     def cut_out(time: Fraction, picture: np.ndarray) -> bytes:

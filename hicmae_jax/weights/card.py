@@ -124,8 +124,8 @@ def _architecture(trained: Trained, parameters: int) -> str:
         "parameters": f"{parameters:,}",
         "encoders": f"{model.encoder_depth} layers, width {model.encoder_dim}, {model.encoder_heads} heads",
         "fusion encoder": f"{model.fusion_depth} layers each way, information flow {model.fusion_flow}",
-        "video": f"{model.frames} frames {model.image_size} × {model.image_size}, {trained.stride} frames apart "
-        f"at 25 a second; tubelets {model.tubelet} × {model.patch} × {model.patch}",
+        "video": f"{model.frames} frames {model.image_size} × {model.image_size}, {trained.stride} frames "
+        f"apart at 25 a second; tubelets {model.tubelet} × {model.patch} × {model.patch}",
         "sound": f"16 kHz mono; log-mel {model.audio_frames} × {model.audio_bins}; patches {model.patch} × "
         f"{model.patch}",
     }

@@ -72,8 +72,8 @@ def deliver(trained: Trained, output: epath.PathLike, test: TestClips | None = N
         if max(worst.values()) > 1:
             share = max(worst, key=lambda name: worst[name])
             raise CommandError(
-                f"PyTorch disagrees about {share}: {worst[share]:.3g} times what is allowed; {output} was not "
-                "written",
+                f"PyTorch disagrees about {share}: {worst[share]:.3g} times what is allowed; {output} was "
+                "not written",
                 code=2,
             )
     return worst

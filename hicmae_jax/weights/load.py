@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
-from hicmae_jax.checkpoints import reader
-from hicmae_jax.checkpoints.load import load_parameters
-from hicmae_jax.model.config import MaskConfig, ModelConfig
+from hicmae_jax.model.config import FinetuneConfig, MaskConfig, ModelConfig
 from hicmae_jax.model.shapes import abstract_parameters
-from hicmae_jax.settings import recorded as recorded_config
 from hicmae_jax.weights import files, torch_names
 from hicmae_jax.weights.infer import infer_config
+from hicmae_jax.weights.trained import load_trained
 
 
 class Weights(NamedTuple):
@@ -28,22 +26,39 @@ class Weights(NamedTuple):
     config: ModelConfig
 
 
-def load(source: epath.PathLike, step: int | None = None, **fields: Any) -> Weights:
-    """Load a pre-training model from a run, a checkpoint or a weight file.
+class FinetunedWeights(NamedTuple):
+    """The parameters of a fine-tuned model, and what model it is.
+
+    Attributes:
+        params: tree of float32 NumPy arrays, one array for each layer.
+        config: configuration of the model.
+        finetune: of its head: `HiCMAEFinetune(config, finetune).apply({"params": params}, video, log_mel)`.
+        labels: names of the classes, or of the dimensions of a regression, in order.
+    """
+
+    params: Any
+    config: ModelConfig
+    finetune: FinetuneConfig
+    labels: tuple[str, ...]
+
+
+def load(source: epath.PathLike, step: int | None = None, **fields: Any) -> Weights | FinetunedWeights:
+    """Load a model from a run, a checkpoint, a folder that `hicmae export` has written, or a weight file.
 
     Args:
-        source: the directory of a run, its `checkpoints`, one checkpoint in it, or a `.safetensors`, `.pth`
-            or `.pt` file of the published names.
+        source: the directory of a run, its `checkpoints`, one checkpoint in it, a folder of exported weights,
+            or a `.safetensors`, `.pth` or `.pt` file of the published names.
         step: step of the run's checkpoint; None for the last.
         **fields: fields of `ModelConfig` for a file that does not hold its configuration, see `infer_config`.
 
     Returns:
-        Parameters and configuration. Stacked layers of a run are split.
+        Parameters and configuration of a pre-training model; of a fine-tuned one also its head and labels.
+        Stacked layers of a run are split.
 
     Raises:
         FileNotFoundError: there is no such file, run or checkpoint.
         ImportError: a `.pth` without PyTorch installed.
-        ValueError: damaged content, not a pre-training model, or an argument that does not fit the source.
+        ValueError: damaged content, a file of a fine-tuned model, or an argument that does not fit.
     """
     path = epath.Path(source)
     if path.suffix in files.PTH + files.SAFETENSORS:
@@ -52,7 +67,10 @@ def load(source: epath.PathLike, step: int | None = None, **fields: Any) -> Weig
         return _load_file(path, fields)
     if fields:
         raise ValueError(f"{path}: a run records its own configuration: leave out {', '.join(fields)}")
-    return _load_run(path, step)
+    found = load_trained(path, step)
+    if found.finetune is None:
+        return Weights(found.params, found.model)
+    return FinetunedWeights(found.params, found.model, found.finetune, found.labels)
 
 
 def save(params: Mapping[str, Any], config: ModelConfig, path: epath.PathLike) -> None:
@@ -71,21 +89,12 @@ def save(params: Mapping[str, Any], config: ModelConfig, path: epath.PathLike) -
     files.write(path, torch_names.state_dict(params, config.patch), dataclasses.asdict(config))
 
 
-def _load_run(path: epath.Path, step: int | None) -> Weights:
-    if (path / reader.RECORD).exists() and step is None:  # one checkpoint, named by its step
-        path, step = path.parent, int(path.name)
-    params, record = load_parameters(path, step)
-    config = recorded_config.load(record["config"], "cpu")
-    if "blocks" in params["encoder"]:
-        params = torch_names.unstack_layers(params)
-    return Weights(params, config.model)
-
-
 def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
     state, recorded = files.read_with_config(path)
     if {"fc_norm.weight", "head.weight"} <= set(state):
         raise ValueError(
-            f"{path}: these are weights of a fine-tuning model; --config.initial.weights takes its encoders"
+            f"{path}: these are weights of a fine-tuning model, whose labels no file has: load its folder or "
+            "its run; --config.initial.weights takes its encoders"
         )
     try:
         if recorded is not None:

@@ -308,8 +308,8 @@ def positions(config: Config, modality: str, dim: int) -> Tensor:
     """Fixed float32 [tokens, dim] positions: sine on even channels, cosine on odd."""
     video = config.frames // config.tubelet * (config.image_size // config.patch) ** 2
     tokens = video if modality == "video" else config.audio_frames * config.audio_bins // config.patch**2
-    channel = torch.arange(dim)
-    angle = torch.arange(tokens)[:, None] * 10000.0 ** (-2 * (channel // 2).double() / dim)
+    channel = torch.arange(dim, dtype=torch.float64)
+    angle = torch.arange(tokens)[:, None] * 10000.0 ** (-2 * (channel / 2).floor() / dim)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
 
 
@@ -321,14 +321,16 @@ class Stack(nn.Module):
     def add_constants(self, constants: Callable[[], dict[str, Tensor]]) -> None:
         """Add the buffers."""
         self.constants = constants
-        for name, value in constants().items():
-            self.register_buffer(name, value, persistent=False)
+        default = torch.get_default_device()  # the meta device holds no values
+        with torch.device("cpu") if default.type == "meta" else default:
+            for name, value in constants().items():
+                self.register_buffer(name, value, persistent=False)
 
     def restore_constants(self) -> None:
         """Compute the buffers again, where a loader has made them without values."""
         for name, value in self.constants().items():
             old = getattr(self, name)
-            setattr(self, name, value if old.is_meta else value.to(old.device, old.dtype))
+            setattr(self, name, value.to(old.device, old.dtype))
 
 
 def encoder_constants(config: Config, modality: str) -> dict[str, Tensor]:
@@ -505,8 +507,9 @@ class Behaviour(_Module):
         for suffix in ("", "_audio"):
             to_decoder = nn.Linear(config.encoder_dim, config.decoder_dim, bias=False)
             self.add_module(f"encoder_to_decoder{suffix}", to_decoder)
-            token = nn.init.trunc_normal_(torch.empty(1, 1, config.decoder_dim), std=0.02, a=-0.02, b=0.02)
-            self.register_parameter(f"mask_token{suffix}", nn.Parameter(token))
+            token = nn.Parameter(torch.empty(1, 1, config.decoder_dim))
+            nn.init.trunc_normal_(token, std=0.02, a=-0.02, b=0.02)
+            self.register_parameter(f"mask_token{suffix}", token)
 
     def _build_finetuned(self, config: Config, task: Task) -> None:
         for name in MODALITIES[task.modality]:
@@ -786,9 +789,6 @@ class HiCMAE(Behaviour, nn.Module):
         except (ValueError, TypeError, RuntimeError) as error:  # RuntimeError: names or shapes differ
             lines = " ".join(str(error).split())
             raise ValueError(f"{folder / CONFIG}: {lines}") from None
-        for module in model.modules():
-            if isinstance(module, Stack):
-                module.restore_constants()  # the meta device holds no values
         model.source = folder
         return model.eval()
 
