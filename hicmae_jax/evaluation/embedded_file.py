@@ -83,7 +83,7 @@ def joined(
         for key, shape in sorted(shapes.items())
     }
     begin, end, face, modality = zip(*(places[row] for row in order), strict=True)
-    columns = (np.array(begin), np.array(end), np.array(face, np.int32), np.array(modality))
+    columns = (np.array(begin, float), np.array(end, float), np.array(face, np.int32), np.array(modality))
     return EmbeddedFile(name, *columns, arrays, notes)
 
 
