@@ -8,6 +8,7 @@ For several sets, such as two splits, give ``--data=A,B``; the command also coun
 share. The exit code is 1 after an error and 2 if `--verify` found a fault.
 """
 
+import sys
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from data_pipeline.preparation import inspection
 from data_pipeline.preparation.inspection import Survey
-from launch import command
+from launch import command, face_look
 
 FLAGS = flags.FLAGS
 
@@ -39,7 +40,11 @@ def main(argv: list[str]) -> int:
     if FLAGS.sheet:
         _check_sheet(epath.Path(FLAGS.sheet))
     surveys = {root: inspection.survey(root) for root in FLAGS.data}
-    print("\n\n".join(table(root, surveyed) for root, surveyed in surveys.items()))
+    faces = {root: face_look.report(root, surveyed.about) for root, surveyed in surveys.items()}
+    print("\n\n".join(table(root, surveyed, faces[root].found) for root, surveyed in surveys.items()))
+    for root, seen in faces.items():
+        if seen.warning:
+            print(f"inspect_data: {root}: {seen.warning}", file=sys.stderr)
     if len(surveys) > 1:
         print("\n" + shared_speakers(surveys))
     if FLAGS.sheet:
@@ -48,8 +53,14 @@ def main(argv: list[str]) -> int:
     return 2 if n_wrong else 0
 
 
-def table(root: str, surveyed: Survey) -> str:
-    """Describes a prepared set in aligned lines."""
+def table(root: str, surveyed: Survey, faces: str) -> str:
+    """Describes a prepared set in aligned lines.
+
+    Args:
+        root: directory of the set.
+        surveyed: what it holds.
+        faces: in how many frames faces were found.
+    """
     about, seconds, sizes = surveyed.about, surveyed.seconds, surveyed.frame_bytes
     n_clips, n_rejected = about.n_clips, sum(about.rejected.values())
     rows = [
@@ -66,6 +77,7 @@ def table(root: str, surveyed: Survey) -> str:
             f"{about.n_bytes / n_clips / 1e6:.2f} MB, {about.n_bytes / seconds.sum() / 1e6:.3f} MB a second",
         ),
         ("a frame", f"{_range(sizes / 1e3, '.1f')} kB as JPEG ({surveyed.sampled} clips sampled)"),
+        ("faces", faces),
         ("rejected", f"{n_rejected:,} ({n_rejected / (n_rejected + n_clips):.1%})"),
         *((f"  {reason}", f"{count:,}") for reason, count in about.rejected.items()),
         ("identity", about.fingerprint),

@@ -2,6 +2,8 @@
 
     python -m launch.prepare --input=VoxCeleb2 --output=prepared/dev --split=dev
 
+    python -m launch.prepare --input=films --output=prepared/films --crop=face
+
 ``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`). ``--output`` becomes a
 prepared set (see `data_pipeline.format.prepared_set`). After an interruption, run the same command again: it
 makes the missing shards. To make a finished shard again, for example after you have repaired a clip, first
@@ -27,12 +29,13 @@ from absl import flags
 from data_pipeline.common.cores import usable_cores
 from data_pipeline.corpora.passed_over import describe as describe_kinds
 from data_pipeline.format.prepared_set import PreparedSet
-from data_pipeline.media.decode import Crop
+from data_pipeline.media import faces
+from data_pipeline.media.decode import Crop, FaceCrop
 from data_pipeline.preparation import builder, frame_sizes
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
 from data_pipeline.preparation.shard_writer import ShardSpec
-from launch import command, prepare_labelled, rejections
+from launch import command, face_look, prepare_labelled, rejections
 
 FLAGS = flags.FLAGS
 
@@ -57,7 +60,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("seed", 0, "Seed of the order of clips.")
     flags.DEFINE_list(
-        "crop", ["0", "32", "160", "160"], "Part of a frame to keep: top,left,height,width in pixels."
+        "crop",
+        ["0", "32", "160", "160"],
+        "Part of a frame to keep: top,left,height,width in pixels; or face, which finds the largest face of "
+        "each clip (labelled sets: face, or by default whole frames).",
     )
     flags.DEFINE_enum(
         "runner",
@@ -100,6 +106,8 @@ def main(argv: list[str]) -> int:
     print(summary(described, passed_over, n_made / (time.monotonic() - begun)))
     if warning := frame_sizes.warning(described.frame_sizes, options.crop):
         print(f"prepare: {warning}", file=sys.stderr)
+    if isinstance(options.crop, Crop) and (warning := face_look.report(FLAGS.output, described).warning):
+        print(f"prepare: {warning}", file=sys.stderr)
     rejections.check(described.rejected, described.n_clips, FLAGS.output, FLAGS.max_rejected_share)
     return 0
 
@@ -118,13 +126,16 @@ def summary(described: PreparedSet, passed_over: dict[str, int], clips_per_secon
     return "\n".join(lines)
 
 
-def _crop(values: list[str]) -> Crop:
+def _crop(values: list[str]) -> Crop | FaceCrop:
+    if values == ["face"]:
+        faces.check_installed()
+        return FaceCrop()
     try:
         top, left, height, width = map(int, values)
         return Crop(top, left, height, width)
     except ValueError as error:
         raise ValueError(
-            f"--crop={','.join(values)} is not top,left,height,width in pixels: {error}"
+            f"--crop={','.join(values)} is neither face nor top,left,height,width in pixels: {error}"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """The part of `launch.prepare` that prepares a labelled data set."""
 
+import sys
 import time
 
 from absl import flags
@@ -8,15 +9,21 @@ from data_pipeline.corpora import folds, labelled
 from data_pipeline.corpora.annotations import parse_rewrite
 from data_pipeline.corpora.protocols import DATASETS, protocols_of
 from data_pipeline.format.labelled_set import LabelledSet
-from data_pipeline.preparation.labelled_builder import prepare_labelled, protocols_with_labels
+from data_pipeline.media import faces
+from data_pipeline.preparation.labelled_builder import (
+    FACE,
+    WHOLE,
+    prepare_labelled,
+    protocols_with_labels,
+)
 from data_pipeline.preparation.labelled_shards import LabelledShardSpec, write_labelled_shard
 from data_pipeline.preparation.local_runner import run_local
-from launch import rejections
+from launch import face_look, rejections
 
 FLAGS = flags.FLAGS
 
 _OF_LABELLED = ("frames", "annotations", "splits", "path_rewrite", "side")
-_OF_UNLABELLED = ("split", "shard_mb", "seed", "crop", "runner", "beam_options")
+_OF_UNLABELLED = ("split", "shard_mb", "seed", "runner", "beam_options")
 
 
 def define_flags() -> None:
@@ -55,6 +62,7 @@ def main() -> int:
     """Prepare a labelled data set; the exit code is 2 if too many clips were rejected."""
     if given := [name for name in _OF_UNLABELLED if FLAGS[name].present]:
         raise ValueError(f"--{given[0]} does not go with --dataset: leave it out")
+    crop = _crop()
     begun = time.monotonic()
     n_made = 0
     clips = labelled.find(
@@ -71,10 +79,31 @@ def main() -> int:
         n_made = sum(len(spec.clips) for spec in specs)
         run_local(specs, len(clips), len(clips) - n_made, FLAGS.workers, write_labelled_shard)
 
-    described = prepare_labelled(FLAGS.dataset, clips, FLAGS.output, FLAGS.side, run)
+    described = prepare_labelled(FLAGS.dataset, clips, FLAGS.output, FLAGS.side, run, crop)
     print(summary(described, n_made / (time.monotonic() - begun)))
+    if crop == WHOLE and (warning := face_look.report(FLAGS.output, described).warning):
+        print(f"prepare: {warning}", file=sys.stderr)
     rejections.check(described.rejected, described.n_clips, FLAGS.output, FLAGS.max_rejected_share)
     return 0
+
+
+def _crop() -> str:
+    """Reads --crop: what to keep of videos.
+
+    Raises:
+        ValueError: it does not go with a labelled data set, or with the other flags.
+        ImportError: faces are to be found, and the extra ``face`` is not installed.
+    """
+    if not FLAGS["crop"].present:
+        return WHOLE
+    if FLAGS.crop != [FACE]:
+        raise ValueError(
+            f"--crop={','.join(FLAGS.crop)} does not go with --dataset: leave it out, or give --crop=face"
+        )
+    if FLAGS.frames:
+        raise ValueError("--crop=face does not go with --frames, whose pictures are faces: leave one out")
+    faces.check_installed()
+    return FACE
 
 
 def summary(described: LabelledSet, clips_per_second: float) -> str:

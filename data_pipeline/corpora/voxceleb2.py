@@ -89,7 +89,7 @@ def audio_file(root: epath.Path, split: str, name: str) -> epath.Path | None:
     return _existing(sounds, name, SOUND_SUFFIXES) if sounds.is_dir() else None
 
 
-def load(root: epath.Path, split: str, name: str, crop: media.Crop) -> media.Clip:
+def load(root: epath.Path, split: str, name: str, crop: media.Crop | media.FaceCrop) -> media.Clip:
     """Decodes a clip by its name; errors as `media.load_clip`."""
     return media.load_clip(video_file(root, split, name), audio_file(root, split, name), crop)
 

@@ -6,7 +6,7 @@ corner, and no later check could tell.
 
 from collections.abc import Mapping
 
-from data_pipeline.media.decode import Crop
+from data_pipeline.media.decode import Crop, FaceCrop
 
 VOXCELEB2 = "224 × 224"  # what the default crop is made for
 
@@ -16,18 +16,18 @@ def name(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def warning(n_clips: Mapping[str, int], crop: Crop) -> str | None:
+def warning(n_clips: Mapping[str, int], crop: Crop | FaceCrop) -> str | None:
     """Describes the clips of another size, in one line.
 
     Args:
         n_clips: number of clips of each size.
         crop: the part of each frame that was kept. The default one is made for VoxCeleb2. Another one is
-            taken to be made for the most frequent size.
+            taken to be made for the most frequent size. Where faces are found, any size fits.
 
     Returns:
         None if there are no such clips.
     """
-    if not n_clips:
+    if not n_clips or isinstance(crop, FaceCrop):
         return None
     fitting = VOXCELEB2 if crop == Crop() else max(sorted(n_clips), key=n_clips.__getitem__)
     others = {size: count for size, count in sorted(n_clips.items()) if size != fitting}
@@ -38,6 +38,6 @@ def warning(n_clips: Mapping[str, int], crop: Crop) -> str | None:
     share = f"{n_others} of {n_all} clips ({n_others / n_all:.1%})"
     return (
         f"warning: the frames of {share} are not {fitting}, most of them {most}, so the crop "
-        f"{crop.top},{crop.left},{crop.height},{crop.width} keeps another part of them: cut the faces out of "
-        "these videos first, or prepare them by themselves with the --crop that fits"
+        f"{crop.top},{crop.left},{crop.height},{crop.width} keeps another part of them: find the "
+        "faces with --crop=face, or prepare these videos by themselves with the --crop that fits"
     )

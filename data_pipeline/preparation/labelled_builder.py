@@ -28,6 +28,7 @@ from data_pipeline.preparation.labelled_shards import LabelledShardSpec, read_la
 from data_pipeline.preparation.output_lock import locked
 
 CLIPS_A_SHARD = 256  # about 250 MB for clips of 3 s
+WHOLE, FACE = "whole", "face"
 _FEWEST_SHARDS = 8  # so that several processes can prepare even a small set
 
 Runner = Callable[[list[LabelledShardSpec]], None]
@@ -46,6 +47,7 @@ class LabelledPlan:
         jpeg_quality: quality of the frames' JPEGs.
         record_version: version of the records' layout.
         decoder_version: of what decodes the clips.
+        crop: what is kept of videos: "whole" frames or the "face".
     """
 
     dataset: str
@@ -56,10 +58,16 @@ class LabelledPlan:
     jpeg_quality: int = stretch.QUALITY
     record_version: int = payload.VERSION
     decoder_version: int = DECODER_VERSION
+    crop: str = WHOLE
 
 
 def prepare_labelled(
-    dataset: str, clips: Sequence[FoundClip], output: epath.PathLike, side: int, run: Runner
+    dataset: str,
+    clips: Sequence[FoundClip],
+    output: epath.PathLike,
+    side: int,
+    run: Runner,
+    crop: str = WHOLE,
 ) -> LabelledSet:
     """Prepares a labelled set.
 
@@ -69,6 +77,7 @@ def prepare_labelled(
         output: directory of the set, see `labelled_set`.
         side: height and width of stored frames, in pixels.
         run: makes the shards of the work items that it is given: those that are not finished yet.
+        crop: what to keep of videos: `WHOLE` frames or the largest `FACE`.
 
     Returns:
         What the set holds.
@@ -87,10 +96,12 @@ def prepare_labelled(
         folds.check(protocol, bare)
     with locked(output):
         n_shards = min(max(-(-len(clips) // CLIPS_A_SHARD), _FEWEST_SHARDS), len(clips))
-        plan = LabelledPlan(dataset, side, len(clips), _digest(clips), n_shards)
+        plan = LabelledPlan(dataset, side, len(clips), _digest(clips), n_shards, crop=crop)
         _ensure_plan(output, plan)
         specs = [
-            LabelledShardSpec(str(output), dataset, side, index, n_shards, _members(clips, index, n_shards))
+            LabelledShardSpec(
+                str(output), dataset, side, index, n_shards, crop == FACE, _members(clips, index, n_shards)
+            )
             for index in range(n_shards)
         ]
         atomic_files.clear(output)

@@ -34,6 +34,7 @@ class LabelledShardSpec:
         side: height and width of stored frames, in pixels.
         index: number of the shard, from 0.
         n_shards: number of shards.
+        find_face: whether the largest face of each video is kept instead of its whole frames.
         clips: what the shard shall hold, in order.
     """
 
@@ -42,6 +43,7 @@ class LabelledShardSpec:
     side: int
     index: int
     n_shards: int
+    find_face: bool
     clips: tuple[FoundClip, ...]
 
     @property
@@ -96,7 +98,7 @@ def _write_records(
     try:
         for clip in spec.clips:
             try:
-                record, described = _make_record(clip, Stretch(spec.side))
+                record, described = _make_record(clip, Stretch(spec.side), spec.find_face)
             except UnusableClipError as error:
                 rejected.append({"clip": clip.name, "reason": error.reason, "message": error.detail})
             else:
@@ -108,9 +110,9 @@ def _write_records(
     return kept, rejected
 
 
-def _make_record(clip: FoundClip, stretch: Stretch) -> tuple[bytes, LabelledClip]:
+def _make_record(clip: FoundClip, stretch: Stretch, find_face: bool) -> tuple[bytes, LabelledClip]:
     frames, video, audio = (place and epath.Path(place) for place in (clip.frames, clip.video, clip.audio))
-    loaded = load_face_clip(frames, video, audio, stretch)
+    loaded = load_face_clip(frames, video, audio, stretch, find_face)
     record = encode_clip(
         clip.name,
         loaded.jpegs,

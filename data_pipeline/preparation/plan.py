@@ -46,7 +46,7 @@ class Options:
     """
 
     split: str = "dev"
-    crop: media.Crop = dataclasses.field(default_factory=media.Crop)
+    crop: media.Crop | media.FaceCrop = dataclasses.field(default_factory=media.Crop)
     shard_mb: float | None = None
     seed: int = 0
 
@@ -149,7 +149,8 @@ def read_plan(output: epath.Path) -> Plan:
     try:
         fields = json.loads((output / PLAN).read_text(encoding="utf-8"))
         options = fields.pop("options")
-        options["crop"] = media.Crop(**options["crop"])
+        kind = media.FaceCrop if "detector" in options["crop"] else media.Crop
+        options["crop"] = kind(**options["crop"])
         fields.setdefault("decoder_version", 1)  # 0.1.0 did not write it
         return Plan(Options(**options), **fields)
     except (ValueError, KeyError, TypeError) as error:

@@ -137,7 +137,9 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
     return {"clips": clips, "rejected": rejected, "frame_sizes": dict(sorted(sizes.items()))}
 
 
-def _write_clip(name: str, clip: media.Clip, crop: media.Crop, writers: dict[str, ArrayRecordWriter]) -> None:
+def _write_clip(
+    name: str, clip: media.Clip, crop: media.Crop | media.FaceCrop, writers: dict[str, ArrayRecordWriter]
+) -> None:
     n_frames = len(clip.jpegs)
     for phase in range(STRIDE):
         record = records.encode_video(

@@ -182,7 +182,7 @@ def check_clips(config: Config, video: Tensor | None, log_mel: Tensor | None) ->
         if clips is not None and tuple(clips.shape[1:]) != own:
             takes = ", ".join(map(str, own))
             raise ValueError(f"{name} has shape {tuple(clips.shape)}; this model takes [B, {takes}]")
-    if video is not None and log_mel is not None and len(video) != len(log_mel):
+    if video is not None and log_mel is not None and video.shape[0] != log_mel.shape[0]:
         raise ValueError(f"{len(video)} clips of video, but {len(log_mel)} of log_mel: give one for each")
 
 
@@ -207,9 +207,9 @@ def token_times(config: Config, stride: int = STRIDE) -> tuple[Tensor, Tensor]:
 
 def tubelets(video: Tensor, config: Config) -> Tensor:
     """Cut [B, T, H, W, 3] into [B, tokens, tubelet, patch, patch, 3], ordered by time, height, width."""
-    (t, p), side = (config.tubelet, config.patch), (config.image_size // config.patch, config.patch)
+    t, side = config.tubelet, (config.image_size // config.patch, config.patch)
     grid = video.unflatten(1, (config.frames // t, t)).unflatten(3, side).unflatten(5, side)
-    return grid.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(video), -1, t, p, p, 3)
+    return grid.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(1, 3)
 
 
 def audio_patches(log_mel: Tensor, config: Config) -> Tensor:

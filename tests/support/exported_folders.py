@@ -82,6 +82,8 @@ def write_scores(fold: Path, last: int = 3, best: int = 3) -> None:
         "last": {"step": last, "epoch": 2.0, "UAR": 61.0, "WAR": 62.0, "AUC": None},
         "best": {"step": best, "epoch": 1.0, "UAR": 71.0, "WAR": 72.0, "AUC": None},
     }
+    if best == last:
+        written["best"] = written["last"]
     (fold / "scores.json").write_text(json.dumps(written))
 
 

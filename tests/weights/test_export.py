@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -14,8 +15,8 @@ from etils.epath.gpath import PosixGPath
 from data_pipeline.common.errors import CommandError
 from hicmae_jax.weights import files as weight_files
 from hicmae_jax.weights import parity, torch_model, torch_names
-from hicmae_jax.weights.export import export
-from tests.support import run_fixtures
+from hicmae_jax.weights.export import export, export_folder
+from tests.support import exported_folders, finetune_fixtures, run_fixtures
 from tests.support.golden_torch import config_of
 from tests.support.run_fixtures import run_module
 
@@ -153,3 +154,39 @@ def test_a_missing_pytorch_is_reported_before_anything_is_read(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"need PyTorch: pip install 'hicmae_jax\[torch\]'"):
         export("no run", None, epath.Path(tmp_path / name), check)
+
+
+def test_the_best_checkpoint_as_a_file(tmp_path):
+    labelled = finetune_fixtures.write_labelled_set(tmp_path / "labelled", n_clips=12)
+    settings = finetune_fixtures.config(labelled)
+    fold = finetune_fixtures.write_run(tmp_path / "fold", settings, steps=(3, 5), best=3)
+    for best, step in ((True, 3), (False, 5)):
+        path = tmp_path / f"{step}.safetensors"
+        export(str(fold), None, epath.Path(path), check=False, best=best)
+        expected = torch_names.state_dict(finetune_fixtures.parameters(settings, step))
+        np.testing.assert_array_equal(weight_files.read(path)["head.weight"], expected["head.weight"])
+    with pytest.raises(ValueError, match="--best and --step=3 are both given: leave one out"):
+        export(str(fold), 3, epath.Path(tmp_path / "both.pth"), check=False, best=True)
+
+
+def test_a_folder_needs_pytorch_and_a_new_name(tmp_path, monkeypatch):
+    with pytest.raises(FileExistsError, match=f"--output={tmp_path} exists: delete it or give another name"):
+        export_folder("no run", None, epath.Path(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"a folder, .* need PyTorch: pip install 'hicmae_jax\[torch\]'"):
+        export_folder("no run", None, epath.Path(tmp_path / "new"))
+
+
+@pytest.mark.slow
+def test_the_command_lists_the_files_of_a_folder(tmp_path):
+    labelled = finetune_fixtures.write_labelled_set(tmp_path / "labelled", n_clips=12)
+    fold = finetune_fixtures.write_run(tmp_path / "fold-1", finetune_fixtures.config(labelled))
+    exported_folders.write_scores(fold)
+    done = command(f"--run={fold}", f"--output={tmp_path / 'folder'}", "--best")
+    assert done.returncode == 0, done.stderr
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" bytes")}
+    assert listed == set(os.listdir(tmp_path / "folder"))
+    assert "  logits  " in done.stdout
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "12 clips of 4 speakers" in card
+    assert re.search(r"\| UAR \| 61\.00 \[\d", card)

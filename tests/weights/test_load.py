@@ -10,7 +10,7 @@ from hicmae_jax.model import sizes
 from hicmae_jax.weights import files, torch_names
 from hicmae_jax.weights.infer import infer_config
 from hicmae_jax.weights.load import load, save
-from tests.support import published_names, run_fixtures
+from tests.support import finetune_fixtures, published_names, run_fixtures
 
 ENDINGS = ("safetensors", "pth")
 
@@ -84,6 +84,15 @@ def test_skips_are_known_by_the_decoders_blocks():
     with pytest.raises(ValueError, match=r"the decoder's 2 skips: give skip_layers"):
         infer_config(two)
     assert infer_config(two, skip_layers=(5, 10)).skip_layers == (5, 10)
+
+
+def test_a_finetuned_run(tmp_path):
+    labelled = finetune_fixtures.write_labelled_set(tmp_path / "labelled", n_clips=12)
+    settings = finetune_fixtures.config(labelled)
+    loaded = load(finetune_fixtures.write_run(tmp_path / "fold", settings))
+    expected = finetune_fixtures.parameters(settings, 3)
+    np.testing.assert_array_equal(loaded.params["head"]["kernel"], expected["head"]["kernel"])
+    assert loaded[1:] == (settings.model, settings.for_outputs(6), finetune_fixtures.CLASSES)
 
 
 def test_wrong_sources_are_refused(run, tmp_path):

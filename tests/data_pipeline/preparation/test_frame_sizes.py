@@ -26,7 +26,7 @@ def test_sizes_are_counted_and_described(tmp_path):
     line = frame_sizes.warning(described.frame_sizes, Crop())
     assert line == (
         "warning: the frames of 2 of 4 clips (50.0%) are not 224 × 224, most of them 224 × 240, so the crop "
-        "0,32,160,160 keeps another part of them: cut the faces out of these videos first, or prepare them "
+        "0,32,160,160 keeps another part of them: find the faces with --crop=face, or prepare these videos "
         "by themselves with the --crop that fits"
     )
 
