@@ -10,6 +10,10 @@ from data_pipeline.media.containers import SOUNDS, VIDEOS
 LISTS = (".txt", ".lst")
 """Endings of a list: a path a line, from the list's directory. Lines that begin with # do not count."""
 
+SOUND_FOLDERS = ("aac", "audio", "sound", "wav")
+"""Where the sound of videos in a folder `_PICTURE_FOLDERS` may lie: mp4/id1/a.mp4 and aac/id1/a.m4a."""
+_PICTURE_FOLDERS = ("mp4", "video", "videos")
+
 
 class Input(NamedTuple):
     """A video or a sound to read.
@@ -17,7 +21,8 @@ class Input(NamedTuple):
     Attributes:
         name: its path inside the folder that was given, or its file's name; no two inputs have the same.
         path: of the video; of the sound file, if it is a sound alone.
-        beside: a sound file of the same stem beside a video; None if there is none.
+        beside: the sound file of a video, of the same stem, beside it or in a folder of sounds beside its own
+            (`SOUND_FOLDERS`); None if there is none.
     """
 
     name: str
@@ -28,7 +33,7 @@ class Input(NamedTuple):
 def find_inputs(given: Sequence[str]) -> list[Input]:
     """Lists what files, folders and lists hold, in the order given, and sorted within a folder.
 
-    In a folder, hidden files do not count, and a sound file beside a video of the same stem belongs to it.
+    In a folder, hidden files do not count, and neither do the sound files of its videos.
 
     Args:
         given: paths of media files, of folders, and of lists (`LISTS`).
@@ -80,19 +85,25 @@ def _of_folder(folder: Path) -> list[Input]:
     found = []
     for directory, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        media = [name for name in names if not name.startswith(".")]
-        stems = {Path(name).stem for name in media if Path(name).suffix.lower() in VIDEOS}
-        for name in media:
-            path = Path(directory, name)
-            ending = path.suffix.lower()
-            if ending in VIDEOS or (ending in SOUNDS and path.stem not in stems):
+        for path in (Path(directory, name) for name in names if not name.startswith(".")):
+            if path.suffix.lower() in (*VIDEOS, *SOUNDS):
                 found.append(Input(path.relative_to(folder).as_posix(), path, _beside(path)))
-    return sorted(found)
+    of_videos = {each.beside for each in found}
+    return sorted(each for each in found if each.path not in of_videos)
 
 
 def _beside(path: Path) -> Path | None:
-    """A sound file of a video's stem in the same folder."""
+    """The sound file of a video: of the same stem, in the same folder or in that of sounds beside it."""
     if path.suffix.lower() in SOUNDS:
         return None
+    parents = [path.parent]
+    for place, part in enumerate(path.parts[:-1]):
+        if part in _PICTURE_FOLDERS:
+            parents += [
+                Path(*path.parts[:place], other, *path.parts[place + 1 : -1]) for other in SOUND_FOLDERS
+            ]
     endings = (*SOUNDS, *(ending.upper() for ending in SOUNDS))
-    return next((found for ending in endings if (found := path.with_suffix(ending)).is_file()), None)
+    return next(
+        (found for parent in parents for end in endings if (found := parent / f"{path.stem}{end}").is_file()),
+        None,
+    )

@@ -4,9 +4,9 @@
 
 Runs the commands that one would type, and prints each before it runs: make clips of talking faces, prepare
 shards, pre-train (killed on purpose, then resumed), score on speakers that training has not seen, export
-weights for PyTorch, fine-tune on a few labelled clips beside a model from scratch. The exit code is 0 only if
-the model has learned, by the criteria of `launch.demo.criteria` and `launch.demo.emotions`; it is 2 if a
-criterion does not hold.
+weights for PyTorch, fine-tune on a few labelled clips beside a model from scratch, and tell the emotions of
+video files. The exit code is 0 only if the model has learned, by the criteria of `launch.demo.criteria` and
+`launch.demo.emotions`; it is 2 if a criterion does not hold.
 
 After an interruption, the same command continues. After the end, it prints the results again.
 """
@@ -35,8 +35,9 @@ SPEAKERS, TEST_SPEAKERS, CLIPS_EACH = 512, 96, 1
 SECONDS = "3,3.5"  # length of a clip; a sample takes 2.6 s of it
 SUMMARY, SCORES = "summary.json", "scores.json"
 PICTURES = ("curves.png", "reconstructions.png", "retrieval.png")
-WEIGHTS = ("model.safetensors", "model.pth")
 EMOTIONS = "emotions"
+PRETRAINED_WEIGHTS = "weights"
+WEIGHTS = (PRETRAINED_WEIGHTS, f"{EMOTIONS}/{emotions.WEIGHTS}")
 KILLED, RESUMED = "train, killed on purpose", "train on, the same command"
 
 
@@ -90,10 +91,7 @@ def stages(root: Path, steps: int) -> list[Stage]:
         clips=CLIPS_EACH * TEST_SPEAKERS,
     )
 
-    def export(name: str) -> Stage:
-        command = python_command("launch.export", run=root / "run", output=root / name)
-        return Stage(f"export {name}", (*command, "--check"), makes=(root / name,))
-
+    export = python_command("launch.export", run=root / "run", output=root / PRETRAINED_WEIGHTS)
     middle = range(steps // 3, 2 * steps // 3)
     return [
         Stage("make up talking faces", make_corpus),
@@ -106,8 +104,8 @@ def stages(root: Path, steps: int) -> list[Stage]:
             score,
             makes=tuple(root / name for name in (SCORES, *PICTURES)),
         ),
-        *map(export, WEIGHTS),
-        *emotions.stages(root / EMOTIONS, root / "run"),
+        Stage(f"export {PRETRAINED_WEIGHTS}", export, makes=(root / PRETRAINED_WEIGHTS,)),
+        *emotions.stages(root / EMOTIONS, root / "run", f"export {WEIGHTS[1]}"),
     ]
 
 
@@ -146,10 +144,11 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
         "versions": json.loads((root / "run" / "versions.json").read_text(encoding="utf-8")),
     }
     (root / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    confusion = [f"{EMOTIONS}/{name}" for name in emotions.PICTURES]
-    files = {"pictures": [*PICTURES, *confusion], "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
+    of_emotions = [f"{EMOTIONS}/{name}" for name in emotions.PICTURES]
+    files = {"pictures": [*PICTURES, *of_emotions], "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
     print(criteria.page(found, seconds, files))
     print(emotions.page(recognition))
+    print(emotions.page_of_videos(record[emotions.EMBED]["printed"]))
     print(f"\nEverything is in {root}; delete it to run the demo again.")
     if holds:
         return 0

@@ -1,5 +1,6 @@
 """The criteria, fixed in advance, for a demo that has learned and resumed, and the page that shows them."""
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +88,7 @@ def resumption(
 
 
 def torch_shares(printed: Sequence[str]) -> dict[str, float]:
-    """The comparison with PyTorch that `launch.export --check` printed.
+    """The comparison with PyTorch that `launch.export` printed.
 
     Args:
         printed: lines of its output.
@@ -100,9 +101,11 @@ def torch_shares(printed: Sequence[str]) -> dict[str, float]:
     """
     begin = next((number for number, line in enumerate(printed) if line.startswith("compared ")), None)
     after = printed[begin + 1 :] if begin is not None else []
-    rows = [line.rsplit(maxsplit=1) for line in after if line.startswith("  ")]
+    rows = [
+        line.rsplit(maxsplit=1) for line in itertools.takewhile(lambda line: line.startswith("  "), after)
+    ]
     if not rows:
-        raise ValueError("launch.export has printed no comparison with PyTorch: does it run with --check?")
+        raise ValueError("launch.export has printed no comparison with PyTorch: does it write a folder?")
     return {name.strip(): float(share) for name, share in rows}
 
 
@@ -119,7 +122,7 @@ def criteria(
     Args:
         scores: contents of the JSON file that `launch.evaluate` wrote.
         resumed: how the killed run resumed.
-        shares: exported file → what `torch_shares` returns for it.
+        shares: exported folder → what `torch_shares` returns for it.
     """
     found = [_retrieval(scores)]
     found += [_reconstruction(scores["reconstruction"], kind) for kind in ("video", "audio")]

@@ -1,9 +1,11 @@
 """The end of the demo: emotions of speakers never seen, by the pre-trained model and by one from scratch.
 
 Both learn from the same labelled clips by the same recipe, so that they differ only in the weights with which
-they begin. Scores are of the last epoch, which nothing has chosen.
+they begin. Scores are of the last epoch, which nothing has chosen. At last, the exported pre-trained model is
+given video files of one of these speakers.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,15 +26,20 @@ SPEAKERS, CLIPS_EACH = 40, 6
 SIDE = 64
 """Side of the stored frames, in pixels: the model takes no larger ones."""
 PRETRAINED, SCRATCH = "pre-trained", "from scratch"
-PICTURES = ("pretrained/confusion.png", "scratch/confusion.png")
+WEIGHTS, VIDEOS = "weights", "videos"
+SHOWN = tuple(f"s0000_{number:03}.mp4" for number in range(CLIPS_EACH))
+"""Videos of a speaker of the tested fold, with one emotion each."""
+PICTURES = ("pretrained/confusion.png", "scratch/confusion.png", f"{VIDEOS}/files/{SHOWN[0]}.png")
+EMBED = "emotions of video files"
 
 
-def stages(root: Path, run: Path) -> list[Stage]:
+def stages(root: Path, run: Path, export_name: str) -> list[Stage]:
     """The commands that lead from a pre-trained run to recognised emotions.
 
     Args:
         root: directory in which they work.
         run: directory of the pre-trained run.
+        export_name: name of the stage that exports the fine-tuned model.
     """
     raw, labelled = root / "raw", root / "labelled"
     make_corpus = python_command(
@@ -44,6 +51,11 @@ def stages(root: Path, run: Path) -> list[Stage]:
         speakers=SPEAKERS,
     )
     prepare = python_command("launch.prepare", dataset=PROTOCOL, input=raw, output=labelled, side=SIDE)
+    fold = root / "pretrained" / f"fold-{FOLD}"
+    export = python_command("launch.export", run=fold, output=root / WEIGHTS)
+    videos = [f"--input={raw / 'video' / name}" for name in SHOWN]
+    # The labelled shards hold whole frames, so the model has learned to see these.
+    embed = python_command("launch.embed", *videos, model=root / WEIGHTS, output=root / VIDEOS, faces="whole")
     finetune = python_command("launch.finetune", config=CONFIG, folds=FOLD, **{"config.data.sets": labelled})
     return [
         Stage("make up faces with emotions", make_corpus),
@@ -53,6 +65,8 @@ def stages(root: Path, run: Path) -> list[Stage]:
             (*finetune, f"--run={root / 'pretrained'}", f"--config.initial.weights={run}"),
         ),
         Stage(f"fine-tune, {SCRATCH}", (*finetune, f"--run={root / 'scratch'}")),
+        Stage(export_name, export, makes=(root / WEIGHTS,)),
+        Stage(EMBED, embed),
     ]
 
 
@@ -162,3 +176,13 @@ def page(found: Recognition) -> str:
         for name, row in zip(outputs, found.counts[PRETRAINED].tolist(), strict=True)
     ]
     return "\n".join(lines)
+
+
+def page_of_videos(printed: Sequence[str]) -> str:
+    """What the model says of the video files.
+
+    Args:
+        printed: lines of the output of `launch.embed`.
+    """
+    found = [line for line in printed if line.startswith("  ") and ".mp4: " in line]
+    return "\n".join(["", "emotions of video files, mean probabilities over windows", *found])

@@ -24,6 +24,18 @@ def test_a_folder_is_searched_and_a_sound_beside_belongs_to_its_video(tree):
     assert names(tree / "b/x.wav") == ["x.wav"]
 
 
+def test_sounds_may_lie_in_a_folder_beside_that_of_the_videos(tmp_path):
+    for name in ("dev/mp4/id1/a.mp4", "dev/aac/id1/a.m4a", "dev/mp4/id2/a.mp4", "dev/aac/id3/a.m4a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {each.name: each.beside for each in find_inputs([str(tmp_path)])}
+    assert found == {
+        "dev/aac/id3/a.m4a": None,
+        "dev/mp4/id1/a.mp4": tmp_path / "dev/aac/id1/a.m4a",
+        "dev/mp4/id2/a.mp4": None,
+    }
+
+
 def test_an_input_that_is_given_twice_is_read_once(tree):
     assert names(tree / "a.mkv", tree, tree / "b/x.MP4") == ["a.mkv", "b/x.MP4", "c/sound.flac"]
 
