@@ -7,7 +7,8 @@ The weights are for research on audio-visual representations and on the recognit
 emotions. They take clips of one face and of its voice. Emotions that a model tells from a face or a voice are
 guesses about what a person shows, not facts about what a person feels. Scores hold for the data that they
 were measured on, and say nothing about other cameras, languages, cultures and ages. Do not use the model to
-decide about people. The terms of the data sets that it was trained on apply besides the licence of this folder."""
+decide about people. The terms of the data sets that it was trained on apply besides the licence of this
+folder."""
 
 _START = """\
 ## How to load
