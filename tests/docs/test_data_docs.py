@@ -1,4 +1,4 @@
-"""The example in docs/data.md runs, and everything that the page names exists."""
+"""The examples in docs/data.md run, and everything that the page names exists."""
 
 import importlib
 import re
@@ -6,14 +6,16 @@ import re
 import jax
 import numpy as np
 
+from tests.support.flash_and_click import write
 from tests.support.paths import ROOT
 from tests.support.set_fixtures import write_set
 
 DOCS = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
 
 
 def test_the_example_runs(tmp_path):
-    (block,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    block, _ = EXAMPLES
     for shown, here in (
         ('"/data/voxceleb2"', repr(str(write_set(tmp_path, [64] * 20)))),
         ("batch=4096", "batch=16"),
@@ -26,6 +28,17 @@ def test_the_example_runs(tmp_path):
     exec(compile(block, "docs/data.md", "exec"), names)
     assert names["batch"]["frames"].shape == (16, 16, 16, 16, 3)
     assert names["batch"]["frames"].sharding == names["sharding"]
+
+
+def test_the_example_of_a_film_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("film.mkv")
+    _, block = EXAMPLES
+    names: dict = {}
+    exec(compile(block, "docs/data.md", "exec"), names)
+    assert names["number"] == 49
+    assert abs(len(names["sound"]) - 32_000) < 1_024
+    assert names["notes"].lines() == []
 
 
 def test_everything_that_it_names_exists():

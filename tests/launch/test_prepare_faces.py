@@ -103,6 +103,7 @@ def test_without_the_detector_the_line_names_the_extra(tmp_path, words):
 
 
 @needs_detector
+@pytest.mark.slow
 def test_real_faces_are_found_and_scenes_are_warned_of(tmp_path):
     write_films(tmp_path / "in", without=(2,))
     words = (f"--input={tmp_path / 'in'}", "--workers=2", "--max_rejected_share=0.5")
@@ -117,6 +118,7 @@ def test_real_faces_are_found_and_scenes_are_warned_of(tmp_path):
 
 
 @needs_detector
+@pytest.mark.slow
 def test_made_up_clips_are_not_warned_of(tmp_path):
     words = (f"--root={tmp_path / 'in'}", "--clips=16", "--seconds=0.6,0.7")
     process = start_module("launch.make_corpus", *words)
