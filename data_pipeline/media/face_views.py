@@ -11,10 +11,11 @@ import numpy as np
 
 from data_pipeline.media import plain_views
 from data_pipeline.media.face_crop import crop_box, cut
-from data_pipeline.media.face_tracks import EVERY, Track, link
-from data_pipeline.media.faces import check_installed, detect
+from data_pipeline.media.face_tracks import EVERY, Track
+from data_pipeline.media.faces import check_installed
 from data_pipeline.media.limits import FPS
 from data_pipeline.media.reasons import Notes, Reason
+from data_pipeline.media.stream_faces import find_tracks
 from data_pipeline.media.video_stream import VideoStream
 from data_pipeline.media.video_windows import Seen, View
 
@@ -89,8 +90,7 @@ def _faces(choose: Callable[[Sequence[Track]], list[Part]], side: int) -> View:
     check_installed()
 
     def look(stream: VideoStream, notes: Notes) -> Callable[[int, np.ndarray], list[Seen]]:
-        looks = ((frame.number, detect(frame.picture)) for frame in stream.frames(EVERY))
-        parts = choose(link(looks))
+        parts = choose(find_tracks(stream))
         if not parts:
             notes.add(Reason.NO_FACE, "no face is found: the centre of the picture is used")
             return plain_views.centre(side)(stream, notes)

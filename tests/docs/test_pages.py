@@ -29,7 +29,7 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
 
 def flags_of(command: str) -> set[str]:
     """Names of the flags that a command and the modules of `launch` that it imports declare."""
-    module = "inspect_data" if command == "inspect" else command
+    module = COMMANDS[command][0].removeprefix("launch.") if command in COMMANDS else command
     paths, seen = [ROOT / "launch" / f"{module}.py"], set()
     declared = ""
     while paths:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import exported_folders
+from tests.support import exported_folders, flash_and_click
 from tests.support.paths import ROOT
 
 DOCS = (ROOT / "docs" / "pytorch.md").read_text(encoding="utf-8")
@@ -23,6 +23,7 @@ def folders(tmp_path_factory):
     for name, make in (("b", exported_folders.pretrained), ("crema_d", exported_folders.tuned)):
         _, folder = make(tmp_path_factory.mktemp(name))
         folder.rename(root / "weights" / name)
+    flash_and_click.write(root / "face.mp4")
     return root
 
 
@@ -40,16 +41,18 @@ def test_the_python_runs_in_order(folders, importing, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(folders / "home"))
     blocks = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     names = {}
     for number, block in enumerate(blocks):
-        if "transformers" in block and not HAS_TRANSFORMERS:
+        if ("transformers" in block or "AutoModel" in block) and not HAS_TRANSFORMERS:
             continue
         exec(compile(block, f"docs/pytorch.md, Python block {number + 1}", "exec"), names)
     printed = capsys.readouterr().out
     assert "torch.Size([8, 8, 32]) torch.Size([8, 2])" in printed
     assert "torch.Size([8, 32]) torch.Size([8, 32])" in printed
     assert "{'ANG': 0." in printed
+    assert names["emotions"].values.shape == (1, 6)
+    assert re.search(r"^(ANG|DIS|FEA|HAP|NEU|SAD)$", printed, re.MULTILINE)
     if HAS_TRANSFORMERS:
         assert float(names["difference"].abs().max()) < 1e-5
     with torch.no_grad():

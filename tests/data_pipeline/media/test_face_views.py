@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.format.clip_sampling import ClipSampling
-from data_pipeline.media import face_views, plain_views
+from data_pipeline.media import face_views, plain_views, stream_faces
 from data_pipeline.media.face_tracks import Track
 from data_pipeline.media.face_views import all_parts, largest_parts
 from data_pipeline.media.faces import Face
@@ -57,7 +57,8 @@ def found_at(monkeypatch, boxes):
     """Let the detector find these boxes in every frame."""
     monkeypatch.setattr(face_views, "check_installed", lambda: None)
     faces = [Face(np.array(box, float), 1.0) for box in boxes]
-    monkeypatch.setattr(face_views, "detect", lambda picture: faces)
+    monkeypatch.setattr(stream_faces, "check_installed", lambda: None)
+    monkeypatch.setattr(stream_faces, "detect", lambda picture: faces)
 
 
 def test_windows_hold_the_crop_of_the_face(monkeypatch, video):
