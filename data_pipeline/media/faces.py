@@ -5,6 +5,7 @@
 
 import functools
 import importlib.util
+import threading
 import warnings
 from typing import Any, NamedTuple
 
@@ -67,7 +68,7 @@ def detect(picture: np.ndarray) -> list[Face]:
     if scale < 1:
         small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
         picture = np.asarray(small)
-    detector = _detector(max(round(SMALLEST * min(size)), 12))
+    detector = _detector(max(round(SMALLEST * min(size)), 12), threading.get_ident())
     found = detector.detect_faces(np.ascontiguousarray(picture))
     enlarge = np.array([width / size[0], height / size[1]] * 2)
     faces = []
@@ -83,9 +84,12 @@ def _area(box: np.ndarray) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
-@functools.lru_cache(maxsize=8)
-def _detector(smallest: int) -> Any:
-    """Loads the detector (0.3 s for the first one) for faces of `smallest` pixels or more."""
+@functools.lru_cache(maxsize=32)
+def _detector(smallest: int, thread: int) -> Any:
+    """Loads the detector (0.3 s for the first one) for faces of `smallest` pixels or more.
+
+    A detector keeps intermediate results, so each thread has its own.
+    """
     check_installed()
     with warnings.catch_warnings():
         # The package is not kept up: it imports the deprecated `imghdr` and compares texts by `is`.

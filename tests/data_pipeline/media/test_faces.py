@@ -1,6 +1,7 @@
 """Faces of a real photograph are found, and a missing detector has one clear line."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,3 +51,13 @@ def test_a_missing_detector_has_one_line(monkeypatch):
     monkeypatch.setattr(faces, "installed", lambda: False)
     with pytest.raises(ImportError, match=r"^to find faces .*: pip install 'hicmae_jax\[face\]'$"):
         faces.detect(astronaut())
+
+
+@needs_detector
+def test_threads_find_the_same_faces_at_the_same_time():
+    picture = astronaut()
+    shifted = [np.roll(picture, 8 * shift, axis=1) for shift in range(8)]
+    alone = [faces.detect(each)[0].box for each in shifted]
+    with ThreadPoolExecutor(4) as pool:
+        together = [found[0].box for found in pool.map(faces.detect, shifted * 3)]
+    np.testing.assert_array_equal(together, alone * 3)
