@@ -93,6 +93,11 @@ def load_trained(source: epath.PathLike, step: int | None = None, best: bool = F
         raise ValueError(f"{path} is a {what}, which has one step: leave step and best out")
     if is_folder:
         return _of_folder(path)
+    if not is_file and path.exists() and not path.is_dir():
+        endings = ", ".join(files.SAFETENSORS + files.PTH)
+        raise ValueError(
+            f"{path} is no model: name a run, an exported folder or a file that ends in {endings}"
+        )
     return _of_file(path) if is_file else _of_run(path, BEST if best else step)
 
 

@@ -147,3 +147,11 @@ def test_damaged_files_are_refused(tmp_path, value, message):
     files.write(path, state | {"encoder.norm.weight": value}, dataclasses.asdict(config.model))
     with pytest.raises(ValueError, match=rf"weights\.safetensors: .*{message}"):
         load_trained(path)
+
+
+def test_a_file_of_another_kind_is_no_model(tmp_path):
+    (tmp_path / "face.mp4").touch()
+    with pytest.raises(
+        ValueError, match=r"face\.mp4 is no model: name a run, an exported folder or a file that"
+    ):
+        load_trained(tmp_path / "face.mp4")
