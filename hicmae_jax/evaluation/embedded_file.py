@@ -111,7 +111,8 @@ def read(path: epath.Path) -> EmbeddedFile | None:
         with np.load(io.BytesIO(path.read_bytes())) as content:
             arrays = {key: content[key] for key in content.files}
         name, notes, _ = str(arrays.pop("name")), tuple(arrays.pop("notes").tolist()), arrays.pop("labels")
-        return EmbeddedFile(name, *(arrays.pop(field) for field in _ABOUT), arrays, notes)
+        about = {field: arrays.pop(field) for field in _ABOUT}
+        return EmbeddedFile(name=name, arrays=arrays, notes=notes, **about)
     except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
         return None
 

@@ -5,7 +5,7 @@ Decoding, scaling and the detection of faces release the interpreter's lock, so 
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from data_pipeline.media.inputs import Input
@@ -32,7 +32,9 @@ class Item(NamedTuple):
     error: str | None = None
 
 
-def read_side_by_side(inputs: Sequence[Input], read: Read, threads: int, held: int) -> Iterator[Item]:
+def read_side_by_side(
+    inputs: Sequence[Input], read: Read, threads: int, held: int
+) -> Generator[Item, None, None]:
     """Yields the windows of all files as they come; those of one file are in order.
 
     Args:

@@ -3,6 +3,7 @@
 The model does what `HiCMAE` of `hicmae_torch.py` does, under the same names of parameters.
 """
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class HiCMAEModel(Behaviour, PreTrainedModel):
         if isinstance(module, Stack):
             module.restore_constants()
 
-    def save_pretrained(self, save_directory: str, **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[Any], *arguments: Any, **options: Any) -> Any:
         """Write a folder that this class and `HiCMAE.from_pretrained` load."""
-        super().save_pretrained(save_directory, **options)
+        super().save_pretrained(save_directory, *arguments, **options)
         copy_companions(Path(self.config._name_or_path), Path(save_directory))
