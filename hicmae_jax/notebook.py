@@ -146,7 +146,7 @@ def embed(
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Compute features of clips with every token visible, without augmentation.
 
-    Clips come from prepared sets (`read`); video files are not read directly yet.
+    Clips come from prepared sets (`read`). For video files there is `hicmae embed`.
 
     Args:
         params: parameters of the pre-training model.
