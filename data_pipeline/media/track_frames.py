@@ -19,7 +19,7 @@ def decoded(container: av.container.InputContainer, stream: _Stream, kind: type[
     Raises:
         ValueError: the codec is unknown, or a frame is damaged or has no time.
     """
-    _begin(stream, n_threads=1)  # processes are the unit of parallelism
+    _begin(stream)
     times = _TimesOfAvi(stream)
     for packet in container.demux(stream):
         if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
@@ -54,7 +54,7 @@ def whole_frames(
         ValueError: the codec is unknown.
         OSError: the file cannot be read.
     """
-    _begin(stream, n_threads=0)  # one a core: one process decodes the file
+    _begin(stream)
     times = _TimesOfAvi(stream)
     packets = container.demux(stream)
     after: int | None = None  # the time after the last frame, in ticks
@@ -89,11 +89,12 @@ def whole_frames(
                 yield frame
 
 
-def _begin(stream: _Stream, n_threads: int) -> None:
+def _begin(stream: _Stream) -> None:
     if stream.codec_context is None:
         raise ValueError("its codec is unknown")
-    stream.codec_context.thread_type = "AUTO"
-    stream.codec_context.thread_count = n_threads
+    # Processes are the unit of parallelism. And PyAV may wait without end for a thread that wants to log, if
+    # another library has switched its messages on.
+    stream.codec_context.thread_count = 1
 
 
 def _ticks(frame: av.VideoFrame | av.AudioFrame) -> int:

@@ -108,7 +108,8 @@ class VideoStream:
                 raise UnusableClipError(Reason.CORRUPT_VIDEO, detail)
             yield nearest_frame(time, tick), nearest_frame(later, tick), frame
             frame, time = following, later
-        length = time + (frame.duration or round(1 / FPS / tick))
+        known = 0 < frame.duration * tick < MAX_GAP
+        length = time + (frame.duration if known else round(1 / FPS / tick))
         yield nearest_frame(time, tick), nearest_frame(length, tick), frame
         held = float((length + max(first, 0)) * tick)  # the header may count the delay of a late picture
         if self.stated - held >= MAX_LENGTH_DIFFERENCE:

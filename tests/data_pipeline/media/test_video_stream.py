@@ -1,5 +1,6 @@
 """Videos of the user: any length is read frame by frame, and what can be followed is noted, not refused."""
 
+import contextlib
 import io
 import os
 
@@ -11,6 +12,8 @@ from data_pipeline.media import video_stream
 from data_pipeline.media.encode import write_mp4, write_wav
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
 from data_pipeline.media.video_stream import VideoStream
+from data_pipeline.media.whole_sound import read_sound
+from tests.support.flash_and_click import write
 from tests.support.media_files import grey_steps, remux, tone, write_pictures
 
 
@@ -241,3 +244,30 @@ def test_few_frames_are_in_memory(tmp_path, monkeypatch):
     for number, _ in video.frames(every=10):
         assert len(converted) == number // 10 + 1
     assert len(converted) == 5
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.flv", "a.mpg"])
+def test_damaged_bytes_raise_only_unusable_clip_error(tmp_path, name, capfd):
+    codecs = {"a.avi": {"audio": "libmp3lame"}, "a.mpg": {"video": "mpeg2video", "audio": "mp2"}}
+    write(tmp_path / name, rate=44_100, **codecs.get(name, {}))
+    whole = (tmp_path / name).read_bytes()
+    rng = np.random.default_rng(0)
+    for turn in range(16):
+        data = bytearray(whole)
+        place = int(rng.integers(len(data)))
+        if turn % 4 == 0:
+            del data[place:]
+        elif turn % 4 == 1:
+            del data[place : place + 1_000]
+        else:
+            for changed in rng.integers(0, len(data), 20):
+                data[changed] = rng.integers(256)
+        (tmp_path / name).write_bytes(data)
+        notes, start = Notes(), None
+        with contextlib.suppress(UnusableClipError):
+            video = VideoStream(tmp_path / name)
+            start = video.start
+            assert len(list(video.frames(notes=notes))) < 100_000
+        with contextlib.suppress(UnusableClipError):
+            read_sound(tmp_path / name, start, notes)
+    assert capfd.readouterr().err == ""  # PyAV writes there what it cannot raise
