@@ -148,7 +148,7 @@ def report(root: Path, plan: Sequence[Stage], record: Record, log_every: int, st
     files = {"pictures": [*PICTURES, *of_emotions], "weights": WEIGHTS, "numbers": (SUMMARY, SCORES)}
     print(criteria.page(found, seconds, files))
     print(emotions.page(recognition))
-    print(emotions.page_of_videos(record[emotions.EMBED]["printed"]))
+    print(emotions.page_of_videos(root / EMOTIONS, record[emotions.EMBED]["printed"]))
     print(f"\nEverything is in {root}; delete it to run the demo again.")
     if holds:
         return 0

@@ -5,6 +5,7 @@ they begin. Scores are of the last epoch, which nothing has chosen. At last, the
 given video files of one of these speakers.
 """
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,11 +179,15 @@ def page(found: Recognition) -> str:
     return "\n".join(lines)
 
 
-def page_of_videos(printed: Sequence[str]) -> str:
-    """What the model says of the video files.
+def page_of_videos(root: Path, printed: Sequence[str]) -> str:
+    """What the model says of the video files, and what they show.
 
     Args:
+        root: as for `stages`.
         printed: lines of the output of `launch.embed`.
     """
-    found = [line for line in printed if line.startswith("  ") and ".mp4: " in line]
-    return "\n".join(["", "emotions of video files, mean probabilities over windows", *found])
+    with (root / "raw" / "labels.csv").open(newline="", encoding="utf-8") as file:
+        true = {f"{row['clip']}.mp4": row["emotion"] for row in csv.DictReader(file)}
+    said = [line.strip().split(": ", 1) for line in printed if line.startswith("  ") and ".mp4: " in line]
+    lines = [f"  {name}: {scores}; shown {true[name]}" for name, scores in said]
+    return "\n".join(["", "emotions of video files, mean probabilities over windows", *lines])

@@ -175,6 +175,22 @@ def test_both_models_stand_side_by_side_with_the_matrix_of_the_pre_trained_one()
     assert "too close to tell" in emotions.page(recognition(2, 2))
 
 
+def test_emotions_of_videos_stand_beside_what_they_show(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/labels.csv").write_text("clip,emotion\ns0_1,SAD\ns0_2,ANG\n")
+    printed = [
+        "model     weights",
+        "  s0_1.mp4: SAD 0.58, DIS 0.11",
+        "  s0_2.mp4: HAP 0.43, ANG 0.3",
+        "wrote  x",
+    ]
+    page = emotions.page_of_videos(tmp_path, printed).splitlines()
+    assert page[2:] == [
+        "  s0_1.mp4: SAD 0.58, DIS 0.11; shown SAD",
+        "  s0_2.mp4: HAP 0.43, ANG 0.3; shown ANG",
+    ]
+
+
 def test_the_summary_of_emotions_is_json():
     found = json.loads(json.dumps(emotions.summary(recognition(6))))
     assert found["models"]["pre-trained"]["UAR"] == 100
