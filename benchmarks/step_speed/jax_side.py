@@ -96,6 +96,11 @@ class JaxSide:
         """Wait until every update is made."""
         jax.block_until_ready((self.state, self._metrics))
 
+    def compiled_text(self) -> str:
+        """The compiled update, as text."""
+        update: Any = self._update
+        return update.lower(self.state, self.batch).compile().as_text()
+
     def checked_step(self) -> dict[str, float]:
         """Make an update; return its loss terms and the norm of its gradient."""
         self.step()
