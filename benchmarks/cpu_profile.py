@@ -97,7 +97,7 @@ def table(
         kind: from `kinds`.
         cores: that computed.
     """
-    spent: collections.Counter[str] = collections.Counter()
+    spent: dict[str, float] = collections.defaultdict(float)
     for event in events:
         spent[kind.get(event["args"]["hlo_op"], "element-wise")] += event["dur"]
     wall = max(event["ts"] + event["dur"] for event in events) - min(event["ts"] for event in events)
@@ -105,7 +105,7 @@ def table(
     spent["waiting"] = max(cores * wall - processor, 0)
     yield "| kind | ms a step, of all cores | share |"
     yield "|---|---|---|"
-    for name, took in spent.most_common():
+    for name, took in sorted(spent.items(), key=lambda item: -item[1]):
         yield f"| {name} | {took / TRACED / 1e3:.0f} | {took / (cores * wall):.0%} |"
     yield f"| {cores} cores × {wall / TRACED / 1e3:.0f} ms | {cores * wall / TRACED / 1e3:.0f} | |"
 
