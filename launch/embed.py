@@ -40,7 +40,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_float("hop", None, "Seconds from one window to the next; by default half a window.")
     flags.DEFINE_integer("batch", 16, "Windows computed at a time.", lower_bound=1)
-    flags.DEFINE_integer("threads", usable_cores(), "Files read at the same time.", lower_bound=1)
+    flags.DEFINE_integer(
+        "threads", usable_cores(), "Files read at the same time; threads that look for faces.", lower_bound=1
+    )
     flags.DEFINE_bool("parquet", False, "Write features.parquet, a table of all features, too.")
 
 

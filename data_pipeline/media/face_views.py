@@ -39,14 +39,19 @@ class Part(NamedTuple):
     end: int
 
 
-def largest(side: int) -> View:
-    """At every moment one face: of those that are there, the one of which most is seen in all."""
-    return _faces(largest_parts, side)
+def largest(side: int, threads: int = 1) -> View:
+    """At every moment one face: of those that are there, the one of which most is seen in all.
+
+    Args:
+        side: of the crops, in pixels.
+        threads: that look for faces in one video.
+    """
+    return _faces(largest_parts, side, threads)
 
 
-def each(side: int) -> View:
-    """Every face; the one of which most is seen has number 0."""
-    return _faces(all_parts, side)
+def each(side: int, threads: int = 1) -> View:
+    """Every face; the one of which most is seen has number 0. See `largest`."""
+    return _faces(all_parts, side, threads)
 
 
 def all_parts(tracks: Sequence[Track]) -> list[Part]:
@@ -86,11 +91,11 @@ def _span(track: Track) -> tuple[int, int]:
     return max(track.begin - EVERY + 1, 0), track.end + EVERY - 1
 
 
-def _faces(choose: Callable[[Sequence[Track]], list[Part]], side: int) -> View:
+def _faces(choose: Callable[[Sequence[Track]], list[Part]], side: int, threads: int) -> View:
     check_installed()
 
     def look(stream: VideoStream, notes: Notes) -> Callable[[int, np.ndarray], list[Seen]]:
-        parts = choose(find_tracks(stream))
+        parts = choose(find_tracks(stream, threads=threads))
         if not parts:
             notes.add(Reason.NO_FACE, "no face is found: the centre of the picture is used")
             return plain_views.centre(side)(stream, notes)

@@ -38,7 +38,7 @@ class Choices:
         faces: which part of each frame is seen, one of `FACES`.
         hop: from one window to the next, in s; None for half a window.
         batch: windows computed at a time.
-        threads: files that are read at the same time.
+        threads: files that are read at the same time; of fewer files, threads that look for faces in each.
         parquet: whether to write a table of all features.
     """
 
@@ -98,7 +98,7 @@ def embed_videos(
         if faces == "centre":
             line = "no faces are looked for, the centre is used: pip install 'hicmae_jax[face]' finds them"
             print(f"warning: {line}", file=sys.stderr)
-    view = _view(faces, trained.model.image_size)
+    view = _view(faces, trained.model.image_size, max(1, choices.threads // len(inputs)))
     about = {
         "model": trained.origin,
         "parameters": _digest(trained.params),
@@ -140,15 +140,15 @@ def _windows(trained: Trained, hop: float | None) -> Windows:
     return Windows(sampling, max(1, round(frames / sampling.stride)) * sampling.stride)
 
 
-def _view(faces: str, side: int) -> View:
-    """The view of that name.
+def _view(faces: str, side: int, threads: int) -> View:
+    """The view of that name; `threads` look for faces in one video.
 
     Raises:
         ImportError: it looks for faces, and the packages for that are missing.
     """
     views: dict[str, Callable[[int], View]] = {
-        "largest": face_views.largest,
-        "each": face_views.each,
+        "largest": functools.partial(face_views.largest, threads=threads),
+        "each": functools.partial(face_views.each, threads=threads),
         "centre": plain_views.centre,
         "voxceleb2": plain_views.voxceleb2,
         "whole": plain_views.whole,

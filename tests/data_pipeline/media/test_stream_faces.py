@@ -1,5 +1,7 @@
 """Faces of a film are followed, and cut out of its frames."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,23 @@ def test_two_real_faces_are_followed_and_cut_out(tmp_path):
     for number, picture in video.frames():
         face = cut(picture, crop_box(left.box(number)), 160)
         assert np.abs(face - expected).mean() < 25
+
+
+@pytest.mark.parametrize("frames", [1, 4, 60])
+def test_threads_find_the_same_tracks(tmp_path, monkeypatch, frames):
+    def find(picture):
+        time.sleep(0.002 * (picture[0, 0, 0] % 3))  # some frames take longer
+        left = float(picture[0, 0, 0])
+        return [Face(np.array([left, 10, left + 40, 60]), 1.0)]
+
+    monkeypatch.setattr(stream_faces, "check_installed", lambda: None)
+    monkeypatch.setattr(stream_faces, "detect", find)
+    pictures = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 64, 64, 3))
+    write_mp4(tmp_path / "a.mp4", pictures, crf=1)
+    video = VideoStream(tmp_path / "a.mp4")
+    (alone,), (together,) = find_tracks(video), find_tracks(video, threads=3)
+    assert (alone.begin, alone.end) == (together.begin, together.end)
+    np.testing.assert_array_equal(alone.boxes, together.boxes)
 
 
 def test_a_missing_detector_is_said_at_once(tmp_path, monkeypatch):
