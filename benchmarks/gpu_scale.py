@@ -19,10 +19,15 @@ from launch import command
 FLAGS = flags.FLAGS
 
 HOST = "h200:1x8"
+RECOMPUTED = "--config.execution.remat_encoder=full"
 CASES = (
     Case("B", "h200:1x1", 80),
-    *(Case(size, HOST, 1_024) for size in ("T", "S", "B")),
+    *(Case(size, HOST, 1_024) for size in ("T", "S", "B", "L")),
+    *(Case(size, HOST, 1_024, (RECOMPUTED,)) for size in ("H", "g")),
+    Case("B", "h200:1x4", 512),
     Case("B", "h200:2x8", 2_048),
+    Case("g", "h200:2x8", 2_048, (RECOMPUTED,)),
+    Case("g", "h200:2x8", 1_024, ("--config.fsdp=8", RECOMPUTED)),
 )
 
 
