@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
@@ -40,8 +39,8 @@ from hicmae_jax.training import optimizer as optim
 from hicmae_jax.training.state import TrainState
 from hicmae_jax.weights import files, torch_names
 from hicmae_jax.weights.infer import infer_encoder_config
+from hicmae_jax.weights.trained import IMPORTED
 
-FILE = "imported.json"
 UNKNOWN = ("unknown",)
 """Stands for the data sets in the settings of such a run: a run needs one, and nobody has said which."""
 
@@ -82,8 +81,8 @@ def import_weights(
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty: give another directory")
     content = files.read_content(path)
-    _check_numbers(path, content.state)
     try:
+        files.check_numbers(content.state)
         model = _model_of(content, config, platform)
         params = torch_names.parameters(content.state, model.parameters, model.settings.model.patch)
     except ValueError as error:
@@ -179,16 +178,6 @@ def _size_of(model: ModelConfig) -> str:
     return f"{model.encoder_depth} layers of width {model.encoder_dim}"
 
 
-def _check_numbers(path: epath.Path, state: Mapping[str, np.ndarray]) -> None:
-    for name, value in state.items():
-        if value.dtype.kind != "f":
-            raise ValueError(
-                f"{path}: {name} is of type {value.dtype}, which is no weight: save it as float32"
-            )
-        if not np.isfinite(value).all():
-            raise ValueError(f"{path}: {name} has values that are not finite: take another checkpoint")
-
-
 def _write(root: epath.Path, settings: RunSettings, params: Any, about: Mapping[str, Any]) -> None:
     """Write the run, with the state of step 0."""
     params = jax.tree.map(jnp.asarray, params)
@@ -203,7 +192,7 @@ def _write(root: epath.Path, settings: RunSettings, params: Any, about: Mapping[
     }
     root.mkdir(parents=True, exist_ok=True)
     with Hold(root), Checkpoints(root) as checkpoints:
-        write_json(root / FILE, about)
+        write_json(root / IMPORTED, about)
         checkpoints.save(0, state, record)
         checkpoints.wait()
         write_json(root / CONFIG, record["config"])

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from data_pipeline.corpora import protocols
-from hicmae_jax.weights.card_text import ATTRIBUTION, HOW_TO_LOAD, INTENDED_USE
+from hicmae_jax.weights.card_text import ATTRIBUTION, HOW_TO_LOAD, IMPORTED, INTENDED_USE, TRAINED_HERE
 from hicmae_jax.weights.trained import Trained
 
 EPOCHS = ("last", "best")
@@ -79,16 +79,17 @@ def model_card(trained: Trained, parameters: int, test: TestClips | None = None)
     ]
     if scores_of(trained):
         sections.append(f"## Scores\n\n{_scores(trained, test)}")
-    if trained.values:
+    if trained.values and not trained.is_import:
         sections.append(f"## Recipe\n\nAs the run has recorded it.\n\n{_recipe(trained.values)}")
-    sections += [INTENDED_USE, HOW_TO_LOAD[trained.finetune is not None], ATTRIBUTION]
+    origin = IMPORTED if trained.is_import else TRAINED_HERE
+    sections += [INTENDED_USE, HOW_TO_LOAD[trained.finetune is not None], ATTRIBUTION + origin]
     return "\n\n".join(section.strip() for section in sections) + "\n"
 
 
 def _front_matter(trained: Trained) -> str:
     tags = ["hicmae", "audio-visual", "emotion-recognition", "masked-autoencoder", "arxiv:2401.05698"]
     about: dict[str, Any] = {
-        "license": "apache-2.0",
+        "license": "other" if trained.imported else "apache-2.0",
         "library_name": "transformers",
         "tags": [*tags, "custom_code"],
         "datasets": _datasets(trained),
@@ -99,6 +100,8 @@ def _front_matter(trained: Trained) -> str:
 
 
 def _datasets(trained: Trained) -> list[str]:
+    if trained.is_import:
+        return []
     if "data.protocol" in trained.values:
         names = (trained.values["data.protocol"], *trained.values["data.other_protocols"])
         return [*dict.fromkeys(protocols.protocol(name).dataset for name in names)]
@@ -107,7 +110,7 @@ def _datasets(trained: Trained) -> list[str]:
 
 def _summary(trained: Trained, parameters: int) -> str:
     what = f"{parameters / 1e6:.2f} million parameters, float32"
-    step = "" if trained.step is None else f", after {trained.step:,} updates"
+    step = "" if trained.step is None or trained.is_import else f", after {trained.step:,} updates"
     if trained.finetune is None:
         return f"The pre-training model of HiCMAE: encoders, fusion encoder and decoders; {what}{step}."
     outputs = "dimensions" if trained.regression else "classes"
@@ -140,9 +143,13 @@ def _architecture(trained: Trained, parameters: int) -> str:
 
 
 def _data(trained: Trained) -> str:
+    origin = f"weights of another program, a file of SHA-256 `{trained.imported}`"
+    if trained.is_import:
+        return f"These are {origin}. Neither their data nor their recipe are recorded here."
     if not trained.values:
         return "The data are not recorded with these weights."
-    lines = [
+    lines = [f"- training began with {origin}, whose terms apply too"] if trained.imported else []
+    lines += [
         f"- `{PurePath(name).name}`"
         + (f", fingerprint `{trained.data[name]}`" if name in trained.data else "")
         for name in trained.values["data.sets"]

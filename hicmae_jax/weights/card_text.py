@@ -64,5 +64,10 @@ ATTRIBUTION = """\
 
 HiCMAE is the work of Licai Sun, Zheng Lian, Bin Liu and Jianhua Tao: "HiCMAE: Hierarchical Contrastive Masked
 Autoencoder for Self-Supervised Audio-Visual Emotion Recognition", 2024,
-[arXiv 2401.05698](https://arxiv.org/abs/2401.05698). These weights were trained with hicmae_jax, another
-implementation of it; they are not the published weights."""
+[arXiv 2401.05698](https://arxiv.org/abs/2401.05698). """
+
+TRAINED_HERE = "These weights were trained with hicmae_jax, another\nimplementation of it."
+IMPORTED = """\
+These weights were not trained with hicmae_jax, which has only
+converted them. The LICENSE of this folder is that of its Python files. **Check the terms of the source of the
+weights before you use or share them.**"""

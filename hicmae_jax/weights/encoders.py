@@ -61,9 +61,10 @@ def load_encoders(source: epath.PathLike, step: int | None = None, best: bool = 
             if config is None
             else ModelConfig(**config)
         )
+        taken = {name: value for name, value in state.items() if name.split(".")[0] in torch_names.SHARED}
+        files.check_numbers(taken)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-    _check_numbers(path, state)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Encoders(_as_float32(state), model, f"{path}, SHA-256 {digest[:16]}…")
 
@@ -108,16 +109,3 @@ def _of_run(path: epath.Path, step: int | str | None) -> Encoders:
 
 def _as_float32(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value, np.float32) for name, value in state.items()}
-
-
-def _check_numbers(path: epath.Path, state: Mapping[str, np.ndarray]) -> None:
-    """Refuse whole numbers and values that are not finite in the modules that are taken."""
-    for name, value in state.items():
-        if name.split(".")[0] not in torch_names.SHARED:
-            continue
-        if value.dtype.kind != "f":
-            raise ValueError(
-                f"{path}: {name} is of type {value.dtype}, which is no weight: save it as float32"
-            )
-        if not np.isfinite(value).all():
-            raise ValueError(f"{path}: {name} has values that are not finite: take another checkpoint")

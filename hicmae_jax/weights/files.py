@@ -148,6 +148,22 @@ def write(
         raise
 
 
+def check_numbers(state: Mapping[str, np.ndarray]) -> None:
+    """Refuse what is no weight: quantised weights, for example, would become others without a word.
+
+    Args:
+        state: name → array.
+
+    Raises:
+        ValueError: names the first array that is not of floating point, or has values that are not finite.
+    """
+    for name, value in state.items():
+        if value.dtype.kind != "f":
+            raise ValueError(f"{name} is of type {value.dtype}, which is no weight: save it as float32")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name} has values that are not finite: take another checkpoint")
+
+
 def _all_begin_with(prefix: str, state: Mapping[str, Any]) -> bool:
     return all(name.startswith(prefix) and name != prefix for name in state)
 

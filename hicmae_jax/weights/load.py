@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from etils import epath
 
 from hicmae_jax.model.config import FinetuneConfig, MaskConfig, ModelConfig
@@ -103,15 +102,8 @@ def _load_file(path: epath.Path, fields: Mapping[str, Any]) -> Weights:
             config = ModelConfig(**recorded)
         else:
             config = infer_config({name: value.shape for name, value in state.items()}, **fields)
-        _check_numbers(state)
+        files.check_numbers(state)
         template = abstract_parameters(config, MaskConfig())
         return Weights(torch_names.parameters(state, template, config.patch), config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _check_numbers(state: Mapping[str, np.ndarray]) -> None:
-    """Refuse whole numbers and truth values: quantised weights would become other weights without a word."""
-    for name, value in state.items():
-        if value.dtype.kind != "f":
-            raise ValueError(f"{name} is of type {value.dtype}, which is no weight: save it as float32")

