@@ -5,14 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hicmae_jax.studies.price import MB_A_SAMPLE, SAMPLES_A_CORE, host_chips
 from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
 from hicmae_jax.training.chips import GIB
 
 MB = 1e6
-HOST_CHIPS = {"v5e": 8, "v5p": 4, "v6e": 8}
-"""Chips of a host, by the kind of TPU; a topology of GPUs says it itself."""
-SAMPLES_A_CORE = 603  # a second, measured by `python -m benchmarks.input_pipeline`; see docs/data.md
-MB_A_SAMPLE = 0.7  # read from storage; see docs/data.md
 
 Table = Callable[[Sequence[Mapping[str, Any]]], Iterator[str]]
 """Figures of steps → lines of a table, one a step."""
@@ -151,9 +148,3 @@ def scaling_table(all_figures: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{host_rate * MB_A_SAMPLE / 1e3:.1f}",
         )
         yield f"| {' | '.join(map(str, cells))} |"
-
-
-def host_chips(topology: str) -> int:
-    """Number of chips of a host of a topology, such as `v5e:16x16` or, of GPUs, `h200:2x8`."""
-    kind, _, network = topology.partition(":")
-    return HOST_CHIPS[kind] if kind in HOST_CHIPS else int(network.rpartition("x")[2])

@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": ("launch.prepare", "make shards of raw clips, or of a labelled data set"),
     "inspect": ("launch.inspect_data", "show, verify or draw what prepared shards hold"),
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
+    "sweep": ("launch.sweep", "train many runs: a grid, a table, or several lengths of each"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "import": ("launch.import_weights", "make a run of published or other PyTorch weights"),
     "embed": ("launch.embed", "compute features or emotions of videos"),

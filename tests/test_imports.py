@@ -63,6 +63,7 @@ ALLOWED = {
     "hicmae_jax.runs": [*SCIENCE, *RUNNING, *RESULTS, *READING],
     "hicmae_jax.studies": [
         *_of("hicmae_jax", "settings", "checkpoints", "logs", "model", "evaluation.figures"),
+        "hicmae_jax.training.chips",
         "data_pipeline.common",
     ],
     "hicmae_jax.aot": [

@@ -12,11 +12,12 @@ checksums, renames the checkpoint to its step, and only then removes older check
 whether the files have changed since. A resumed run removes what a killed save has left. Any number of devices
 and hosts can read a checkpoint, whatever number wrote it.
 
-The last `keep` checkpoints stay, and so do milestones and, if asked for, the best by a score (see `best`).
+The last `keep` checkpoints stay, and so do milestones, those for branches and, if asked for, the best by a
+score (see `best`).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self, TypeVar
 
 import jax
@@ -56,6 +57,7 @@ class Checkpoints:
         keep: int = 3,
         milestone: int | None = None,
         best: BestBy | None = None,
+        branches: Collection[int] = (),
     ) -> None:
         """Open the checkpoints of a run.
 
@@ -64,6 +66,7 @@ class Checkpoints:
             keep: number of last checkpoints to keep.
             milestone: checkpoints of steps that are multiples of it are never removed; None for none.
             best: also keep the best checkpoint by this score.
+            branches: checkpoints of these steps are never removed.
 
         Raises:
             ValueError: `keep` or `milestone` is below 1.
@@ -73,7 +76,7 @@ class Checkpoints:
             raise ValueError(f"keep = {keep} and milestone = {milestone} must be at least 1")
         self._run = reader.absolute(run)
         self._root = self._run / DIRECTORY
-        self._keep, self._milestone = keep, milestone
+        self._keep, self._milestone, self._branches = keep, milestone, frozenset(branches)
         self._writer: Writer | None = None
         self._step_being_saved: int | None = None
         self.best = best
@@ -246,7 +249,8 @@ class Checkpoints:
         scored = find_best(self._root, self.best) if self.best else None
         for step in steps[: -self._keep]:
             is_milestone = self._milestone is not None and step % self._milestone == 0
-            if is_milestone or (scored is not None and step == scored.step):
+            is_best = scored is not None and step == scored.step
+            if is_milestone or is_best or step in self._branches:
                 continue
             # Removed under another name: an interrupted removal must not look like a complete checkpoint.
             removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")

@@ -52,11 +52,13 @@ class Intervals:
     Attributes:
         log: steps between two lines of metrics.
         checkpoint: steps between two checkpoints.
+        branches: further steps at which to save.
         profile: the steps to profile; empty for no profile.
     """
 
     log: int
     checkpoint: int
+    branches: frozenset[int] = frozenset()
     profile: range = range(0)
 
 
@@ -225,7 +227,7 @@ class Loop:
 
     def _evaluate_and_save(self, made: int, state: TrainState) -> None:
         evaluations = [one for one in self._evaluations if self._is_due(made, one.every)]
-        save_due = self._is_due(made, self._intervals.checkpoint)
+        save_due = self._is_due(made, self._intervals.checkpoint) or made in self._intervals.branches
         if evaluations or save_due or self._stop_reason:
             self._wait_for_steps(0)  # before the clock is paused, so that their time counts
         scores = self._evaluate(made, state.params, evaluations)

@@ -191,7 +191,7 @@ class Session:
         self._total_steps = total_steps
         kept = self._settings.checkpoint
         self._checkpoints = self._exit_stack.enter_context(
-            Checkpoints(self.directory, kept.keep, kept.milestone, best)
+            Checkpoints(self.directory, kept.keep, kept.milestone, best, kept.branches)
         )
         self._resumed_step, damaged = self._checkpoints.last_good(self._check_resumed)
         self.first_step = self._resumed_step or 0
@@ -339,7 +339,10 @@ class Session:
         log = self._settings.log
         first = log.profile_step
         profile = range(0) if first is None else range(first, first + log.profile_steps)
-        return Intervals(log=log.every, checkpoint=self._settings.checkpoint.every, profile=profile)
+        kept = self._settings.checkpoint
+        return Intervals(
+            log=log.every, checkpoint=kept.every, branches=frozenset(kept.branches), profile=profile
+        )
 
 
 @contextlib.contextmanager

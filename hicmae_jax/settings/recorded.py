@@ -22,6 +22,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "optimizer.schedule": "cosine",
         "optimizer.decay_share": 0.2,
         "optimizer.clip": None,
+        "checkpoint.branches": [],
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

@@ -68,10 +68,15 @@ class CheckpointConfig:
     milestone: int | None = setting(
         None, "steps from one checkpoint that stays for good to the next; none keeps no such", at_least=1
     )
+    branches: tuple[int, ...] = setting(
+        (), "further steps at which a checkpoint is written that stays for good, for runs that branch off"
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_limits(self)
+        if any(step < 1 for step in self.branches):
+            raise ValueError(f"branches {self.branches}: each step must be at least 1")
         if self.milestone and self.milestone % self.every:
             raise ValueError(
                 f"milestone {self.milestone} is not a multiple of checkpoint.every {self.every}, when "

@@ -117,6 +117,14 @@ def test_the_last_and_the_milestones_are_kept(tmp_path):
     assert steps_in(tmp_path) == [3, 6, 8, 10]
 
 
+def test_checkpoints_for_branches_are_kept(tmp_path):
+    state = state_at(1, mesh_of(1, 1))
+    with Checkpoints(tmp_path, keep=1, branches=(2, 5)) as checkpoints:
+        for step in range(1, 8):
+            checkpoints.save(step, state, RECORD)
+    assert steps_in(tmp_path) == [2, 5, 7]
+
+
 def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path):
     state = state_at(1, mesh_of(8, 2), width=4096)
     expected = jax.tree.map(np.array, state)

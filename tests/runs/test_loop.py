@@ -51,6 +51,11 @@ def test_every_evaluation_has_its_own_interval(tmp_path, events):
     ]
 
 
+def test_checkpoints_for_branches_are_saved_beside_those_at_intervals(tmp_path, events):
+    run(tmp_path, total=7, intervals={"checkpoint": 3, "branches": frozenset({1, 6})})
+    assert [step for what, step in events if what == "save"] == [1, 3, 6, 7]
+
+
 def test_two_evaluations_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="evaluations held_out, held_out: each needs a name of its own"):
         run(tmp_path, evaluations=[HELD_OUT, HELD_OUT])
