@@ -12,6 +12,7 @@ a cluster, `--slurm=FILE` or `--jobset=FILE` writes a script that trains each ru
 """
 
 import functools
+import json
 import os
 import re
 import sys
@@ -149,7 +150,19 @@ def make_study() -> tuple[Study, dict[str, PretrainSettings]]:
     for point in points:
         runs += _runs_of(PlannedRun(grid.name_of(point), grid.settings_of(point)))
     study = Study(tuple(runs), dict(_given))
-    return study, {run.name: settings(run, _platform()) for run in study.runs}
+    configs = {run.name: settings(run, _platform()) for run in study.runs}
+    _check_different(configs)
+    return study, configs
+
+
+def _check_different(configs: Mapping[str, PretrainSettings]) -> None:
+    """Refuse two runs that are the same, however their settings were typed."""
+    found: dict[str, str] = {}
+    for name, config in configs.items():
+        values = json.dumps(config.to_dict(), sort_keys=True)
+        if values in found:
+            raise ValueError(f"{name} and {found[values]} have the same settings: remove one")
+        found[values] = name
 
 
 def _platform() -> str:
