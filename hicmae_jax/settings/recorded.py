@@ -17,6 +17,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "execution.compiler_options": [],
         "execution.reduce_dtype": "computed",
         "execution.layout": "plain",
+        "masks.video_decode_kind": "random",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",

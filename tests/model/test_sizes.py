@@ -10,6 +10,7 @@ from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.flops import finetune_flops, flops
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.masking import DECODE_KINDS
 from launch import sizes as command
 from tests.support import tiny_model
 
@@ -26,6 +27,13 @@ def test_published_sizes(size, parameters, forward, training):
     if forward:
         assert round(sum(count.forward.values()) / 1e9, 1) == forward
     assert round(sum(count.training.values()) / 1e9, 1) == training
+
+
+@pytest.mark.parametrize("kind", DECODE_KINDS)
+def test_decoding_half_of_the_masked_tokens_costs_b_a_third_less(kind):
+    masks = MaskConfig(video_decode_fraction=0.5, audio_decode_fraction=0.5, video_decode_kind=kind)
+    count = flops(sizes.model_config("B"), masks)
+    assert round(sum(count.training.values()) / 1e9, 1) == 56.3
 
 
 @pytest.mark.parametrize(("size", "millions"), [("T", 20.5), ("S", 45.7), ("B", 80.8)])
