@@ -36,11 +36,11 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
         dtype: precision of the activations.
     """
     yield (
-        f"{'size':>4} {'encoder':>13} {'decoder':>8} {'taps':>12} {'pre-training':>12} {'fine-tuning':>11} "
+        f"{'size':>5} {'encoder':>13} {'decoder':>8} {'taps':>12} {'pre-training':>12} {'fine-tuning':>11} "
         f"{'forward':>8} {'training':>8} {'kept':>7}"
     )
     yield (
-        f"{'':>4} {'width × depth':>13} {'width':>8} {'':>12} {'M params':>12} {'M params':>11} "
+        f"{'':>5} {'width × depth':>13} {'width':>8} {'':>12} {'M params':>12} {'M params':>11} "
         f"{'GFLOP':>8} {'GFLOP':>8} {'MB':>7}"
     )
     masks = config.MaskConfig()
@@ -51,7 +51,7 @@ def overview(names: Sequence[str], remat: str = "none", dtype: str = "bfloat16")
         model = sizes.model_config(name)
         count = flops(model, masks)
         yield (
-            f"{name:>4} {model.encoder_dim:>5} × {model.encoder_depth:<5} {model.decoder_dim:>8} "
+            f"{name:>5} {model.encoder_dim:>5} × {model.encoder_depth:<5} {model.decoder_dim:>8} "
             f"{', '.join(map(str, model.skip_layers)):>12} "
             f"{shapes.pretrain_parameters(model, masks) / 1e6:>12.2f} "
             f"{shapes.finetune_parameters(model, config.FinetuneConfig(outputs=11)) / 1e6:>11.2f} "

@@ -126,7 +126,7 @@ MISTAKES = {
     "a size that does not exist": (
         {"size": "XL"},
         [],
-        "size = 'XL': choose one of mu, T, S, B, L, H, g",
+        "size = 'XL': choose one of mu, T, S, B, avf-L, L, avf-H, H, g",
     ),
     "devices that fsdp does not divide": (
         {"fsdp": 3},

@@ -9,6 +9,7 @@ def test_a_recipe_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert recipes.names() == ["demo", "evidence", "finetune", "pretrain"]
     assert recipes.load("pretrain:mu,runlocal").size == "mu"
+    assert recipes.load("pretrain:avf-L").size == "avf-L"
     assert recipes.load("demo").steps == 800
 
 
