@@ -23,6 +23,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "optimizer.schedule": "cosine",
         "optimizer.decay_share": 0.2,
         "optimizer.clip": None,
+        "optimizer.base_width": None,
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

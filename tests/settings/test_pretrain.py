@@ -32,6 +32,7 @@ OTHER_VALUES = {
     "execution.compiler_options": ["xla_some=true", "xla_other="],
     "loss.negatives": "global",
     "optimizer.betas": [0.9, 0.98],
+    "optimizer.base_width": [384, 192],
     "data.sets": ["a", "b"],
     "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
     "checkpoint.milestone": 10_000,
