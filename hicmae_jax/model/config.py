@@ -209,7 +209,15 @@ class MaskConfig:
     video_decode_fraction: float = setting(
         1.0, "share of the masked video tokens that is decoded and scored (dual masking)"
     )
-    audio_decode_fraction: float = setting(1.0, "the same for audio")
+    video_decode_kind: str = setting(
+        "random",
+        "which of them where that is not all: any, or of each cell of 2 × 2 places others in every slice of "
+        "time, so that they cover places and time evenly",
+        choices=masking.DECODE_KINDS,
+    )
+    audio_decode_fraction: float = setting(
+        1.0, "share of the masked audio tokens that is decoded and scored, at random"
+    )
 
     def __post_init__(self) -> None:
         """Check the kinds."""

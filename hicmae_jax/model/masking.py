@@ -5,6 +5,7 @@ A mask is two arrays of *indices* with static shapes, never booleans, so that se
 depends neither on the other clips nor on how the batch is sharded.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 KINDS = ("tube", "random", "time", "frequency")
+DECODE_KINDS = ("random", "running_cell")
 
 
 class TokenMask(NamedTuple):
@@ -19,8 +21,8 @@ class TokenMask(NamedTuple):
 
     Attributes:
         visible: int32[..., N_visible], tokens that the encoder sees.
-        masked: int32[..., N_target], tokens that the decoder reconstructs: every masked token, or a random
-            subset of them (dual masking).
+        masked: int32[..., N_target], tokens that the decoder reconstructs: every masked token, or a part of
+            them (dual masking).
     """
 
     visible: jax.Array
@@ -71,7 +73,12 @@ def mask_sizes(
 
 
 def draw_mask(
-    kind: str, key: jax.Array, grid: tuple[int, int], ratio: float, decode_fraction: float = 1.0
+    kind: str,
+    key: jax.Array,
+    grid: tuple[int, int],
+    ratio: float,
+    decode_fraction: float = 1.0,
+    decode_kind: str = "random",
 ) -> TokenMask:
     """Draw the mask of one clip.
 
@@ -83,13 +90,17 @@ def draw_mask(
             frequency) for audio.
         ratio: share of units to mask.
         decode_fraction: share of the masked tokens to reconstruct (dual masking); 1 keeps all.
+        decode_kind: which of them, if not all: `random` ones, or those of `running_cell_order`, which cover
+            places and time evenly (video only).
 
     Returns:
         The clip's `TokenMask`, without a batch dimension.
 
     Raises:
-        ValueError: see `mask_sizes`.
+        ValueError: see `mask_sizes` and `running_cell_order`; or an unknown `decode_kind`.
     """
+    if decode_kind not in DECODE_KINDS:
+        raise ValueError(f"unknown decode kind {decode_kind!r}; choose from {', '.join(DECODE_KINDS)}")
     visible_count, target_count = mask_sizes(kind, grid, ratio, decode_fraction)
     rows, columns = grid
     unit_key, subset_key = jax.random.split(key)
@@ -103,8 +114,46 @@ def draw_mask(
     visible = jnp.sort(tokens.ravel()[order[:visible_count]])
     masked = tokens.ravel()[order[visible_count:]]
     if target_count < masked.size:
-        masked = jax.random.permutation(subset_key, masked)[:target_count]
+        if decode_kind == "running_cell":
+            masked = masked[jnp.argsort(running_cell_order(subset_key, grid)[masked])]
+        else:
+            masked = jax.random.permutation(subset_key, masked)
+        masked = masked[:target_count]
     return TokenMask(visible.astype(jnp.int32), jnp.sort(masked).astype(jnp.int32))
+
+
+def running_cell_order(key: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """Rank video tokens so that the first ones cover places and time evenly (dual masking).
+
+    Each frame is cut into cells of 2 × 2 places. In every slice of time, the four places of a cell have turns
+    0 to 3, clockwise. In the next slice, every turn is one place further. So the first half of the tokens has
+    two places of each cell in each slice, and each place in two of four slices. Tokens of a lower turn come
+    first, in random order among themselves. So any number of tokens can be taken, also if only some tokens
+    are masked. The place that begins is random in each clip.
+
+    The design follows the text of VideoMAE V2 (arXiv 2303.16727, section 3.2: running cell masking of the
+    decoder); size, direction and beginning of the cells are choices of this project.
+
+    Args:
+        key: a typed PRNG key.
+        grid: (slices, places in a slice); the places are those of a square frame, row by row.
+
+    Returns:
+        float32[slices · places]: rank of each token in the flat order, lower first.
+
+    Raises:
+        ValueError: the places of a slice are not those of a square frame.
+    """
+    slices, places = grid
+    side = math.isqrt(places)
+    if side * side != places:
+        raise ValueError(f"running cells need square frames, and a slice of {places} tokens is not square")
+    start_key, order_key = jax.random.split(key)
+    row, column = jnp.divmod(jnp.arange(places), side)
+    clockwise = jnp.array([[0, 1], [3, 2]])[row % 2, column % 2]
+    start = jax.random.randint(start_key, (), 0, 4)
+    turn = (clockwise + jnp.arange(slices)[:, None] + start) % 4
+    return (turn + jax.random.uniform(order_key, turn.shape)).ravel()
 
 
 def from_boolean(mask: np.ndarray) -> TokenMask:

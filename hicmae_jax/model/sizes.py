@@ -1,10 +1,18 @@
-"""The table of model sizes (paper section 4.1; L, H and g are added for scaling studies).
+"""The table of model sizes, smallest first.
 
-T, S and B are the paper's. The decoder of T was never published; here it has half the encoder's width, as in
-S. The widths of L, H and g are multiples of 128, the side of a TPU's matrix unit, and their heads have 64
-channels like those of the paper. The fusion encoder has 2 layers and the decoders have 4 in all sizes.
+T, S and B are the paper's (section 4.1). The decoder of T was never published; here it has half the encoder's
+width, as in S. L, H and g are added for scaling studies: their widths are multiples of 128, the side of a
+TPU's matrix unit, and their heads have 64 channels like those of the paper.
 
-The tapped layers are at 40 %, 70 % and 100 % of the encoder's depth, rounded: layers 4, 7 and 10 of ten.
+avf-L and avf-H have the widths, heads and depths of the large and the huge model of AVF-MAE++, the successor
+of HiCMAE (Wu et al., CVPR 2025; arXiv 2509.24214, and its published configurations). What else that work
+changes is not here: its encoders attend within regions, and its fusion is another one.
+
+The fusion encoder has 2 layers and the decoders have 4 in all sizes, also in those of AVF-MAE++.
+
+The tapped layers are at 40 %, 70 % and 100 % of the encoder's depth, rounded: layers 4, 7 and 10 of ten. So
+they are in avf-L and avf-H, too; the published ones are at thirds (4, 8, 12 and 5, 10, 15), which
+`skip_layers` can say.
 """
 
 from typing import Any
@@ -17,7 +25,9 @@ SIZES: dict[str, tuple[int, int, int, int, int]] = {
     "T": (256, 4, 10, 128, 2),
     "S": (384, 6, 10, 192, 3),
     "B": (512, 8, 10, 384, 6),
+    "avf-L": (640, 10, 12, 512, 8),
     "L": (768, 12, 12, 384, 6),
+    "avf-H": (768, 12, 15, 640, 8),
     "H": (1024, 16, 16, 512, 8),
     "g": (1280, 20, 32, 512, 8),
 }

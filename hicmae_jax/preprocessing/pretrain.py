@@ -99,6 +99,7 @@ def preprocess_batch(
             model.video_grid,
             masks.video_ratio,
             masks.video_decode_fraction,
+            masks.video_decode_kind,
         ),
         audio_mask=draw(
             "audio mask",

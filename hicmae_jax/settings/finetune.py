@@ -44,7 +44,11 @@ SCHEMA = Schema(
         "loss": Section(FinetuneLossConfig),
         "optimizer": Section(
             OptimizerConfig,
-            elsewhere=("batch", "epochs", "warmup_epochs", "warmup_examples", "steps_per_epoch"),
+            # Rates by width are for pre-training.
+            elsewhere=(
+                *("batch", "epochs", "warmup_epochs", "warmup_examples", "steps_per_epoch"),
+                "base_width",
+            ),
         ),
         "checkpoint": Section(CheckpointConfig),
         "log": Section(LogConfig),

@@ -17,12 +17,14 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "execution.compiler_options": [],
         "execution.reduce_dtype": "computed",
         "execution.layout": "plain",
+        "masks.video_decode_kind": "random",
         "optimizer.kind": "adamw",
         "optimizer.rate_rule": "linear",
         "optimizer.schedule": "cosine",
         "optimizer.decay_share": 0.2,
         "optimizer.clip": None,
         "checkpoint.branches": [],
+        "optimizer.base_width": None,
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from data_pipeline.common.setting import check_limits, setting
-from hicmae_jax.training import path_rules, schedules, trust_ratio
+from hicmae_jax.training import path_rules, schedules, trust_ratio, width_rule
 
 KINDS = ("adamw", "lamb")
 RATE_RULES = ("linear", "sqrt", "fixed")
@@ -72,9 +72,21 @@ class OptimizerConfig:
         1.0, "rate factor from one layer to the layer below, from the head down", above=0, at_most=1
     )
 
+    base_width: tuple[int, int] | None = setting(
+        None,
+        "widths of encoders and decoders of the model for which the rates were found; here, a matrix that is "
+        "n times as wide has 1/n of the rate; none: all matrices have one rate",
+        at_least=1,
+    )
+
     def __post_init__(self) -> None:
         """Check the choices."""
         check_limits(self)
+        if self.base_width is not None and self.kind == "lamb":
+            raise ValueError(
+                f"base_width {self.base_width} is for adamw: with optimizer.kind = 'lamb', an update has the "
+                "norm of its matrix at any width; leave one of them out"
+            )
         if self.warmup_examples is not None and (self.warmup_epochs or self.warmup_examples < 0):
             raise ValueError(
                 f"warmup_examples {self.warmup_examples} must be at least 0, and warmup_epochs "
@@ -219,6 +231,8 @@ def make_optimizer(config: OptimizerConfig, params: Any) -> optax.GradientTransf
     moments = optax.scale_by_adam(*config.betas, eps=config.epsilon)
     if config.clip is not None:
         moments = _clipped(moments, config.clip)
+    if config.base_width is not None:
+        moments = width_rule.scale_rates(moments, width_rule.rate_factors(params, config.base_width))
     return optax.chain(
         moments,
         optax.add_decayed_weights(config.weight_decay, mask=decays),

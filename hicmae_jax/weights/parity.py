@@ -143,7 +143,14 @@ def random_clips(model: ModelConfig, masks: MaskConfig, seed: int = 0, clips: in
 
     return ModelInputs(
         *noise(model, seed, clips),
-        draw(0, masks.video_kind, model.video_grid, masks.video_ratio, masks.video_decode_fraction),
+        draw(
+            0,
+            masks.video_kind,
+            model.video_grid,
+            masks.video_ratio,
+            masks.video_decode_fraction,
+            masks.video_decode_kind,
+        ),
         draw(1, masks.audio_kind, model.audio_grid, masks.audio_ratio, masks.audio_decode_fraction),
     )
 

@@ -219,7 +219,10 @@ def test_a_missing_recipe_is_one_line_with_an_example(parsed, words):
         ("--config --workdir=x", "--config is missing: name a recipe or a file"),
         ("--config=", "--config is missing: name a recipe or a file"),
         ("--config=nowhere.py:B", "--config=nowhere.py:B: there is no file nowhere.py; the recipes are "),
-        ("--config=.", "--config=.: there is no file .; the recipes are demo, evidence, finetune, pretrain"),
+        (
+            "--config=.",
+            "--config=.: there is no file .; the recipes are ablations, demo, evidence, finetune, pretrain",
+        ),
         ("--config=pretrian:B", "--config=pretrian:B: there is no recipe pretrian; the nearest is pretrain"),
         ("--config=recipe", "--config=recipe: there is no recipe recipe; the nearest is "),
         ("--config=recipe.py:XL", "--config=recipe.py:XL: line 6: unknown size 'XL'"),

@@ -126,7 +126,7 @@ MISTAKES = {
     "a size that does not exist": (
         {"size": "XL"},
         [],
-        "size = 'XL': choose one of mu, T, S, B, L, H, g",
+        "size = 'XL': choose one of mu, T, S, B, avf-L, L, avf-H, H, g",
     ),
     "devices that fsdp does not divide": (
         {"fsdp": 3},
@@ -193,7 +193,8 @@ def test_a_platform_in_the_environment_that_is_not_there_is_one_line(place):
         ([RUN], "--config is missing: name a recipe or a file, such as --config=pretrain:B"),
         (
             [RUN, "--config=own.py:B"],
-            "--config=own.py:B: there is no file own.py; the recipes are demo, evidence, finetune, pretrain",
+            "--config=own.py:B: there is no file own.py; the recipes are ablations, demo, evidence, "
+            "finetune, pretrain",
         ),
     ],
     ids=["no configuration", "a configuration that is not there"],

@@ -52,6 +52,7 @@ def test_without_skips_any_number_of_layers_may_be_tapped():
     [
         ({"video_kind": "time"}, "tube, random"),
         ({"audio_kind": "tube"}, "random, time, frequency"),
+        ({"video_decode_kind": "cell"}, "random, running_cell"),
         ({"video_ratio": 0.999}, None),
         ({"video_ratio": 1.0}, "leaves no visible token"),
         ({"video_ratio": 0.005}, "leaves no masked token"),

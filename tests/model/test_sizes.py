@@ -1,5 +1,7 @@
 """The size table and its shapes."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from hicmae_jax.model.config import ExecutionConfig, FinetuneConfig, MaskConfig
 from hicmae_jax.model.finetune import HiCMAEFinetune
 from hicmae_jax.model.flops import finetune_flops, flops
 from hicmae_jax.model.hicmae import HiCMAE
+from hicmae_jax.model.masking import DECODE_KINDS
+from hicmae_jax.runs import capacity
 from launch import sizes as command
-from tests.support import tiny_model
+from tests.support import published_names, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -28,10 +32,42 @@ def test_published_sizes(size, parameters, forward, training):
     assert round(sum(count.training.values()) / 1e9, 1) == training
 
 
+@pytest.mark.parametrize("kind", DECODE_KINDS)
+def test_decoding_half_of_the_masked_tokens_costs_b_a_third_less(kind):
+    masks = MaskConfig(video_decode_fraction=0.5, audio_decode_fraction=0.5, video_decode_kind=kind)
+    count = flops(sizes.model_config("B"), masks)
+    assert round(sum(count.training.values()) / 1e9, 1) == 56.3
+
+
 @pytest.mark.parametrize(("size", "millions"), [("T", 20.5), ("S", 45.7), ("B", 80.8)])
 def test_published_finetuning_sizes(size, millions):
     count = shapes.finetune_parameters(sizes.model_config(size), FinetuneConfig(outputs=11))
     assert round(count / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "training"), [("avf-L", 178.67, 146.4), ("avf-H", 303.18, 230.0)]
+)
+def test_sizes_of_the_successor(size, millions, training):
+    """Against the names that a published checkpoint of these widths has, and the traced forward pass."""
+    model, masks = sizes.model_config(size), MaskConfig()
+    names = published_names.pretrain(
+        model.encoder_dim, model.encoder_depth, 2, model.decoder_dim, [False, True, True, True]
+    )
+    count = shapes.pretrain_parameters(model, masks)
+    assert count == sum(map(math.prod, names.values()))
+    assert round(count / 1e6, 2) == millions
+    counted = flops(model, masks)
+    assert round(sum(counted.training.values()) / 1e9, 1) == training
+    inputs = shapes.abstract_inputs(model, masks, 1)
+    params = {"params": shapes.abstract_parameters(model, masks)}
+    traced = jax.make_jaxpr(HiCMAE(model).apply)(params, *inputs)
+    assert products(traced.jaxpr) == sum(counted.forward.values())
+
+
+def test_sizes_are_in_the_order_of_their_parameters():
+    counts = [capacity.least_parameters(sizes.model_config(name)) for name in sizes.SIZES]
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("H", 0.45e9, 0.55e9), ("g", 1.35e9, 1.45e9)])
@@ -109,7 +145,9 @@ def test_remat_keeps_less():
 
 
 def test_an_unknown_size_is_refused():
-    with pytest.raises(ValueError, match="unknown model size 'XL': choose one of mu, T, S, B, L, H, g"):
+    with pytest.raises(
+        ValueError, match="unknown model size 'XL': choose one of mu, T, S, B, avf-L, L, avf-H, H, g"
+    ):
         sizes.model_config("XL")
 
 

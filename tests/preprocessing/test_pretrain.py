@@ -9,6 +9,7 @@ from PIL import Image
 
 from data_pipeline.media import log_mel as host_log_mel
 from data_pipeline.media import log_mel_constants as kaldi
+from hicmae_jax.model import masking
 from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.preprocessing import audio, video
 from hicmae_jax.preprocessing.keys import clip_keys
@@ -256,6 +257,18 @@ def test_draws_change_with_seed_step_and_example(change):
     for name in ("video", "log_mel"):
         assert not np.allclose(getattr(before, name), getattr(after, name), atol=1e-3)
     assert (before.audio_mask.visible != after.audio_mask.visible).any()
+
+
+@pytest.mark.parametrize("kind", masking.DECODE_KINDS)
+def test_the_decoded_video_tokens_are_drawn_as_the_masks_say(kind):
+    masks = MaskConfig(video_decode_fraction=0.5, video_decode_kind=kind)
+    batch, config = small_batch(), dataclasses.replace(SMALL, masks=masks)
+    drawn = run(batch, config=config).video_mask
+    keys = clip_keys(jax.random.key(0), "video mask", 3, batch["example"])
+    for clip, key in enumerate(keys):
+        expected = masking.draw_mask("tube", key, SMALL.model.video_grid, 0.9, 0.5, kind)
+        np.testing.assert_array_equal(drawn.visible[clip], expected.visible)
+        np.testing.assert_array_equal(drawn.masked[clip], expected.masked)
 
 
 def test_all_steps_share_one_compilation():

@@ -148,4 +148,5 @@ def test_every_file_has_a_test():
         "finetune",
         "demo",
         "evidence",
+        "ablations",  # tests/settings/test_ablations.py
     }

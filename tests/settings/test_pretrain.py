@@ -32,6 +32,7 @@ OTHER_VALUES = {
     "execution.compiler_options": ["xla_some=true", "xla_other="],
     "loss.negatives": "global",
     "optimizer.betas": [0.9, 0.98],
+    "optimizer.base_width": [384, 192],
     "data.sets": ["a", "b"],
     "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
     "checkpoint.milestone": 10_000,
@@ -249,7 +250,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"optimizer.betas": (0.9,)}, "optimizer.betas = (0.9,) is not a tuple of 2 numbers"),
         ({"model.skip_layers": (4.0,)}, "model.skip_layers = (4.0,) is not a tuple of whole numbers or None"),
         # Size, seed, batch, length.
-        ({"size": "XXL"}, "size = 'XXL': choose one of mu, T, S, B, L, H, g"),
+        ({"size": "XXL"}, "size = 'XXL': choose one of mu, T, S, B, avf-L, L, avf-H, H, g"),
         ({"seed": -1}, "seed -1 is not in [0, 4294967295]"),
         ({"seed": 2**32}, "seed 4294967296 is not in"),
         ({"batch": 0}, "batch 0 is not at least 1"),

@@ -40,15 +40,17 @@ def inputs(config: ModelConfig, masks: MaskConfig = MASKS, batch: int = 4, seed:
     video = jnp.asarray(rng.integers(0, 256, shape, dtype=np.uint8))
     log_mel = jnp.asarray(rng.standard_normal((batch, config.audio_frames, config.audio_bins)), jnp.float32)
 
-    def draw(kind: str, grid: tuple[int, int], ratio: float, fraction: float, stream: int):
+    def draw(stream: int, kind: str, *of: Any):
         keys = jax.random.split(jax.random.key(seed + stream), batch)
-        return jax.vmap(lambda key: masking.draw_mask(kind, key, grid, ratio, fraction))(keys)
+        return jax.vmap(lambda key: masking.draw_mask(kind, key, *of))(keys)
+
+    of_video = (masks.video_ratio, masks.video_decode_fraction, masks.video_decode_kind)
 
     return ModelInputs(
         video,
         log_mel,
-        draw(masks.video_kind, config.video_grid, masks.video_ratio, masks.video_decode_fraction, 1),
-        draw(masks.audio_kind, config.audio_grid, masks.audio_ratio, masks.audio_decode_fraction, 2),
+        draw(1, masks.video_kind, config.video_grid, *of_video),
+        draw(2, masks.audio_kind, config.audio_grid, masks.audio_ratio, masks.audio_decode_fraction),
     )
 
 
