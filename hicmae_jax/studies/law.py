@@ -1,0 +1,57 @@
+"""The law of scaling: loss as a sum of what cannot be removed, what size removes, and what examples remove.
+
+`L(N, D) = E + A / N^alpha + B / D^beta` with N parameters and D training examples (Hoffmann et al. 2022,
+arXiv 2203.15556, equation 2).
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Law:
+    """One law. With runs of only one size or one number of examples, that term is left out.
+
+    Attributes:
+        E: loss of an infinite model after infinitely many examples.
+        A: factor of the term of size; 0 if it is left out.
+        B: factor of the term of examples; 0 if it is left out.
+        alpha: exponent of size; None if that term is left out.
+        beta: exponent of examples; None if that term is left out.
+    """
+
+    E: float
+    A: float
+    B: float
+    alpha: float | None
+    beta: float | None
+
+    def loss(self, parameters: Any, examples: Any) -> np.ndarray:
+        """Loss that the law gives, float64.
+
+        Args:
+            parameters: N, a number or an array.
+            examples: D, a number or an array that is broadcast against N.
+        """
+        # Powers by logarithms: A alone may be larger than N^alpha by many orders of magnitude.
+        return np.asarray(
+            self.E + _term(self.A, self.alpha, parameters) + _term(self.B, self.beta, examples), np.float64
+        )
+
+    def as_text(self) -> str:
+        """The law as an equation."""
+        text = f"L(N, D) = {self.E:.4g}"
+        if self.alpha is not None:
+            text += f" + {self.A:.4g} / N^{self.alpha:.4g}"
+        if self.beta is not None:
+            text += f" + {self.B:.4g} / D^{self.beta:.4g}"
+        return text
+
+
+def _term(factor: float, exponent: float | None, amount: Any) -> np.ndarray | float:
+    if exponent is None or factor == 0:
+        return 0.0
+    return np.exp(math.log(factor) - exponent * np.log(amount))
