@@ -50,6 +50,7 @@ class HeldOut:
         reading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
         execution: ExecutionConfig = ExecutionConfig(),
     ) -> None:
+        self.features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._clips = clips
         self._reading = reading
         self._loss = loss
@@ -62,8 +63,9 @@ class HeldOut:
 
         Returns:
             `total`, `video`, `audio`, `contrastive`, `contrastive_level_0`, … as in training;
-            `recall@k/layer_i`, the mean of both directions, for k of 1, 5 and 10; `chance@k`; `clips`, the
-            number of clips that could be read.
+            `recall@k/layer_i`, the mean of both directions, for k of 1, 5 and 10, and beside it
+            `recall@k/layer_i/video_to_audio` and `recall@k/layer_i/audio_to_video`; `chance@k`; `clips`,
+            the number of clips that could be read.
 
         Raises:
             OSError: no clip can be read.
@@ -85,15 +87,37 @@ class HeldOut:
             "contrastive": contrastive,
             **{f"contrastive_level_{i}": level for i, level in enumerate(levels)},
         }
-        for layer, features in self._embed(params, self._batches()).items():
-            for k, recall in retrieval(features[0], features[1], ks=KS)["mean"].items():
-                scores[f"recall@{k}/layer_{layer}"] = recall.recall
-                scores[f"chance@{k}"] = recall.chance
+        self.features = self._embed(params, self._batches())
+        for layer, (of_video, of_audio) in self.features.items():
+            scores |= recalls(of_video, of_audio, layer)
         scores["clips"] = float(count)
         return scores
 
     def _batches(self) -> Iterator[HostBatch[np.ndarray]]:
         return watched_batches(self._clips, self._reading)
+
+
+def recalls(video: np.ndarray, audio: np.ndarray, layer: int) -> dict[str, float]:
+    """Retrieval at one layer, in each direction and as their mean.
+
+    Args:
+        video: float[N, C].
+        audio: float[N, C] of the same clips.
+        layer: number of the layer, for the names.
+
+    Returns:
+        Name → recall@k, and `chance@k`; see `HeldOut`.
+
+    Raises:
+        ValueError: features are not finite.
+    """
+    scores = {}
+    for direction, by_k in retrieval(video, audio, ks=KS, resamples=1).items():
+        ending = "" if direction == "mean" else f"/{direction.replace(' ', '_')}"
+        for k, recall in by_k.items():
+            scores[f"recall@{k}/layer_{layer}{ending}"] = recall.recall
+            scores[f"chance@{k}"] = recall.chance
+    return scores
 
 
 def contrast(video: np.ndarray, audio: np.ndarray, temperature: float, negatives: int) -> float:

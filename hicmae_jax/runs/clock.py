@@ -39,6 +39,7 @@ class Clock:
         self._waited = {"input": 0.0, "device": 0.0}
         self._begun = time.perf_counter()
         self._last_made: int | None = None
+        self._trained = self._evaluated = 0.0
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -58,6 +59,19 @@ class Clock:
         yield
         self._begun += time.perf_counter() - begun
 
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[dict[str, float]]:
+        """Count the time inside as that of an evaluation, not of training.
+
+        Yields:
+            A dictionary that has `time/evaluation_seconds` at the end.
+        """
+        begun, taken = time.perf_counter(), dict[str, float]()
+        with self.paused():
+            yield taken
+        taken["time/evaluation_seconds"] = time.perf_counter() - begun
+        self._evaluated += taken["time/evaluation_seconds"]
+
     def lap(self, made: int) -> dict[str, float]:
         """Rates since the last call.
 
@@ -66,6 +80,8 @@ class Clock:
 
         Returns:
             `time/…` → rate or share. Empty at the first call, because that time includes the compilation.
+            `time/evaluation_share` is the share of all evaluations until now, with their compilation, in
+            their time and that of training since the first call.
         """
         now = time.perf_counter()
         seconds, waited = now - self._begun, dict(self._waited)
@@ -73,6 +89,7 @@ class Clock:
         last, self._last_made = self._last_made, made
         if last is None:
             return {}
+        self._trained += seconds
         clips_per_second = (made - last) * self._work.clips / seconds
         rates = {
             "time/step_seconds": seconds / (made - last),
@@ -80,6 +97,8 @@ class Clock:
             "time/model_flops_per_second": clips_per_second * self._work.flops,
             **{f"time/{what}_wait_share": wait / seconds for what, wait in waited.items()},
         }
+        if self._evaluated:
+            rates["time/evaluation_share"] = self._evaluated / (self._evaluated + self._trained)
         if self._peak is not None:
             rates["time/mfu"] = rates["time/model_flops_per_second"] / self._peak
         return rates

@@ -34,15 +34,18 @@ class Evaluation:
         name: name of the evaluation; a score `s` is logged as `name/s`.
         every: steps between two evaluations; None for only one, after the last step.
         function: parameters → scores. Every process calls it and must get the same scores.
+        takes_step: whether the function takes the number of updates made, too, for the name of a file.
     """
 
     name: str
     every: int | None
-    function: Callable[[Any], Mapping[str, float]]
+    function: Callable[..., Mapping[str, float]]
+    takes_step: bool = False
 
-    def scores(self, params: Any) -> dict[str, float]:
-        """Name in the log → score of these parameters."""
-        return {f"{self.name}/{score}": value for score, value in self.function(params).items()}
+    def scores(self, params: Any, made: int) -> dict[str, float]:
+        """Name in the log → score of these parameters, after so many updates."""
+        found = self.function(params, made) if self.takes_step else self.function(params)
+        return {f"{self.name}/{score}": value for score, value in found.items()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -236,15 +239,16 @@ class Loop:
             self._save(made, state, scores)
 
     def _evaluate(self, made: int, params: Any, evaluations: Sequence[Evaluation]) -> dict[str, float]:
-        """Log the scores of each evaluation, in a line of its own."""
+        """Log the scores of each evaluation, in a line of its own with the time that it took."""
         found: dict[str, float] = {}
         if evaluations:
             self._write_lines()
         for evaluation in evaluations:
-            with self._clock.paused(), self._supervisor.stage("evaluation"):
-                scores = evaluation.scores(params)
+            with self._supervisor.stage("evaluation"):
+                with self._clock.evaluating() as taken:
+                    scores = evaluation.scores(params, made)
                 _check_score(evaluation, scores, self._checkpoints)
-                self._log.write(made, scores)
+                self._log.write(made, scores | taken)
             found |= scores
         return found
 

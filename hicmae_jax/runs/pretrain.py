@@ -4,20 +4,15 @@ The run first checks, within seconds, everything that can be wrong; only then it
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 
 import jax
 import optax
 from etils import epath
 
-from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.device_feed import sharding_rows, to_device
-from data_pipeline.reading.fixed_clips import FixedClips
 from data_pipeline.reading.pipeline import BatchStream, Pipeline
-from data_pipeline.reading.sources import ClipSource
-from hicmae_jax.evaluation.held_out import HeldOut
 from hicmae_jax.hosts import agreement
 from hicmae_jax.model import shapes
 from hicmae_jax.model.flops import flops
@@ -25,13 +20,12 @@ from hicmae_jax.model.initialise import initialiser, parameter_key
 from hicmae_jax.runs import branching, build
 from hicmae_jax.runs.branching import Branch
 from hicmae_jax.runs.broken_clips import BROKEN, note_faults
-from hicmae_jax.runs.capacity import check_capacity, check_scoring
+from hicmae_jax.runs.capacity import check_capacity
 from hicmae_jax.runs.clock import Work
-from hicmae_jax.runs.loop import Evaluation
+from hicmae_jax.runs.evaluations import Evaluations, fingerprints_of
 from hicmae_jax.runs.session import Session
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.supervision.signals import StopSignals
-from hicmae_jax.supervision.watchdog import Watchdog
 from hicmae_jax.training import compiler_options, sharding
 from hicmae_jax.training import state as train_state
 from hicmae_jax.training.state import TrainState
@@ -70,7 +64,7 @@ def run(
     with Session(config, directory, allow_changes, show_progress, stop_signals, arguments) as session:
         with agreement.all_or_none():
             data = _Data(config)
-        session.check_inputs(data=data.fingerprints, evaluation=data.held_out_fingerprints)
+        session.check_inputs(data=data.fingerprints, evaluation=data.evaluations.fingerprints)
         _warn_of_trained_on(session, data)
         with agreement.all_or_none():
             optimizer_config = config.optimizer_config(data.steps_per_epoch)
@@ -92,7 +86,7 @@ def run(
             data.on_devices(stream, session),
             mesh=data.mesh,
             work=Work(clips=config.batch, flops=_flops(config)),
-            evaluations=data.evaluations(session.watchdog),
+            evaluations=data.evaluations.of(session, data.mesh),
         )
 
 
@@ -106,8 +100,8 @@ class _Data:
         config: settings of the run.
         mesh: the devices.
         pipeline: gives the batches.
+        evaluations: what the model is evaluated on.
         fingerprints: directory → fingerprint of each set to train on.
-        held_out_fingerprints: the same of the sets to evaluate on.
 
     Raises:
         ValueError: the devices or the sets do not fit the settings, or the settings are impossible here.
@@ -122,9 +116,8 @@ class _Data:
         compiler_options.check(build.options_of_compiler(config, self.mesh), self.mesh)
         self._spread = sharding.batch_sharding(self.mesh)
         self.pipeline = Pipeline(config.data, sharding_rows(self._spread, config.batch))
-        self._held_out = _held_out_clips(config)
-        self.fingerprints = _fingerprints(self.pipeline.source)
-        self.held_out_fingerprints = {} if self._held_out is None else _fingerprints(self._held_out.source)
+        self.evaluations = Evaluations(config)
+        self.fingerprints = fingerprints_of(self.pipeline.source)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -136,38 +129,6 @@ class _Data:
         name = BROKEN if session.is_first else f"{jax.process_index()}-{BROKEN}"
         noted = note_faults(stream, session.directory / name, session.events)
         return to_device(noted, self._spread, self.config.batch)
-
-    def evaluations(self, watchdog: Watchdog) -> list[Evaluation]:
-        """The evaluation on held-out clips, if there are any."""
-        config = self.config
-        if self._held_out is None:
-            return []
-        # Each batch is a sign of life, however long the evaluation takes.
-        reading = functools.partial(watchdog.stage, "input")
-        score = HeldOut(
-            self._held_out,
-            config.preprocess,
-            config.loss,
-            config.loss.group_size or config.batch,
-            self.mesh,
-            reading,
-            config.execution,
-        )
-        return [Evaluation("held_out", config.evaluation.every, score)]
-
-
-def _held_out_clips(config: PretrainSettings) -> FixedClips | None:
-    settings = config.evaluation
-    if not settings.sets:
-        return None
-    sampling = ClipSampling(config.data.frames, config.data.stride)
-    clips = FixedClips(settings.sets, sampling, settings.batch, settings.clips, config.data.threads)
-    check_scoring("evaluation.batch", clips.batch, config.model)
-    return clips
-
-
-def _fingerprints(source: ClipSource) -> dict[str, str]:
-    return {str(clips.root): clips.about.fingerprint for clips in source.sets}
 
 
 def _branch(
@@ -193,7 +154,7 @@ def _branch(
 
 
 def _warn_of_trained_on(session: Session, data: _Data) -> None:
-    for directory, fingerprint in data.held_out_fingerprints.items():
+    for directory, fingerprint in data.evaluations.held_out.items():
         if fingerprint in data.fingerprints.values():
             session.say(f"warning     evaluation.sets: {directory} is trained on, so its scores say little")
 
@@ -215,4 +176,6 @@ def _print_size(session: Session, data: _Data) -> None:
     options = build.options_of_compiler(config, mesh)
     if options:
         session.say(f"compiler    {compiler_options.shown(options)}")
+    for line in data.evaluations.lines:
+        session.say(line)
     session.say(f"steps       {total:,} of {config.batch:,} clips")

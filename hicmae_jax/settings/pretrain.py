@@ -85,6 +85,10 @@ class PretrainSettings(RunSettings):
                 f"loss.negatives = {self.loss.negatives!r}: batch / accumulate, {micro_batch} clips, is not "
                 f"a multiple of {group}: change the groups or the batch"
             )
+        try:
+            _ = self.held_out_preprocess
+        except ValueError as error:  # the masks of training are checked above, so a ratio is of evaluation
+            raise ValueError(f"evaluation.{error}") from None
 
     @functools.cached_property
     def masks(self) -> MaskConfig:
@@ -117,6 +121,11 @@ class PretrainSettings(RunSettings):
     def evaluation(self) -> EvaluationConfig:
         """The evaluation during training."""
         return SCHEMA.make("evaluation", EvaluationConfig, self.values)
+
+    @functools.cached_property
+    def held_out_preprocess(self) -> PreprocessConfig:
+        """Preprocessing of the clips on which losses are evaluated: that of training with other masks."""
+        return dataclasses.replace(self.preprocess, masks=self.evaluation.masks(self.masks))
 
 
 def from_config_dict(

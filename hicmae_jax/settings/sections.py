@@ -4,6 +4,7 @@ import dataclasses
 
 from data_pipeline.common.setting import check_limits, setting
 from hicmae_jax.model import sizes
+from hicmae_jax.model.config import MaskConfig
 
 LARGEST_SEED = 2**32 - 1
 """The keys of JAX wrap around beyond it."""
@@ -120,12 +121,60 @@ class EvaluationConfig:
         None, "steps from one evaluation to the next; none for one at the end", at_least=1
     )
     batch: int = setting(32, "clips computed at a time, over all hosts", at_least=1)
+    video_ratio: float | None = setting(
+        None,
+        "masks.video_ratio of their losses, to compare runs that train with different ones; none as in "
+        "training",
+    )
+    audio_ratio: float | None = setting(None, "the same for masks.audio_ratio")
+    picture_every: int | None = setting(
+        None,
+        "steps from one picture of rebuilt clips of the sets to the next, the last one at the end; none for "
+        "no picture",
+        at_least=1,
+    )
+    labelled: str = setting(
+        "", "directory of a labelled set, to tell its emotions from the features; empty for no probe"
+    )
+    protocol: str = setting(
+        "", "classes and folds of the labelled set; empty takes the first protocol of its data set"
+    )
+    # At least two clips to fit and one to score.
+    labelled_clips: int = setting(
+        512, "how many clips of fold 1 the probes use: two thirds to fit, a third to score", at_least=3
+    )
+    probe_every: int | None = setting(
+        None, "steps from one probe to the next; none for one at the end", at_least=1
+    )
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers, and that each evaluation has its data."""
         check_limits(self)
-        if self.every and not self.sets:
-            raise ValueError(f"every {self.every} has nothing to evaluate on: name evaluation.sets")
+        for name, what in (("every", "evaluate on"), ("picture_every", "draw")):
+            if getattr(self, name) and not self.sets:
+                raise ValueError(f"{name} {getattr(self, name)} has nothing to {what}: name evaluation.sets")
+        for name in ("probe_every", "protocol"):
+            if getattr(self, name) and not self.labelled:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} has no labelled set: name evaluation.labelled"
+                )
+
+    def masks(self, trained: MaskConfig) -> MaskConfig:
+        """The masks of held-out clips: every masked token is decoded, whatever part of them training decodes.
+
+        Args:
+            trained: the masks of the run.
+
+        Returns:
+            The same kinds of masks, with the ratios that are given here.
+        """
+        return dataclasses.replace(
+            trained,
+            video_ratio=trained.video_ratio if self.video_ratio is None else self.video_ratio,
+            audio_ratio=trained.audio_ratio if self.audio_ratio is None else self.audio_ratio,
+            video_decode_fraction=1.0,
+            audio_decode_fraction=1.0,
+        )
 
 
 LONGEST_MINUTES = 7 * 24 * 60

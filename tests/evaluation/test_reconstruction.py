@@ -10,7 +10,7 @@ import pytest
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
 from hicmae_jax.evaluation.batched import BatchedApply
-from hicmae_jax.evaluation.held_out import HeldOut, contrast
+from hicmae_jax.evaluation.held_out import HeldOut, contrast, recalls
 from hicmae_jax.evaluation.reconstruction import (
     ZERO,
     draw_clips,
@@ -75,10 +75,12 @@ def test_held_out_scores_are_the_terms_of_the_loss(params, clips, held_out_set):
         assert scores[f"contrastive_level_{i}"] == pytest.approx(float(level), rel=1e-4)
     assert scores["clips"] == 6
     assert scores["chance@5"] == pytest.approx(5 / 6)
+    ways = ("", "/video_to_audio", "/audio_to_video")
     assert {name for name in scores if "recall@1/" in name} == {
-        "recall@1/layer_1",
-        "recall@1/layer_3",
+        f"recall@1/layer_{layer}{way}" for layer in (1, 3) for way in ways
     }
+    assert set(held_out.features) == {1, 3}
+    assert held_out.features[3][1].shape == (6, 32)
     assert held_out(params) == scores
     other = held_out(tiny_model.parameters(MODEL, seed=1))
     assert other["total"] != scores["total"]
@@ -89,6 +91,28 @@ def test_only_whole_groups_are_contrasted():
     for negatives, whole, group in ((3, 6, 3), (4, 4, 4), (160, 7, 7)):
         expected = losses.info_nce_reference(video[:whole], audio[:whole], 0.07, group)
         assert contrast(video, audio, 0.07, negatives) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_retrieval_is_scored_in_both_directions():
+    """Against a count of the partners among the nearest. The features of a pair are alike in part."""
+    video, audio = np.random.default_rng(0).standard_normal((2, 30, 8)).astype(np.float32)
+    audio += 0.6 * video
+    scores = recalls(video, audio, layer=7)
+    found = {}
+    for way, queries, gallery in (("video_to_audio", video, audio), ("audio_to_video", audio, video)):
+        for k in (1, 5, 10):
+            times = 0
+            for i, query in enumerate(queries):
+                cosines = gallery @ query / np.linalg.norm(gallery, axis=1)
+                times += i in np.argsort(-cosines)[:k]
+            found[f"recall@{k}/layer_7/{way}"] = times / 30
+    assert {name: scores[name] for name in found} == pytest.approx(found)
+    assert scores["recall@1/layer_7/video_to_audio"] != scores["recall@1/layer_7/audio_to_video"]
+    for k in (1, 5, 10):
+        ways = [found[f"recall@{k}/layer_7/{way}"] for way in ("video_to_audio", "audio_to_video")]
+        assert scores[f"recall@{k}/layer_7"] == pytest.approx(np.mean(ways))
+        assert scores[f"chance@{k}"] == pytest.approx(k / 30)
+    assert len(scores) == 12
 
 
 def test_all_contenders_get_the_same_masks(clips, score, scores):

@@ -56,6 +56,13 @@ def test_checkpoints_for_branches_are_saved_beside_those_at_intervals(tmp_path, 
     assert [step for what, step in events if what == "save"] == [1, 3, 6, 7]
 
 
+def test_an_evaluation_can_take_the_step(tmp_path):
+    evaluation = Evaluation("picture", 3, lambda params, made: {"of": made}, takes_step=True)
+    run(tmp_path, total=7, evaluations=[evaluation])
+    lines = [line for line in read_metrics(tmp_path) if "picture/of" in line]
+    assert [(line["step"], line["picture/of"]) for line in lines] == [(3, 3), (6, 6), (7, 7)]
+
+
 def test_two_evaluations_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="evaluations held_out, held_out: each needs a name of its own"):
         run(tmp_path, evaluations=[HELD_OUT, HELD_OUT])
@@ -210,6 +217,9 @@ def test_every_line_but_the_first_has_times(tmp_path):
     run(tmp_path, total=6)
     lines = [line for line in read_metrics(tmp_path) if "loss/total" in line]
     timed = [[name for name in line if name.startswith("time/")] for line in lines]
-    assert [len(names) for names in timed] == [0, 5, 5]
+    assert [len(names) for names in timed] == [0, 6, 6]
     assert lines[1]["time/clips_per_second"] * lines[1]["time/step_seconds"] == pytest.approx(4)
+    assert all(0 < line["time/evaluation_share"] < 1 for line in lines[1:])
+    evaluated = [line for line in read_metrics(tmp_path) if "held_out/w" in line]
+    assert all(line["time/evaluation_seconds"] > 0 for line in evaluated)
     assert "time/mfu" not in lines[1]  # the peak rate of a CPU is not known

@@ -1,5 +1,6 @@
 """From a recipe to the settings of a run: every setting arrives, every mistake is one line with its name."""
 
+import dataclasses
 import json
 
 import pytest
@@ -39,6 +40,12 @@ OTHER_VALUES = {
     "log.wandb": "hicmae",
     "evaluation.sets": ["test"],
     "evaluation.every": (1000, {"evaluation.sets": ("test",)}),
+    "evaluation.video_ratio": 0.75,
+    "evaluation.audio_ratio": 0.6,
+    "evaluation.picture_every": (1000, {"evaluation.sets": ("test",)}),
+    "evaluation.labelled": "labelled",
+    "evaluation.protocol": ("ravdess", {"evaluation.labelled": "labelled"}),
+    "evaluation.probe_every": (1000, {"evaluation.labelled": "labelled"}),
 }
 
 
@@ -121,6 +128,24 @@ def test_ablations_of_the_model(changes, expected):
 def test_ablations_of_the_masks(changes, sizes):
     run = run_of(changes)
     assert run.masks.sizes(run.model) == sizes
+
+
+def test_held_out_losses_are_of_the_runs_masks_unless_the_run_says_otherwise():
+    run = run_of()
+    assert run.held_out_preprocess == run.preprocess
+    assert run_of({"evaluation.audio_ratio": 0.5}).held_out_preprocess.masks == dataclasses.replace(
+        run.masks, audio_ratio=0.5
+    )
+
+
+def test_runs_of_different_masks_can_be_compared():
+    """All masked tokens of a held-out clip are decoded, and their number may be another than in training."""
+    given = {"evaluation.video_ratio": 0.9, "evaluation.audio_ratio": 0.8}
+    halved = {"masks.video_decode_fraction": 0.5, "masks.audio_decode_fraction": 0.5}
+    one = run_of(given | halved | {"masks.video_ratio": 0.95})
+    assert one.preprocess.masks.sizes(one.model) == ((40, 380), (26, 51))
+    assert one.held_out_preprocess.masks.sizes(one.model) == ((80, 720), (26, 102))
+    assert one.held_out_preprocess == run_of().held_out_preprocess
 
 
 def test_computation_is_in_bfloat16_on_accelerators_unless_the_run_says_otherwise():
@@ -329,6 +354,27 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"faults.minutes": 1e9}, "faults.minutes 1000000000.0 is not in (0, 10080]"),
         ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not in (0, 10080]"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
+        (
+            {"evaluation.picture_every": 9},
+            "evaluation.picture_every 9 has nothing to draw: name evaluation.sets",
+        ),
+        (
+            {"evaluation.probe_every": 9},
+            "evaluation.probe_every 9 has no labelled set: name evaluation.labelled",
+        ),
+        (
+            {"evaluation.protocol": "ravdess"},
+            "evaluation.protocol ravdess has no labelled set: name evaluation.",
+        ),
+        ({"evaluation.labelled_clips": 2}, "evaluation.labelled_clips 2 is not at least 3"),
+        (
+            {"evaluation.video_ratio": 0.005},
+            "evaluation.video_ratio: mask ratio 0.005 of 100 units leaves no masked token; choose",
+        ),
+        (
+            {"evaluation.audio_ratio": 1.0},
+            "evaluation.audio_ratio: mask ratio 1.0 of 128 units leaves no visible token; choose",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_line_with_the_settings_name(changes, line):
