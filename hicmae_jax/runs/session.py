@@ -13,6 +13,7 @@ The directory of a run::
     <directory>/broken_clips.txt   clips that could not be read, with the reason; on other hosts the name
                                    begins with the number of the process
     <directory>/profile/           if a profile was asked for
+    <directory>/pictures/          if pictures of rebuilt clips were asked for
 """
 
 import contextlib

@@ -12,7 +12,7 @@ from hicmae_jax.checkpoints.reader import DIRECTORY as CHECKPOINTS
 from hicmae_jax.hosts import liveness
 from hicmae_jax.hosts.agreement import SECONDS_TO_SEE
 from hicmae_jax.logs import events, metrics
-from hicmae_jax.runs import broken_clips, in_use, resuming, session
+from hicmae_jax.runs import broken_clips, evaluations, in_use, resuming, session
 from hicmae_jax.settings.finetune import SCHEMA as FINETUNE
 from hicmae_jax.settings.pretrain import SCHEMA as PRETRAIN
 from hicmae_jax.supervision import deadline, heartbeats
@@ -107,7 +107,13 @@ def test_the_files_are_those_of_a_run():
     )
     assert named == {
         *(session.CONFIG, session.VERSIONS, metrics.FILE, events.FILE, broken_clips.BROKEN, in_use.FILE),
-        *(f"{session.PROFILE}/", f"{metrics.TENSORBOARD}/", metrics._WANDB_ID, "wandb/"),
+        *(
+            f"{session.PROFILE}/",
+            f"{evaluations.PICTURES}/",
+            f"{metrics.TENSORBOARD}/",
+            metrics._WANDB_ID,
+            "wandb/",
+        ),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),
         *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),
         f"{checkpoints.DAMAGED}/STEP/",
