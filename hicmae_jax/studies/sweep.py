@@ -1,9 +1,9 @@
 """Runs the runs of a study that are not finished: one after another or side by side, each in its own process.
 
 Each process gets its share of the processor's cores. On CPUs the rounding of sums depends on the number of
-cores, so runs that are compared bit for bit need the same number of jobs. A run that fails is tried again, and then given up; the
-others go on. A branch is started when its trunk is finished. To stop, processes are asked to save and end, so
-the same command goes on later.
+cores, so runs that are compared bit for bit need the same number of jobs. A run that fails is tried again,
+and then given up; the others go on. A branch is started when its trunk is finished. To stop, processes are
+asked to save and end, so the same command goes on later.
 """
 
 import contextlib
