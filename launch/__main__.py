@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": ("launch.inspect_data", "show, verify or draw what prepared shards hold"),
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "sweep": ("launch.sweep", "train many runs: a grid, a table, or several lengths of each"),
+    "report": ("launch.report", "write a report of a study or of runs: costs, scores, laws"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "import": ("launch.import_weights", "make a run of published or other PyTorch weights"),
     "embed": ("launch.embed", "compute features or emotions of videos"),

@@ -73,6 +73,8 @@ def front(compute: np.ndarray, loss: np.ndarray) -> np.ndarray:
         compute: float64[n].
         loss: float64[n]; lower is better.
     """
+    if not len(loss):
+        return np.empty(0, int)
     order = np.lexsort([loss, compute])
     lowest = np.minimum.accumulate(loss[order])
     better = np.concatenate([[True], lowest[1:] < lowest[:-1]])

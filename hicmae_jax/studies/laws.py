@@ -39,8 +39,8 @@ def summary(found: FittedLaw, prediction: Prediction | None, left_out: int = 0) 
                 f"{_shown(acceptable)}"
             )
     lines.append(
-        "acceptable  exponents whose sum of squares is within "
-        f"{found.region.tolerance:.0%} of the least, the {law_region.LEVEL:.0%} limit of an F test"
+        "acceptable  exponents whose sum of squares exceeds the least one by at most "
+        f"{found.region.tolerance:.0%}, the {law_region.LEVEL:.0%} limit of an F test"
     )
     lines += _of_held_out(found.held_out)
     if prediction is not None:
