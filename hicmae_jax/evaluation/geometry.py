@@ -10,8 +10,8 @@ from scipy.special import logsumexp
 from hicmae_jax.evaluation.held_out import HeldOut
 
 COLLAPSED = 1.5
-"""An effective rank below this is a collapse: it is 1 where all clips have one feature. In a small model it was 6
-to 14 before training, 2.7 to 7.5 after 40 updates, and 12 to 24 at the end."""
+"""An effective rank below this is a collapse: it is 1 where all clips have one feature. In a small model it
+was 6 to 14 before training, 2.7 to 7.5 after 40 updates, and 12 to 24 at the end."""
 FEWEST_CLIPS = 8
 """Of fewer clips, a low rank says little."""
 
