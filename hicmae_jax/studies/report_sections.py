@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hicmae_jax.logs.words import duration
-from hicmae_jax.studies import report_pictures, report_table
+from hicmae_jax.studies import rates, report_pictures, report_table
 from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, NOT_BEGUN
 from hicmae_jax.studies.report_law import ScoreLaw
 from hicmae_jax.studies.report_law_section import law_section
@@ -46,6 +46,7 @@ def page(title: str, runs: Sequence[ReportedRun], laws: Sequence[ScoreLaw]) -> P
         Section("Runs", [_runs(runs)]),
         Section("Downstream scores", _downstream(runs)),
         *(law_section(law, runs) for law in downstream if any(law.score.of(run) is not None for run in runs)),
+        *_rates(runs),
         Section("Learning curves", _training(runs)),
         Section("Goodput", _goodput(runs)),
         Section("Definitions", [Listing(DEFINITIONS)]),
@@ -124,6 +125,21 @@ def _downstream(runs: Sequence[ReportedRun]) -> list[Block]:
             "sizes and lengths."
         )
     ]
+
+
+def _rates(runs: Sequence[ReportedRun]) -> list[Section]:
+    """The best learning rate of each size, if the runs differ in it."""
+    points = [
+        rates.RatePoint(
+            run.settings.size, run.settings.model.encoder_dim, run.settings.optimizer.base_rate, run.loss
+        )
+        for run in runs
+        if run.state == DONE and run.settings is not None and run.loss is not None
+    ]
+    if len({point.rate for point in points}) < 2:
+        return []
+    about = Paragraph("By a parabola in the logarithm of optimizer.base_rate; loss as in the laws.")
+    return [Section("Learning rates", [about, Listing(rates.lines(points, "width of the encoders"))])]
 
 
 def _training(runs: Sequence[ReportedRun]) -> list[Block]:

@@ -258,3 +258,23 @@ def test_a_directory_of_something_else_is_not_written_to(tmp_path):
     with pytest.raises(ValueError, match="is not a directory"):
         report.check_output(tmp_path / "thesis.tex")
     report.check_output(tmp_path / "new")
+
+
+def test_a_sweep_of_rates_names_the_best_rate_of_each_size(tmp_path):
+    directories = []
+    for size in ("T", "S"):
+        for rate, noise in ((1e-3, 0.04), (2e-3, 0.0), (4e-3, 0.04)):
+            directories.append(tmp_path / f"{size}-{rate}")
+            config = made_up_study.settings(size, 100, optimizer__base_rate=rate)
+            write_run(directories[-1], config, 1e7, 100, noise=noise)
+    report.write(report_runs.of_directories(directories), "rates", tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## Learning rates" in text
+    # The losses are alike on both sides, so the best rate is the middle one, in both sizes.
+    assert [line.split(",")[0] for line in text.splitlines() if "best rate 0" in line] == [
+        "- T: best rate 0.002",
+        "- S: best rate 0.002",
+    ]
+    assert "the sweeps do not show that the best rate moves" in text
+    report.write(report_runs.of_directories(directories[:1]), "one rate", tmp_path / "out")
+    assert "Learning rates" not in (tmp_path / "out" / "report.md").read_text()
