@@ -6,6 +6,7 @@ arXiv 2203.15556, equation 2).
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,21 @@ class Law:
         if self.beta is not None:
             text += f" + {self.B:.4g} / D^{self.beta:.4g}"
         return text
+
+
+def losses(laws: Sequence[Law], parameters: float, examples: float) -> np.ndarray:
+    """float64[m], the loss that each of m laws gives for one run.
+
+    Args:
+        laws: m laws.
+        parameters: N.
+        examples: D.
+    """
+    numbers = [(law.E, law.A, law.B, law.alpha or 0.0, law.beta or 0.0) for law in laws]
+    E, A, B, alpha, beta = np.array(numbers, np.float64).T
+    with np.errstate(divide="ignore"):  # the logarithm of a factor of 0, whose term is then 0
+        of_size = np.exp(np.log(A) - alpha * math.log(parameters))
+        return E + of_size + np.exp(np.log(B) - beta * math.log(examples))
 
 
 def _term(factor: float, exponent: float | None, amount: Any) -> np.ndarray | float:

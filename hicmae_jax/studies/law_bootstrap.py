@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hicmae_jax.studies.law import Law
+from hicmae_jax.studies.law import Law, losses
 from hicmae_jax.studies.law_fit import TO_DEVIATION, Fit, refit
 from hicmae_jax.studies.law_points import Points
 
@@ -41,20 +41,17 @@ class Bootstrap:
 
     def interval_of_law(self, parameters: float, examples: float) -> tuple[float, float]:
         """Interval at `LEVEL` of the expected loss."""
-        return _interval(self._losses(parameters, examples))
+        return _interval(losses(self.laws, parameters, examples))
 
     def interval_of_run(self, parameters: float, examples: float) -> tuple[float, float]:
         """Interval at `LEVEL` of the loss of one new run, which lies off the law as others do."""
         drawn = np.random.default_rng(self.seed).choice(self.noise, len(self.laws))
-        return _interval(self._losses(parameters, examples) * np.exp(drawn))
+        return _interval(losses(self.laws, parameters, examples) * np.exp(drawn))
 
     def interval_of(self, name: str) -> tuple[float, float] | None:
         """Interval at `LEVEL` of a number of the law, such as `alpha`; None if the law does not have it."""
         values = [getattr(law, name) for law in self.laws]
         return None if None in values else _interval(np.array(values))
-
-    def _losses(self, parameters: float, examples: float) -> np.ndarray:
-        return np.array([float(law.loss(parameters, examples)) for law in self.laws])
 
 
 def bootstrap(points: Points, fit: Fit, draws: int = DRAWS, seed: int = 0) -> Bootstrap:

@@ -29,6 +29,8 @@ EFFICIENT = 1.345
 """Threshold in standard deviations at which Huber's cost uses 95 % of Gaussian runs (Huber 1981)."""
 TO_DEVIATION = 1.4826
 """Standard deviation of Gaussian values of which half are within ±1."""
+TINY = 1e-6
+"""Share of the loss below which a term counts as zero."""
 ROUNDS = 3  # of estimating the noise and fitting again
 
 
@@ -112,6 +114,11 @@ class _Problem:
     def law(self, numbers: np.ndarray) -> Law:
         """Numbers of this problem as a law."""
         count = len(self.axes)
+        # What makes no difference to any loss comes from the search, which ends a little above the limit.
+        without_effect = (self.columns(numbers[1 + count :]) * numbers[: 1 + count]).max(
+            0
+        ) < TINY * self.loss.min()
+        numbers = np.where([*without_effect, *[False] * count], 0.0, numbers)
         factors = numbers[1 : 1 + count] * np.exp(numbers[1 + count :] * self.centres)
         of = dict(
             zip(self.axes, zip(factors.tolist(), numbers[1 + count :].tolist(), strict=True), strict=True)

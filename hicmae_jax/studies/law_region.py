@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import optimize, stats
 
-from hicmae_jax.studies.law import Law
+from hicmae_jax.studies.law import Law, losses
 from hicmae_jax.studies.law_fit import EXPONENTS, GRID, Fit, project
 from hicmae_jax.studies.law_points import Points
 
@@ -43,8 +43,8 @@ class Region:
 
     def range_of_loss(self, parameters: float, examples: float) -> tuple[float, float]:
         """Least and largest loss that acceptable laws predict."""
-        losses = [float(law.loss(parameters, examples)) for law in self.laws]
-        return min(losses), max(losses)
+        predicted = losses(self.laws, parameters, examples)
+        return float(predicted.min()), float(predicted.max())
 
 
 def region(points: Points, fit: Fit) -> Region:

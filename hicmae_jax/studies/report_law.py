@@ -146,5 +146,5 @@ def next_size(runs: Sequence[ReportedRun]) -> NextSize:
     known = sorted({run.parameters or 0 for run in runs})
     ratio = known[-1] / known[-2]
     return NextSize(
-        f"a model {ratio:.2g} times as large", largest.parameters * ratio, largest.flops_a_clip * ratio
+        f"a model {ratio:.3g} times as large", largest.parameters * ratio, largest.flops_a_clip * ratio
     )

@@ -23,6 +23,8 @@ from hicmae_jax.studies.goodput import Goodput
 from hicmae_jax.studies.plan import PlannedRun
 
 CONFIG = "config.json"
+BRANCHED = "branched"
+"""Event of a run that begins with a checkpoint of another run."""
 VIDEO, AUDIO, TOTAL = "held_out/video", "held_out/audio", "held_out/total"
 RECALL, UAR = "held_out/recall@5/layer_", "probe/linear_uar"
 
@@ -190,7 +192,9 @@ def of_directories(directories: Sequence[Path]) -> list[ReportedRun]:
         if name in (run.name for run in found):
             raise ValueError(f"{directory} is given twice")
         state = DONE if attempts.is_finished(directory) else BEGUN
-        found.append(_read(directory, PlannedRun(name), state, ""))
+        branched = any(event["event"] == BRANCHED for event in goodputs.read_events(directory))
+        run = PlannedRun(name, kind="branch" if branched else "run")
+        found.append(_read(directory, run, state, ""))
     return found
 
 

@@ -34,7 +34,6 @@ def test_a_report_of_any_runs_is_written_and_written_again(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        ((), "give either --study or --runs: what the report is about"),
         (("--study=x", "--runs=y"), "give either --study or --runs: what the report is about"),
         (("--study=no/such",), "no/such is no study: it has no study.json"),
     ],

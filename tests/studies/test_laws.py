@@ -10,7 +10,7 @@ import pytest
 
 from hicmae_jax.studies import laws
 from hicmae_jax.studies.fitted_law import fit_law
-from hicmae_jax.studies.law import Law
+from hicmae_jax.studies.law import Law, losses
 from hicmae_jax.studies.law_bootstrap import bootstrap
 from hicmae_jax.studies.law_fit import fit
 from hicmae_jax.studies.law_held_out import front
@@ -69,6 +69,12 @@ def test_nine_of_ten_intervals_hold_the_truth():
         assert high - low < 0.05 * truth
     assert held >= 15
     assert held_by_law >= 15
+
+
+def test_many_laws_at_once_give_what_each_gives():
+    laws_ = [PLANTED, Law(0.0, 0.0, 3.0, 0.4, 0.2), Law(0.5, 2.0, 0.0, 0.3, None)]
+    each = [float(law.loss(1e7, 1e8)) for law in laws_]
+    assert losses(laws_, 1e7, 1e8) == pytest.approx(each)
 
 
 def test_seeds_of_one_point_are_drawn_together():

@@ -207,6 +207,7 @@ def test_a_run_without_held_out_clips_is_unfit(tmp_path):
     write_run(tmp_path / "run", made_up_study.settings("mu", 10), 1e6, 10)
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 10, "loss/total": 1.0}\n')
     (run,) = report_runs.of_directories([tmp_path / "run"])
+    assert run.kind == "run"
     assert (run.loss, run.recall) == (None, None)
     assert run.unfit == "no loss on held-out clips: its evaluation.sets are empty"
     assert "no finished run has a reconstruction loss" in report.write([run], "Run", tmp_path / "out")[1]
@@ -243,6 +244,18 @@ def test_runs_of_one_name_are_told_apart_and_none_is_given_twice(tmp_path):
     assert [run.name for run in report_runs.of_directories(both)] == [str(path) for path in both]
     with pytest.raises(ValueError, match="is given twice"):
         report_runs.of_directories([both[0], both[0]])
+
+
+def test_a_run_that_has_branched_off_is_told_by_its_events(tmp_path):
+    events = [
+        {"time": moment(0), "event": "branched", "line": "branched from x"},
+        {"time": moment(1), "event": "started", "step": 6},
+        {"time": moment(21), "event": "finished"},
+    ]
+    write_run(tmp_path / "run", made_up_study.settings("mu", 10), 1e6, 10, events=events)
+    (run,) = report_runs.of_directories([tmp_path / "run"])
+    assert (run.kind, run.state, run.examples) == ("branch", "done", 10 * BATCH)
+    assert run.goodput.share == pytest.approx(4 * 2 / 20)
 
 
 def test_a_damaged_record_of_settings_is_named(tmp_path):

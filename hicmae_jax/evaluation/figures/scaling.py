@@ -14,8 +14,8 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 
 from hicmae_jax.evaluation.figures.palette import COLOURS, style
 
-SIZE = (5.8, 4.0)  # inches
-LEGEND_ROWS = 9
+SIZE = (5.8, 4.4)  # inches
+LETTERS = 72  # in a line of a legend
 FEW_DECADES = 2.5
 """On a shorter axis 2 and 5 times a power of ten are labelled too."""
 GREY = "#8A8A8A"
@@ -80,7 +80,7 @@ def draw_points(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
         axes.plot([one.x for one in joined], [one.y for one in joined], color=colour, linewidth=1.2, zorder=1)
         _scatter(axes, own, colour, marker, group)
     _log_axis(axes, [point.x for point in points])
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -117,7 +117,7 @@ def draw_law(
         x, y = zip(*front, strict=True)
         axes.step(x, y, where="post", color=GREY, linewidth=3, alpha=0.4, zorder=0, label="Pareto front")
     _log_axis(axes, [*(point.x for point in points), *(curve.x[-1] for curve in curves)])
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -151,7 +151,7 @@ def draw_histories(
             )
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(EngFormatter())
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -245,10 +245,12 @@ def _log_axis(axes: Axes, places: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Name the groups below the axes, where they hide no run."""
     _, names = axes.get_legend_handles_labels()
     if len(names) > 1:
-        axes.legend(fontsize=9, ncols=-(-len(names) // LEGEND_ROWS), framealpha=0.7)
+        columns = max(1, min(len(names), LETTERS // (max(map(len, names)) + 6)))
+        figure.legend(loc="outside lower center", fontsize=9, ncols=columns, frameon=False)
 
 
 def _short(name: str, most: int = 34) -> str:
