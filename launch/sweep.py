@@ -144,8 +144,7 @@ def make_study() -> tuple[Study, dict[str, PretrainSettings]]:
     known = run_config.settings()
     points = grid.combinations(grid.axes(FLAGS.grid, known))
     if FLAGS.table:
-        rows = grid.table(Path(FLAGS.table), known)
-        points = [{**row, **point} for row in rows for point in points]
+        points = grid.combined(grid.table(Path(FLAGS.table), known), points)
     runs: list[PlannedRun] = []
     for point in points:
         runs += _runs_of(PlannedRun(grid.name_of(point), grid.settings_of(point)))

@@ -113,6 +113,15 @@ def name_of(point: Point) -> str:
     return _plain(",".join(parts)) or "run"
 
 
+def combined(rows: Sequence[Point], points: Sequence[Point]) -> list[Point]:
+    """Every row of a table with every combination of the axes; a row's name comes before their values."""
+    found: list[Point] = []
+    for row, point in itertools.product(rows, points):
+        name = {NAME: ",".join([row[NAME], *([name_of(point)] if point else [])])} if NAME in row else {}
+        found.append({**row, **point, **name})
+    return found
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^\w=.,+-]+", "-", text).strip("-.")[:_LONGEST_NAME]
 

@@ -194,7 +194,7 @@ def test_a_platform_in_the_environment_that_is_not_there_is_one_line(place):
         (
             [RUN, "--config=own.py:B"],
             "--config=own.py:B: there is no file own.py; the recipes are ablations, demo, evidence, "
-            "finetune, pretrain",
+            "finetune, pretrain, scaling",
         ),
     ],
     ids=["no configuration", "a configuration that is not there"],

@@ -7,7 +7,7 @@ from hicmae_jax.settings import recipes
 
 def test_a_recipe_is_found_by_name_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert recipes.names() == ["ablations", "demo", "evidence", "finetune", "pretrain"]
+    assert recipes.names() == ["ablations", "demo", "evidence", "finetune", "pretrain", "scaling"]
     assert recipes.load("pretrain:mu,runlocal").size == "mu"
     assert recipes.load("pretrain:avf-L").size == "avf-L"
     assert recipes.load("demo").steps == 800
@@ -32,7 +32,7 @@ def test_a_file_is_found_by_its_path_and_may_use_a_recipe(tmp_path, monkeypatch)
         ),
         (
             "own.py",
-            "own.py: there is no file own.py; the recipes are ablations, demo, evidence, finetune, pretrain",
+            "own.py: there is no file own.py; the recipes are ablations, demo, evidence, finetune, pretrain, scaling",
         ),
         ("", ": there is no file ; the recipes are ablations, demo, evidence, finetune, pretrain"),
         ("pretrain:XL,fast", "pretrain:XL,fast: line "),

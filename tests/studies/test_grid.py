@@ -63,6 +63,16 @@ def test_a_table_has_a_run_a_line(tmp_path):
     assert (grid.name_of(second), grid.settings_of(second)) == ("size=S", {"size": "S"})
 
 
+def test_a_table_is_combined_with_axes(tmp_path):
+    rows = grid.table(table(tmp_path, "name,size\nfirst,T\n,S\n"), KNOWN)
+    points = grid.combined(rows, grid.combinations(grid.axes(["seed=0,1"], KNOWN)))
+    assert [grid.name_of(point) for point in points] == [
+        *("first,seed=0", "first,seed=1", "size=S,seed=0", "size=S,seed=1")
+    ]
+    assert grid.settings_of(points[1]) == {"size": "T", "seed": "1"}
+    assert [grid.name_of(point) for point in grid.combined(rows, [{}])] == ["first", "size=S"]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

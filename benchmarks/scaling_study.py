@@ -1,0 +1,177 @@
+"""A study of scaling on made-up faces: four sizes, four lengths, two seeds, and two comparisons.
+
+    python -m benchmarks.scaling_study --root=runs/scaling [--jobs=2]
+
+Makes a corpus, and trains and reports three studies by `launch.sweep` and `launch.report`:
+
+- `sizes`: the lengths branch off one run of each size and seed;
+- `separate`: the same lengths of two sizes, each trained from the start with a cosine, to compare with;
+- `decoded`: half of the masked tokens decoded, against all, for the same arithmetic.
+
+After an interruption, the same command continues.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import flags
+
+from data_pipeline.common import atomic_files
+from hicmae_jax.model.flops import flops
+from hicmae_jax.settings import pretrain, recipes
+from hicmae_jax.studies.stages import Record, Stage, python_command, run_all
+from launch import command
+
+FLAGS = flags.FLAGS
+
+CONFIG, SIDE = "scaling", 64
+CLIPS, SPEAKERS, TEST_SPEAKERS = 2_880, 480, 32
+LABELLED_CLIPS, LABELLED_SPEAKERS = 576, 96
+WIDTHS = ((48, 24), (64, 32), (96, 48), (144, 72))
+"""Widths of encoders and decoders."""
+BUDGETS = (150, 300, 600, 1_200)
+LEAST_DECAY = 50
+SEEDS = "seed=0,1"
+HALF = {"masks.video_decode_fraction": 0.5, "masks.audio_decode_fraction": 0.5}
+STUDIES = ("sizes", "separate", "decoded")
+
+
+def define_flags() -> None:
+    """Declare the flags; not at import, because other commands have flags of the same names."""
+    flags.DEFINE_string("root", "runs/scaling", "Directory to create, or to go on with.")
+    flags.DEFINE_integer("jobs", 2, "Runs to train at a time.", lower_bound=1)
+
+
+def stages(root: Path, jobs: int) -> list[Stage]:
+    """The commands of the study.
+
+    Args:
+        root: directory in which they work.
+        jobs: runs to train at a time.
+    """
+    raw, labelled = root / "raw", root / "raw_labelled"
+    made = [
+        Stage(
+            "make up clips",
+            python_command(
+                "launch.make_corpus",
+                root=raw,
+                difficult=True,
+                clips=CLIPS,
+                speakers=SPEAKERS,
+                test_speakers=TEST_SPEAKERS,
+                seconds="2.6,3.2",
+            ),
+        ),
+        Stage(
+            "make up labelled clips",
+            python_command(
+                "launch.make_corpus",
+                root=labelled,
+                layout="made_up",
+                clips=LABELLED_CLIPS,
+                speakers=LABELLED_SPEAKERS,
+                seed=1,
+            ),
+        ),
+        *(
+            Stage(
+                f"prepare {split}",
+                python_command("launch.prepare", input=raw, output=root / split, split=split, side=SIDE),
+            )
+            for split in ("dev", "test")
+        ),
+        Stage(
+            "prepare the labelled clips",
+            python_command(
+                "launch.prepare", dataset="made_up", input=labelled, output=root / "labelled", side=SIDE
+            ),
+        ),
+    ]
+    trained = [Stage(f"train the study {name}", _sweep(root, name, jobs), makes=()) for name in STUDIES]
+    reported = [
+        Stage(
+            f"report the study {name}",
+            python_command("launch.report", study=root / name, output=root / f"{name}_report"),
+        )
+        for name in STUDIES
+    ]
+    return [*made, *trained, *reported]
+
+
+def tables() -> dict[str, list[dict[str, object]]]:
+    """Name of each study → its runs, a dictionary of settings each."""
+    widths = [_row(*pair) for pair in WIDTHS]
+    separate = [
+        {**_row(*pair), "name": f"w{pair[0]},cosine,steps={steps}", "steps": steps}
+        for pair in WIDTHS[1:3]
+        for steps in BUDGETS
+    ]
+    middle = _row(*WIDTHS[2])
+    whole, half = (_flops_a_clip(middle | changes) for changes in ({}, HALF))
+    steps = BUDGETS[2]
+    decoded = [
+        {**middle, "name": "all", "steps": steps, **dict.fromkeys(HALF, 1.0)},
+        {**middle, "name": "half", "steps": round(steps * whole / half), **HALF},
+    ]
+    return {"sizes": widths, "separate": separate, "decoded": decoded}
+
+
+def _row(encoder: int, decoder: int) -> dict[str, object]:
+    return {"name": f"w{encoder}", "model.encoder_dim": encoder, "model.decoder_dim": decoder}
+
+
+def _flops_a_clip(changes: Mapping[str, object]) -> int:
+    config = recipes.load(CONFIG)
+    config.data.sets = ("any",)
+    config.update_from_flattened_dict({name: value for name, value in changes.items() if name != "name"})
+    settings = pretrain.from_config_dict(config, "cpu")
+    return sum(flops(settings.model, settings.masks).training.values())
+
+
+def _sweep(root: Path, name: str, jobs: int) -> tuple[str, ...]:
+    branches = {"budgets": ",".join(map(str, BUDGETS)), "least_decay": LEAST_DECAY} if name == "sizes" else {}
+    seeds = () if name == "separate" else (f"--grid={SEEDS}",)
+    return python_command(
+        "launch.sweep",
+        *seeds,
+        root=root / name,
+        table=root / f"{name}.csv",
+        jobs=jobs,
+        config=CONFIG,
+        **branches,
+        **{
+            "config.data.sets": root / "dev",
+            "config.evaluation.sets": root / "test",
+            "config.evaluation.labelled": root / "labelled",
+        },
+    )
+
+
+def write_tables(root: Path) -> None:
+    """Write the tables of runs that the sweeps read."""
+    for name, rows in tables().items():
+        atomic_files.replace_text(root / f"{name}.csv", _as_csv(rows))
+
+
+def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def main(argv: list[str]) -> int:
+    """Run the study and return the exit code."""
+    root = Path(FLAGS.root)
+    record = Record(root)
+    write_tables(root)
+    run_all(stages(root, FLAGS.jobs), record)
+    return 0
+
+
+if __name__ == "__main__":
+    command.run("scaling_study", define_flags, main, resumable=True)
