@@ -11,6 +11,7 @@ intervals, `law_region` for the exponents that fit about as well, and `law_held_
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,7 +140,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"laws: {one_line(error)}", file=sys.stderr)
         return 1
-    print(summary(found, prediction, left_out))
+    try:
+        print(summary(found, prediction, left_out), flush=True)
+    except BrokenPipeError:  # nobody reads on, as after `| head`; what is left must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -164,6 +164,15 @@ def test_the_command_writes_the_law_and_its_prediction(tmp_path):
     assert done.stderr == ""
 
 
+def test_nobody_needs_to_read_what_the_command_prints(tmp_path):
+    file = write(tmp_path / "runs.csv", points(noise=0.003, sizes=3, budgets=3))
+    command = [sys.executable, "-m", "hicmae_jax.studies.laws", str(file)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def _changed(**columns):
     runs = points(sizes=3, budgets=3)
     return Points(*(columns.get(name, getattr(runs, name)) for name in ("parameters", "examples", "loss")))
