@@ -221,7 +221,8 @@ def test_a_missing_recipe_is_one_line_with_an_example(parsed, words):
         ("--config=nowhere.py:B", "--config=nowhere.py:B: there is no file nowhere.py; the recipes are "),
         (
             "--config=.",
-            "--config=.: there is no file .; the recipes are ablations, demo, evidence, finetune, pretrain, scaling",
+            "--config=.: there is no file .; the recipes are ablations, demo, evidence, finetune, pretrain, "
+            "scaling",
         ),
         ("--config=pretrian:B", "--config=pretrian:B: there is no recipe pretrian; the nearest is pretrain"),
         ("--config=recipe", "--config=recipe: there is no recipe recipe; the nearest is "),

@@ -32,9 +32,13 @@ def test_a_file_is_found_by_its_path_and_may_use_a_recipe(tmp_path, monkeypatch)
         ),
         (
             "own.py",
-            "own.py: there is no file own.py; the recipes are ablations, demo, evidence, finetune, pretrain, scaling",
+            "own.py: there is no file own.py; the recipes are ablations, demo, evidence, finetune, pretrain, "
+            "scaling",
         ),
-        ("", ": there is no file ; the recipes are ablations, demo, evidence, finetune, pretrain"),
+        (
+            "",
+            ": there is no file ; the recipes are ablations, demo, evidence, finetune, pretrain, scaling",
+        ),
         ("pretrain:XL,fast", "pretrain:XL,fast: line "),
     ],
 )
