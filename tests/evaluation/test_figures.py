@@ -22,6 +22,7 @@ LINES = [
             "step": step,
             "held_out/total": 4.0,
             "held_out/recall@5/layer_4": 0.3,
+            "held_out/recall@5/layer_4/video_to_audio": 0.2,  # of one direction, so it is not drawn
             "held_out/recall@5/layer_10": 0.4,
             "held_out/chance@5": 0.1,
         }

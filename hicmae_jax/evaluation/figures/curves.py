@@ -60,14 +60,15 @@ def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _series(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of a name; if it has a `*`, of each match, labelled `level 0`, `level 1`, …."""
+    """Steps and values of a name; if it has a `*`, of each match without `/`, as `level 0`, `level 1`, …."""
     stem, many, _ = name.partition("*")
     of: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
         for key, value in line.items():
-            if key == name or (many and key.startswith(stem)):
+            ending = key.removeprefix(stem)
+            if key == name or (many and key.startswith(stem) and "/" not in ending):
                 # The word before the star: `level` of `loss/contrastive_level_*`.
-                which = f"{re.split('[/_]', stem)[-2]} {key.removeprefix(stem)}" if many else ""
+                which = f"{re.split('[/_]', stem)[-2]} {ending}" if many else ""
                 steps, values = of.setdefault(which, ([], []))
                 steps.append(line["step"])
                 values.append(value)
