@@ -37,6 +37,7 @@ OTHER_VALUES = {
     "data.sets": ["a", "b"],
     "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
     "checkpoint.milestone": 10_000,
+    "checkpoint.branches": [100, 250],
     "log.wandb": "hicmae",
     "evaluation.sets": ["test"],
     "evaluation.every": (1000, {"evaluation.sets": ("test",)}),

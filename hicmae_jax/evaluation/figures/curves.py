@@ -60,7 +60,7 @@ def draw_curves(lines: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _series(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of a name; if it has a `*`, of each match without a `/`, as `level 0`, `level 1`, …."""
+    """Steps and values of a name; if it has a `*`, of each match without `/`, as `level 0`, `level 1`, …."""
     stem, many, _ = name.partition("*")
     of: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:
