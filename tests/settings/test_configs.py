@@ -149,4 +149,5 @@ def test_every_file_has_a_test():
         "demo",
         "evidence",
         "ablations",  # tests/settings/test_ablations.py
+        "scaling",  # tests/benchmarks/test_scaling_study.py
     }
