@@ -79,7 +79,7 @@ def stages(root: Path, jobs: int) -> list[Stage]:
         *(
             Stage(
                 f"prepare {split}",
-                python_command("launch.prepare", input=raw, output=root / split, split=split, side=SIDE),
+                python_command("launch.prepare", input=raw, output=root / split, split=split),
             )
             for split in ("dev", "test")
         ),
