@@ -126,9 +126,14 @@ def test_a_stopped_sweep_lets_its_runs_save_and_goes_on_later(tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        sweep.run()
+    # A shell that starts the tests in the background lets them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     for name in "ab":
         assert "stopped" in (plan.directory_of(tmp_path, name) / "events.jsonl").read_text()
