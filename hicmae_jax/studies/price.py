@@ -1,9 +1,11 @@
 """What a run costs before it is begun: parameters, arithmetic, chip-hours, and what its hosts must read."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 from hicmae_jax.model import shapes
+from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.flops import flops
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.studies.plan import PlannedRun
@@ -73,7 +75,7 @@ def price(
         fits: see `Price`.
     """
     a_clip = sum(flops(config.model, config.masks).training.values())
-    parameters = shapes.pretrain_parameters(config.model, config.masks)
+    parameters = count_parameters(config.model, config.masks)
     clips = run.new_steps * config.batch
     if chip is None:
         return Price(parameters, a_clip, clips, fits=fits)
@@ -87,6 +89,12 @@ def price(
         gigabytes=chip_rate * host_chips * MB_A_SAMPLE / 1e3,
         fits=fits,
     )
+
+
+@functools.lru_cache
+def count_parameters(model: ModelConfig, masks: MaskConfig) -> int:
+    """Number of parameters, counted once for all runs of one model: a second each."""
+    return shapes.pretrain_parameters(model, masks)
 
 
 def chip_of(topology: str) -> Chip:

@@ -9,7 +9,8 @@ from hicmae_jax.model import sizes
 from hicmae_jax.model.flops import flops
 from hicmae_jax.studies.fitted_law import FittedLaw, Prediction, fit_law
 from hicmae_jax.studies.law_points import AXES, Points
-from hicmae_jax.studies.report_runs import ReportedRun, count_parameters
+from hicmae_jax.studies.price import count_parameters
+from hicmae_jax.studies.report_runs import ReportedRun
 from hicmae_jax.studies.report_table import OF_SIZE, differing, follows_size
 
 LENGTHS = ("epochs", "warmup_epochs", "warmup_steps", "warmup_examples", "optimizer.decay_share", "seed")

@@ -11,8 +11,6 @@ from typing import Any
 from data_pipeline.common.errors import one_line
 from hicmae_jax.logs.metrics import FILE as METRICS
 from hicmae_jax.logs.metrics import read_metrics
-from hicmae_jax.model import shapes
-from hicmae_jax.model.config import MaskConfig, ModelConfig
 from hicmae_jax.model.flops import flops
 from hicmae_jax.settings import recorded
 from hicmae_jax.settings.pretrain import PretrainSettings
@@ -21,6 +19,7 @@ from hicmae_jax.studies import goodput as goodputs
 from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, NOT_BEGUN, Attempts
 from hicmae_jax.studies.goodput import Goodput
 from hicmae_jax.studies.plan import PlannedRun
+from hicmae_jax.studies.price import count_parameters
 
 CONFIG = "config.json"
 BRANCHED = "branched"
@@ -219,12 +218,6 @@ def _read(directory: Path, run: PlannedRun, state: str, failure: str) -> Reporte
         lines=lines,
         goodput=goodputs.of_run(directory, lines),
     )
-
-
-@functools.lru_cache
-def count_parameters(model: ModelConfig, masks: MaskConfig) -> int:
-    """Number of parameters, counted once for all runs of one model: a second each."""
-    return shapes.pretrain_parameters(model, masks)
 
 
 def _is_recall(name: str) -> bool:

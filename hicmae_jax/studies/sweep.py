@@ -24,7 +24,8 @@ from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, Attempt, Attempts, 
 from hicmae_jax.studies.plan import PlannedRun, Study
 from hicmae_jax.studies.stages import python_command
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0
+"""From one look at the runs to the next; each look reads their logs."""
 PATIENCE_SECONDS = 120.0
 """Time that a run gets to save when the sweep is stopped."""
 
