@@ -87,10 +87,13 @@ def main(argv: list[str]) -> int:
     if FLAGS.dry_run:
         print_prices(study, configs)
         return 0
-    plan.write(root, study)
-    attempts.check_runs_are_planned(root, study)
     scripts = {FLAGS.slurm: cluster_files.slurm, FLAGS.jobset: cluster_files.jobsets}
     written = [path for path in scripts if path]
+    for path in written:
+        if not Path(path).absolute().parent.is_dir():
+            raise ValueError(f"{path} cannot be written: there is no directory {Path(path).parent}")
+    plan.write(root, study)
+    attempts.check_runs_are_planned(root, study)
     for path in written:
         Path(path).write_text(scripts[path](root, study), encoding="utf-8")
         print(f"written     {path}: {len(study.runs)} jobs; fill in what is between < and >")
