@@ -1,12 +1,13 @@
-"""A study of scaling on made-up faces: four sizes, four lengths, two seeds, and two comparisons.
+"""A study of scaling on made-up faces: four sizes, four lengths, two seeds, and three comparisons.
 
     python -m benchmarks.scaling_study --root=runs/scaling [--jobs=2]
 
-Makes a corpus, and trains and reports three studies by `launch.sweep` and `launch.report`:
+Makes a corpus, and trains and reports four studies by `launch.sweep` and `launch.report`:
 
 - `sizes`: the lengths branch off one run of each size and seed;
 - `separate`: the same lengths of two sizes, each trained from the start with a cosine, to compare with;
-- `decoded`: half of the masked tokens decoded, against all, for the same arithmetic.
+- `decoded`: half of the masked tokens decoded, against all, for the same arithmetic;
+- `rates`: three learning rates of three sizes.
 
 After an interruption, the same command continues.
 """
@@ -35,7 +36,11 @@ BUDGETS = (150, 300, 600, 1_200)
 LEAST_DECAY = 50
 SEEDS = "seed=0,1"
 HALF = {"masks.video_decode_fraction": 0.5, "masks.audio_decode_fraction": 0.5}
-STUDIES = ("sizes", "separate", "decoded")
+SAME_MASKS = {"evaluation.video_ratio": 0.5, "evaluation.audio_ratio": 0.75}
+"""The ratios of the recipe, with every masked token decoded: runs that decode other tokens are compared so."""
+RATES = (4e-3, 8e-3, 1.6e-2)
+"""Base rates; that of the recipe is the middle one."""
+STUDIES = ("sizes", "separate", "decoded", "rates")
 
 
 def define_flags() -> None:
@@ -109,14 +114,19 @@ def tables() -> dict[str, list[dict[str, object]]]:
         for pair in WIDTHS[1:3]
         for steps in BUDGETS
     ]
-    middle = _row(*WIDTHS[2])
+    middle = _row(*WIDTHS[2]) | SAME_MASKS
     whole, half = (_flops_a_clip(middle | changes) for changes in ({}, HALF))
     steps = BUDGETS[2]
     decoded = [
         {**middle, "name": "all", "steps": steps, **dict.fromkeys(HALF, 1.0)},
         {**middle, "name": "half", "steps": round(steps * whole / half), **HALF},
     ]
-    return {"sizes": widths, "separate": separate, "decoded": decoded}
+    rates = [
+        {**_row(*pair), "name": f"w{pair[0]},rate={rate}", "steps": BUDGETS[1], "optimizer.base_rate": rate}
+        for pair in (WIDTHS[0], *WIDTHS[2:])
+        for rate in RATES
+    ]
+    return {"sizes": widths, "separate": separate, "decoded": decoded, "rates": rates}
 
 
 def _row(encoder: int, decoder: int) -> dict[str, object]:
@@ -133,7 +143,7 @@ def _flops_a_clip(changes: Mapping[str, object]) -> int:
 
 def _sweep(root: Path, name: str, jobs: int) -> tuple[str, ...]:
     branches = {"budgets": ",".join(map(str, BUDGETS)), "least_decay": LEAST_DECAY} if name == "sizes" else {}
-    seeds = () if name == "separate" else (f"--grid={SEEDS}",)
+    seeds = (f"--grid={SEEDS}",) if name in ("sizes", "decoded") else ()
     return python_command(
         "launch.sweep",
         *seeds,
