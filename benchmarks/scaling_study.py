@@ -37,7 +37,7 @@ LEAST_DECAY = 50
 SEEDS = "seed=0,1"
 HALF = {"masks.video_decode_fraction": 0.5, "masks.audio_decode_fraction": 0.5}
 SAME_MASKS = {"evaluation.video_ratio": 0.5, "evaluation.audio_ratio": 0.75}
-"""The ratios of the recipe, with every masked token decoded: runs that decode other tokens are compared so."""
+"""The masks of the recipe, with every masked token decoded: runs that decode other tokens are compared so."""
 RATES = (4e-3, 8e-3, 1.6e-2)
 """Base rates; that of the recipe is the middle one."""
 STUDIES = ("sizes", "separate", "decoded", "rates")

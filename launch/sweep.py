@@ -24,6 +24,7 @@ from etils import epath
 
 from data_pipeline.common.errors import CommandError
 from data_pipeline.format.prepared_set import read_prepared_set
+from data_pipeline.reading.clip_share import clips_of_share
 from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.settings import pretrain as run_config
 from hicmae_jax.settings.pretrain import PretrainSettings
@@ -178,7 +179,7 @@ def _runs_of(run: PlannedRun) -> list[PlannedRun]:
     """The runs of a point of the grid: one, or one for each budget."""
     config = settings(run)
     unit = "epochs" if config.general.steps is None else "steps"
-    per_epoch = _clips_of(config.data.data) // config.batch if unit == "epochs" else 1
+    per_epoch = _clips_of(config.data.data, config.data.share) // config.batch if unit == "epochs" else 1
     if not per_epoch:
         raise ValueError(f"{run.name}: the data have fewer clips than a batch of {config.batch}")
     optimizer = config.optimizer_config(per_epoch)
@@ -217,11 +218,11 @@ def settings(run: PlannedRun, platform: str = "cpu") -> PretrainSettings:
 
 
 @functools.cache
-def _clips_of(sets: Sequence[str]) -> int:
-    """Number of clips of prepared sets."""
+def _clips_of(sets: Sequence[str], share: float) -> int:
+    """Number of clips of prepared sets that a run trains on."""
     if FLAGS.dry_run and FLAGS.clips:
-        return FLAGS.clips
-    return sum(read_prepared_set(epath.Path(name)).n_clips for name in sets)
+        return clips_of_share(FLAGS.clips, share)
+    return sum(clips_of_share(read_prepared_set(epath.Path(name)).n_clips, share) for name in sets)
 
 
 def print_prices(study: Study, configs: Mapping[str, PretrainSettings]) -> None:

@@ -25,6 +25,7 @@ from data_pipeline.common.setting import check_limits, setting
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.clip_order import ClipOrder
+from data_pipeline.reading.clip_share import clips_of_share
 from data_pipeline.reading.host_batches import HostBatches, ReadBatch
 from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
@@ -44,6 +45,13 @@ class PipelineConfig:
     batch: int = setting(meaning="clips in a batch, over all hosts", at_least=1)
     weights: tuple[float, ...] = setting(
         (), "share of each set in the batches, in any unit; empty: in proportion to the sets' clips"
+    )
+    share: float = setting(
+        1.0,
+        "share of the clips of each set to train on; runs of any seed have the same clips, and a larger "
+        "share holds every smaller one",
+        above=0,
+        at_most=1,
     )
     seed: int = setting(0, "of the order of clips and of the first frames")
     frames: int = setting(16, "frames in a sample")
@@ -93,10 +101,9 @@ class Pipeline:
         if not self.rows or not 0 <= min(self.rows) <= max(self.rows) < config.batch:
             raise ValueError(f"rows {self.rows[:8]}… are not rows of a batch of {config.batch}")
         self.source = ClipSource(config.data, ClipSampling(config.frames, config.stride))
-        if len(self.source) < config.batch:
-            raise ValueError(
-                f"{', '.join(config.data)}: {len(self.source)} clips are fewer than a batch of {config.batch}"
-            )
+        if self.clips < config.batch:
+            sets = ", ".join(config.data) + (f": data.share = {config.share}" if config.share < 1 else "")
+            raise ValueError(f"{sets}: {self.clips} clips are fewer than a batch of {config.batch}")
         clip_bytes = config.frames * math.prod(self.source.frame_shape) + 2 * self.source.audio_samples
         self.batch_bytes = len(self.rows) * clip_bytes
         if config.workers:
@@ -105,7 +112,15 @@ class Pipeline:
     @property
     def steps_per_epoch(self) -> int:
         """Number of whole batches in one pass over the clips of all sets."""
-        return len(self.source) // self.config.batch
+        return self.clips // self.config.batch
+
+    @property
+    def clips(self) -> int:
+        """Number of clips of all sets that are trained on."""
+        return sum(self._clips_of_sets())
+
+    def _clips_of_sets(self) -> list[int]:
+        return [clips_of_share(len(clips), self.config.share) for clips in self.source.sets]
 
     def order(self) -> grain.MapDataset[ClipRequest]:
         """Returns the endless order of clips over all sets: position → `ClipRequest`."""
@@ -115,10 +130,11 @@ class Pipeline:
             lengths = [shard.n_clips for shard in clips.about.shards]
             seed = hash_of(config.seed, number) % 2**32
             first = self.source.first_example(number)
-            orders.append(grain.MapDataset.source(ClipOrder(lengths, first, seed, config.shuffle_window)))
+            order = ClipOrder(lengths, first, seed, config.shuffle_window, config.share)
+            orders.append(grain.MapDataset.source(order))
         if len(orders) == 1:
             return orders[0]
-        return grain.MapDataset.mix(orders, config.weights or [len(clips) for clips in self.source.sets])
+        return grain.MapDataset.mix(orders, config.weights or self._clips_of_sets())
 
     def batches(self, first_step: int = 0) -> "BatchStream":
         """Starts to read the batches of `first_step` and of all steps after it; close the stream when done.

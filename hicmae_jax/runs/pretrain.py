@@ -168,10 +168,12 @@ def _print_size(session: Session, data: _Data) -> None:
     parameters = shapes.pretrain_parameters(config.model, config.masks)
     kind = jax.devices()[0].device_kind
     total = config.total_steps(data.steps_per_epoch)
-    clips = len(data.pipeline.source)
+    clips = f"{data.pipeline.clips:,} clips"
+    if config.data.share < 1:
+        clips += f" of {len(data.pipeline.source):,}"
     sizes = f"{parameters / 1e6:.2f} M parameters, {_flops(config) / 1e9:.2f} GFLOP a clip"
     session.say(f"model       {config.size}, {sizes}")
-    session.say(f"data        {clips:,} clips, {data.steps_per_epoch:,} steps to an epoch")
+    session.say(f"data        {clips}, {data.steps_per_epoch:,} steps to an epoch")
     session.say(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")
     options = build.options_of_compiler(config, mesh)
     if options:

@@ -32,6 +32,7 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "optimizer.clip": None,
         "checkpoint.branches": [],
         "optimizer.base_width": None,
+        "data.share": 1.0,
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

@@ -19,7 +19,7 @@ CONFIG = {
     "optimizer": {"kind": "adamw", "base_rate": 1e-3},
     "model": dataclasses.asdict(tiny_model.model_config()),
     "execution": dataclasses.asdict(ExecutionConfig()),
-    "data": {"sets": ("a", "b"), "weights": (), "stride": 4, "shuffle_window": 0, "threads": 2},
+    "data": {"sets": ("a", "b"), "weights": (), "share": 1.0, "stride": 4, "shuffle_window": 0, "threads": 2},
 }
 DATA = {"a": "0f0f", "b": "1e1e"}
 # As read back from a file: tuples are lists.
@@ -94,6 +94,7 @@ def test_a_checkpoint_without_a_recorded_optimiser_is_of_adamw():
         ({"batch": 8}, "batch is 16 in the checkpoint, 8 in the config"),
         ({"data__stride": 8}, "data.stride is 4 in the checkpoint, 8 in the config"),
         ({"data__weights": (1.0, 2.0)}, "data.weights is"),
+        ({"data__share": 0.5}, "data.share is 1.0"),
         ({"data__shuffle_window": 8}, "data.shuffle_window is 0"),
     ],
 )

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_pipeline.reading import clip_order
+from data_pipeline.reading import clip_order, permutation
 from data_pipeline.reading.clip_order import ClipOrder
 
 LENGTHS = (10, 0, 7, 30, 5, 1)
@@ -78,7 +78,7 @@ def test_the_permutation_is_that_of_a_stable_sort(size, kept):
     bottom = np.uint64(2**kept - 1)
     for keys in (random & top, random & bottom, random & (top | np.uint64(1))):
         before = keys.copy()
-        order = clip_order._stable_order(keys)
+        order = permutation.stable_order(keys)
         assert order.dtype == np.uint32
         np.testing.assert_array_equal(order, np.argsort(before, kind="stable"))
         np.testing.assert_array_equal(keys, before)
@@ -87,20 +87,20 @@ def test_the_permutation_is_that_of_a_stable_sort(size, kept):
 def test_a_large_permutation_is_the_one_that_earlier_runs_saw():
     # Three pairs of these keys have the same upper bits: without the repair, four places would differ.
     keys = np.random.Philox(key=11).random_raw(5_000_000)
-    order = clip_order._permutation(5_000_000, 11)
+    order = permutation.permutation(5_000_000, 11)
     np.testing.assert_array_equal(order, np.argsort(keys, kind="stable"))
 
 
 def test_a_pickled_order_is_the_same():
-    order = ClipOrder(LENGTHS, first_example=9, seed=5, window=2)
+    order = ClipOrder(LENGTHS, first_example=9, seed=5, window=2, share=0.5)
     copy = pickle.loads(pickle.dumps(order))
     assert [copy[position] for position in range(200)] == [order[position] for position in range(200)]
 
 
 def test_mixing_many_sets_does_not_shuffle_them_again_and_again(monkeypatch):
     made = []
-    permute = clip_order._permutation
-    monkeypatch.setattr(clip_order, "_permutation", lambda *arguments: made.append(1) or permute(*arguments))
+    permute = permutation.permutation
+    monkeypatch.setattr(clip_order, "permutation", lambda *arguments: made.append(1) or permute(*arguments))
     orders = [ClipOrder(LENGTHS, seed=seed) for seed in range(40)]
     for position in (0, 1, CLIPS - 1, CLIPS, 2, CLIPS + 1):  # the turn of the epoch goes back and forth
         for order in orders:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.reading import worker_batches
+from data_pipeline.reading.clip_share import choose
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.sources import ClipSet
 from tests.support.set_fixtures import write_set
@@ -106,6 +107,17 @@ def test_an_epoch_is_every_clip_once(root):
     epochs = np.reshape([batch["example"] for batch in read(settings, 8)], (2, -1))
     np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(20), (2, 1)))
     assert (epochs[0] != epochs[1]).any()
+
+
+def test_an_epoch_of_a_share_is_each_of_its_clips_once(root, tmp_path):
+    other = str(write_set(tmp_path / "other", FRAMES[:8]))
+    settings = config(root, other, batch=3, share=0.5)
+    pipeline = Pipeline(settings)
+    assert (pipeline.clips, pipeline.steps_per_epoch) == (14, 4)
+    epochs = np.concatenate([batch["example"] for batch in read(settings, 14)])
+    seen, times = np.unique(epochs, return_counts=True)  # 42 clips are 3 epochs of both sets
+    assert seen.tolist() == [*choose(20, 0.5), *(20 + choose(8, 0.5))]
+    assert (times == 3).all()
 
 
 def test_seeds_differ(root):
@@ -231,6 +243,8 @@ def test_impossible_configurations_are_refused(changes, message):
 def test_a_set_smaller_than_a_batch_is_refused(root):
     with pytest.raises(ValueError, match="20 clips are fewer than a batch of 21"):
         Pipeline(config(root, batch=21))
+    with pytest.raises(ValueError, match=r"data\.share = 0\.3: 6 clips are fewer than a batch of 8"):
+        Pipeline(config(root, share=0.3))
     with pytest.raises(ValueError, match="are not rows of a batch of 8"):
         Pipeline(config(root), rows=[7, 8])
     with pytest.raises(FileNotFoundError, match="there is no such directory"):
