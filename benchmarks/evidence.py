@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from benchmarks import evidence_figure
+from benchmarks import evidence_figure, made_up_corpora
 from data_pipeline.corpora.protocols import protocol
 from hicmae_jax.evaluation import emotion_metrics
 from hicmae_jax.evaluation.intervals import class_differences, class_intervals
@@ -34,9 +34,7 @@ FLAGS = flags.FLAGS
 
 PROTOCOL = "made_up"
 LABELLED_CLIPS, LABELLED_SPEAKERS = 1_920, 320
-CLIPS, SPEAKERS, TEST_SPEAKERS = 2_880, 480, 20
-SIDE = 64
-"""Side of the stored faces of both corpora, in pixels; the model takes no larger ones."""
+TEST_SPEAKERS = 20
 PRETRAININGS: Mapping[str, Mapping[str, Any]] = {
     "whole": {},
     "without skip connections": {"config.model.skip_connections": False},
@@ -95,48 +93,10 @@ def stages(root: Path, names: Sequence[str], seeds: int) -> list[Stage]:
     """
     needed = {VARIANTS[name].pretraining for name in names}
     return [
-        *_data(root),
+        *made_up_corpora.with_labels(root, LABELLED_CLIPS, LABELLED_SPEAKERS),
+        *made_up_corpora.without_labels(root, TEST_SPEAKERS, seed=1),
         *(_pretrain(root, name) for name in PRETRAININGS if name in needed),
         *(_finetune(root, name, seed) for seed in range(seeds) for name in names),
-    ]
-
-
-def _data(root: Path) -> list[Stage]:
-    labelled, unlabelled = root / "raw_labelled", root / "raw"
-    return [
-        Stage(
-            "make up labelled clips",
-            python_command(
-                "launch.make_corpus",
-                root=labelled,
-                layout="made_up",
-                clips=LABELLED_CLIPS,
-                speakers=LABELLED_SPEAKERS,
-            ),
-        ),
-        Stage(
-            "make up clips without labels",
-            python_command(
-                "launch.make_corpus",
-                root=unlabelled,
-                difficult=True,
-                clips=CLIPS,
-                speakers=SPEAKERS,
-                test_speakers=TEST_SPEAKERS,
-                seconds="2.6,3.2",
-                seed=1,
-            ),
-        ),
-        Stage(
-            "prepare the labelled clips",
-            python_command(
-                "launch.prepare", dataset=PROTOCOL, input=labelled, output=root / "labelled", side=SIDE
-            ),
-        ),
-        Stage(
-            "prepare the clips without labels",
-            python_command("launch.prepare", input=unlabelled, output=root / "dev", split="dev"),
-        ),
     ]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import made_up_corpora
 from data_pipeline.common import atomic_files
 from hicmae_jax.model.flops import flops
 from hicmae_jax.settings import pretrain, recipes
@@ -27,8 +28,8 @@ from launch import command
 
 FLAGS = flags.FLAGS
 
-CONFIG, SIDE = "scaling", 64
-CLIPS, SPEAKERS, TEST_SPEAKERS = 2_880, 480, 32
+CONFIG = "scaling"
+TEST_SPEAKERS = 32
 LABELLED_CLIPS, LABELLED_SPEAKERS = 576, 96
 WIDTHS = ((48, 24), (64, 32), (96, 48), (144, 72))
 """Widths of encoders and decoders."""
@@ -56,44 +57,9 @@ def stages(root: Path, jobs: int) -> list[Stage]:
         root: directory in which they work.
         jobs: runs to train at a time.
     """
-    raw, labelled = root / "raw", root / "raw_labelled"
     made = [
-        Stage(
-            "make up clips",
-            python_command(
-                "launch.make_corpus",
-                root=raw,
-                difficult=True,
-                clips=CLIPS,
-                speakers=SPEAKERS,
-                test_speakers=TEST_SPEAKERS,
-                seconds="2.6,3.2",
-            ),
-        ),
-        Stage(
-            "make up labelled clips",
-            python_command(
-                "launch.make_corpus",
-                root=labelled,
-                layout="made_up",
-                clips=LABELLED_CLIPS,
-                speakers=LABELLED_SPEAKERS,
-                seed=1,
-            ),
-        ),
-        *(
-            Stage(
-                f"prepare {split}",
-                python_command("launch.prepare", input=raw, output=root / split, split=split),
-            )
-            for split in ("dev", "test")
-        ),
-        Stage(
-            "prepare the labelled clips",
-            python_command(
-                "launch.prepare", dataset="made_up", input=labelled, output=root / "labelled", side=SIDE
-            ),
-        ),
+        *made_up_corpora.without_labels(root, TEST_SPEAKERS, ("dev", "test")),
+        *made_up_corpora.with_labels(root, LABELLED_CLIPS, LABELLED_SPEAKERS, seed=1),
     ]
     trained = [Stage(f"train the study {name}", _sweep(root, name, jobs), makes=()) for name in STUDIES]
     reported = [
