@@ -9,7 +9,8 @@ Makes a corpus, and trains and reports four studies by `launch.sweep` and `launc
 - `decoded`: half of the masked tokens decoded, against all, for the same arithmetic;
 - `rates`: three learning rates of three sizes.
 
-After an interruption, the same command continues.
+Prints tables that compare branches with separate runs, and dual masking with all tokens. After an
+interruption, the same command continues.
 """
 
 import csv
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import made_up_corpora
+from benchmarks import made_up_corpora, scaling_comparisons
 from data_pipeline.common import atomic_files
 from hicmae_jax.model.flops import flops
 from hicmae_jax.settings import pretrain, recipes
@@ -145,7 +146,12 @@ def main(argv: list[str]) -> int:
     root = Path(FLAGS.root)
     record = Record(root)
     write_tables(root)
-    run_all(stages(root, FLAGS.jobs), record)
+    planned = stages(root, FLAGS.jobs)
+    run_all(planned, record)
+    runs = {name: scaling_comparisons.read_runs(root / f"{name}_report") for name in STUDIES}
+    print(scaling_comparisons.branches_and_separate_runs(runs["sizes"], runs["separate"]), end="\n\n")
+    print(scaling_comparisons.dual_masking(runs["decoded"]), end="\n\n")
+    print(scaling_comparisons.cost({stage.name: record[stage.name]["seconds"] for stage in planned}))
     return 0
 
 
