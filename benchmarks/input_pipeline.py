@@ -26,10 +26,8 @@ import numpy as np
 import simplejpeg
 from absl import flags
 from av.video.reformatter import VideoReformatter
-from etils import epath
 
 from benchmarks.reading import BATCH, SECONDS, define_flags, make_set, write_figures
-from data_pipeline.corpora import voxceleb2
 from data_pipeline.format import records
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
@@ -58,7 +56,7 @@ class Window:
         self.indices = SAMPLING.frame_indices(start, sound.n_frames)
         self.span = SAMPLING.audio_span(start, self.indices[-1], sound.n_frames, sound.fps, sound.sample_rate)
         self.jpegs = [bytes(video.jpeg((index - phase) // records.STRIDE)) for index in self.indices]
-        self.mp4 = corpus / voxceleb2.video_file(epath.Path(), "dev", sound.clip)
+        self.mp4 = corpus / "dev" / "mp4" / f"{sound.clip}.mp4"
         self.m4a = corpus / "dev" / "aac" / f"{sound.clip}.m4a"
 
 

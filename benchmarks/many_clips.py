@@ -29,6 +29,7 @@ from absl import flags
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
+from data_pipeline.corpora.layouts import Corpus
 from data_pipeline.format import prepared_set, records
 from data_pipeline.format.prepared_set import PreparedSet, Shard
 from data_pipeline.preparation.builder import prepare
@@ -55,7 +56,7 @@ def prepare_clips(directory: Path) -> Path:
     corpus, prepared = directory / "corpus", directory / "prepared"
     # One of the two speakers is in the test split.
     write_voxceleb2(corpus, clips=2 * REAL_CLIPS, speakers=2, seconds=(SECONDS, SECONDS))
-    prepare(epath.Path(corpus), epath.Path(prepared), Options(), _write_shards)
+    prepare(Corpus((epath.Path(corpus),)), epath.Path(prepared), Options(), _write_shards)
     return prepared
 
 
@@ -127,7 +128,7 @@ def measure_set(root: Path) -> dict[str, float]:
         "construction_s": constructed - begun,
         "first_batch_s": first - constructed,
         "later_batch_s": (later - first) / LATER_BATCHES,
-        "peak_mb": _peak_memory() / 1e6,
+        "peak_mb": peak_memory() / 1e6,
     }
 
 
@@ -144,11 +145,11 @@ def measure_order(n_clips: int) -> dict[str, float]:
         "first_clip_s": first - begun,
         "first_clip_cpu_s": first_cpu - begun_cpu,
         "later_clip_s": (later - first) / LATER_CLIPS,
-        "peak_mb": _peak_memory() / 1e6,
+        "peak_mb": peak_memory() / 1e6,
     }
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Returns the largest resident memory of this process so far, in bytes."""
     # Not `getrusage`: it includes the memory of the process that started this one.
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 from etils import epath
 
+from data_pipeline.corpora.layouts import Corpus
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.preparation.builder import prepare
 from data_pipeline.preparation.plan import Options, Plan
@@ -38,7 +39,7 @@ def make_set(directory: Path) -> tuple[Path, Path, PreparedSet]:
     corpus, prepared = directory / "corpus", directory / "prepared"
     # One of the six speakers is in the test split.
     write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(SECONDS, SECONDS))
-    about = prepare(epath.Path(corpus), epath.Path(prepared), Options(), _write_shards)
+    about = prepare(Corpus((epath.Path(corpus),)), epath.Path(prepared), Options(), _write_shards)
     return corpus, prepared, about
 
 

@@ -21,7 +21,8 @@ from absl import flags
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from data_pipeline.corpora import voxceleb2
+from data_pipeline.corpora import clip_files, voxceleb2
+from data_pipeline.corpora.layouts import Corpus
 from data_pipeline.format import records
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media import decode as media
@@ -124,8 +125,8 @@ def measure_preparation(root: epath.Path, directory: Path, clips: list[media.Cli
         directory: directory of the prepared set.
         clips: decoded clips of the corpus.
     """
-    plan = ensure_plan(root, epath.Path(directory), Options())
-    specs = [ShardSpec(str(root), str(directory), index) for index in range(plan.n_shards)]
+    plan = ensure_plan(Corpus((root,)), epath.Path(directory), Options())
+    specs = [ShardSpec((str(root),), str(directory), index) for index in range(plan.n_shards)]
 
     def write_all() -> None:
         for spec in specs:
@@ -144,9 +145,8 @@ def measure_preparation(root: epath.Path, directory: Path, clips: list[media.Cli
 
 def load_all(root: epath.Path) -> list[media.Clip]:
     """Decodes every clip of a corpus."""
-    return [
-        voxceleb2.load(root, "dev", name, media.Crop()) for name in voxceleb2.find_clips(root, "dev").names
-    ]
+    clips = voxceleb2.find_clips([root], "dev").clips
+    return [clip_files.load(clip, [str(root)], media.Crop()) for clip in clips]
 
 
 def main(argv: list[str]) -> int:

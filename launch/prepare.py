@@ -4,8 +4,11 @@
 
     python -m launch.prepare --input=films --output=prepared/films --crop=face
 
-``--input`` has the layout of VoxCeleb2 (see `data_pipeline.corpora.voxceleb2`). ``--output`` becomes a
-prepared set (see `data_pipeline.format.prepared_set`). After an interruption, run the same command again: it
+    python -m launch.prepare --input=clips.csv --root=videos --output=prepared/clips --crop=none
+
+``--input`` has the layout of VoxCeleb2, or is a tree of videos, or a list of them (see
+`data_pipeline.corpora.voxceleb2`, `.folder` and `.clip_list`). ``--output`` becomes a prepared set (see
+`data_pipeline.format.prepared_set`). After an interruption, run the same command again: it
 makes the missing shards. To make a finished shard again, for example after you have repaired a clip, first
 remove the shard's file in ``manifests/``.
 
@@ -25,12 +28,14 @@ import sys
 import time
 
 from absl import flags
+from etils import epath
 
 from data_pipeline.common.cores import usable_cores
+from data_pipeline.corpora.layouts import LAYOUTS, Corpus
 from data_pipeline.corpora.passed_over import describe as describe_kinds
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media import faces
-from data_pipeline.media.decode import Crop, FaceCrop
+from data_pipeline.media.decode import Crop, Crops, FaceCrop, Stretch
 from data_pipeline.preparation import builder, frame_sizes
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
@@ -42,16 +47,28 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """Declare the flags; not at import, because other commands have flags of the same names."""
-    flags.DEFINE_string(
+    flags.DEFINE_multi_string(
         "input",
         None,
-        "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4; or the download of --dataset.",
+        "Directory that holds <split>/mp4/<speaker>/<video>/<clip>.mp4, or any tree of videos, or a list of "
+        "videos (.csv, .tsv, .jsonl or annotation lines); or the download of --dataset. Can be given again.",
         required=True,
+    )
+    flags.DEFINE_enum(
+        "layout", None, list(LAYOUTS), "What --input is; by default, as it looks like.", required=False
+    )
+    flags.DEFINE_string(
+        "root", None, "Directory of the relative paths of a list; by default, that of the list."
+    )
+    flags.DEFINE_float(
+        "clip_seconds", None, "Cut recordings into clips of about this length, in seconds; by default not."
     )
     flags.DEFINE_string(
         "output", None, "Directory of the prepared set: new, or begun by the same command.", required=True
     )
-    flags.DEFINE_string("split", "dev", "Split of the input to prepare.")
+    flags.DEFINE_string(
+        "split", "dev", "Split of VoxCeleb2 to prepare; of other layouts, a name for the files of the set."
+    )
     flags.DEFINE_float(
         "shard_mb",
         None,
@@ -62,8 +79,9 @@ def define_flags() -> None:
     flags.DEFINE_list(
         "crop",
         ["0", "32", "160", "160"],
-        "Part of a frame to keep: top,left,height,width in pixels; or face, which finds the largest face of "
-        "each clip (labelled sets: face, or by default whole frames).",
+        "Part of a frame to keep: top,left,height,width in pixels; face, which finds the largest face of "
+        "each clip; or none, which scales whole frames to 160 × 160 (labelled sets: face, or by default "
+        "none).",
     )
     flags.DEFINE_enum(
         "runner",
@@ -95,18 +113,25 @@ def main(argv: list[str]) -> int:
     def run(specs: list[ShardSpec], plan: Plan) -> None:
         nonlocal n_made, passed_over
         passed_over = plan.passed_over
+        print(f"layout    {plan.layout}: {plan.found}", flush=True)
         n_made = sum(len(plan.members(spec.index)) for spec in specs)
         if FLAGS.runner == "beam":
             run_on_beam(specs, FLAGS.beam_options)
         else:
             run_local(specs, plan.n_clips, plan.n_clips - n_made, FLAGS.workers)
 
-    options = Options(FLAGS.split.rstrip("/"), _crop(FLAGS.crop), FLAGS.shard_mb, FLAGS.seed)
-    described = builder.prepare(FLAGS.input, FLAGS.output, options, run)
+    crop = _crop(FLAGS.crop)
+    options = Options(FLAGS.split.rstrip("/"), crop, FLAGS.shard_mb, FLAGS.seed, FLAGS.clip_seconds)
+    root = None if FLAGS.root is None else epath.Path(FLAGS.root)
+    inputs = tuple(map(epath.Path, FLAGS.input))
+    corpus = Corpus(inputs, FLAGS.layout, root, FLAGS.max_rejected_share)
+    described = builder.prepare(corpus, FLAGS.output, options, run)
     print(summary(described, passed_over, n_made / (time.monotonic() - begun)))
     if warning := frame_sizes.warning(described.frame_sizes, options.crop):
         print(f"prepare: {warning}", file=sys.stderr)
-    if isinstance(options.crop, Crop) and (warning := face_look.report(FLAGS.output, described).warning):
+    if not isinstance(options.crop, FaceCrop) and (
+        warning := face_look.report(FLAGS.output, described).warning
+    ):
         print(f"prepare: {warning}", file=sys.stderr)
     rejections.check(described.rejected, described.n_clips, FLAGS.output, FLAGS.max_rejected_share)
     return 0
@@ -126,16 +151,18 @@ def summary(described: PreparedSet, passed_over: dict[str, int], clips_per_secon
     return "\n".join(lines)
 
 
-def _crop(values: list[str]) -> Crop | FaceCrop:
+def _crop(values: list[str]) -> Crops:
     if values == ["face"]:
         faces.check_installed()
         return FaceCrop()
+    if values == ["none"]:
+        return Stretch()
     try:
         top, left, height, width = map(int, values)
         return Crop(top, left, height, width)
     except ValueError as error:
         raise ValueError(
-            f"--crop={','.join(values)} is neither face nor top,left,height,width in pixels: {error}"
+            f"--crop={','.join(values)} is not face, none or top,left,height,width in pixels: {error}"
         ) from error
 
 

@@ -23,7 +23,7 @@ from launch import face_look, rejections
 FLAGS = flags.FLAGS
 
 _OF_LABELLED = ("frames", "annotations", "splits", "path_rewrite", "side")
-_OF_UNLABELLED = ("split", "shard_mb", "seed", "runner", "beam_options")
+_OF_UNLABELLED = ("layout", "root", "clip_seconds", "split", "shard_mb", "seed", "runner", "beam_options")
 
 
 def define_flags() -> None:
@@ -62,12 +62,15 @@ def main() -> int:
     """Prepare a labelled data set; the exit code is 2 if too many clips were rejected."""
     if given := [name for name in _OF_UNLABELLED if FLAGS[name].present]:
         raise ValueError(f"--{given[0]} does not go with --dataset: leave it out")
+    if len(FLAGS.input) > 1:
+        raise ValueError("--dataset takes one --input, the download of the data set: leave the others out")
+    (root,) = FLAGS.input
     crop = _crop()
     begun = time.monotonic()
     n_made = 0
     clips = labelled.find(
         FLAGS.dataset,
-        FLAGS.input,
+        root,
         frames=FLAGS.frames,
         annotations=FLAGS.annotations,
         splits=FLAGS.splits,
@@ -94,7 +97,7 @@ def _crop() -> str:
         ValueError: it does not go with a labelled data set, or with the other flags.
         ImportError: faces are to be found, and the extra ``face`` is not installed.
     """
-    if not FLAGS["crop"].present:
+    if not FLAGS["crop"].present or FLAGS.crop == ["none"]:
         return WHOLE
     if FLAGS.crop != [FACE]:
         raise ValueError(

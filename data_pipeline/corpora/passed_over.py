@@ -4,7 +4,6 @@ Such files are passed over and counted by kind. They are never rejected clips.
 """
 
 import os
-from collections import Counter
 
 COMPANION = "of macOS"
 THUMBNAIL = "of Windows or a NAS"
@@ -74,8 +73,8 @@ def other_kind(name: str) -> str:
 
 def describe(passed_over: dict[str, int]) -> str:
     """Returns in words how many files of each kind were passed over; the rarest kinds share one number."""
-    counts = Counter(passed_over)
-    shown = counts.most_common(_KINDS_SHOWN)
-    rest = counts.total() - sum(count for _, count in shown)
+    ordered = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    shown = ordered[:_KINDS_SHOWN]
+    rest = sum(count for _, count in ordered[_KINDS_SHOWN:])
     kinds = [f"{count} {kind}" for kind, count in shown] + [f"{rest} of other kinds"] * bool(rest)
     return ", ".join(kinds) or "nothing"

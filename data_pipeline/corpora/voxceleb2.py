@@ -1,180 +1,229 @@
-"""Finds the clips of VoxCeleb2 in the layout in which it is distributed.
+"""Finds the clips of VoxCeleb2 in the layout in which it is distributed, and as people unpack it.
 
-``<root>/<split>/mp4/<speaker>/<video>/<clip>.mp4`` holds the picture of a clip.
-``<root>/<split>/aac/<speaker>/<video>/<clip>.m4a`` (or ``.wav``) holds its sound; without it, the sound is a
-track of the mp4. A clip's name is ``<speaker>/<video>/<clip>``.
+``<input>/<split>/mp4/<speaker>/<video>/<clip>.mp4`` holds the picture of a clip.
+``<input>/<split>/aac/<speaker>/<video>/<clip>.m4a`` (or ``.wav``) holds its sound; without it, the sound is a
+track of the video. A clip's name is ``<speaker>/<video>/<clip>``.
 
-Suffixes may have capitals. If a clip has several files of sound or of picture, m4a comes before wav, and then
-small letters before capitals (``.mp4``, ``.MP4``, ``.Mp4``, ``.mP4``); the others are passed over. A clip of
-which a file is still being downloaded is passed over as a whole. `passed_over` names all that is no clip.
+The directories ``mp4`` and ``aac`` may also lie in the input itself, or one directory deeper, as in
+``dev/dev/mp4`` or ``vox2_aac/dev/aac``, and several of them count together. Names of directories and suffixes
+may have capitals.
+
+If a clip has several files of sound or of picture, m4a comes before wav, and then small letters before
+capitals (``.mp4``, ``.MP4``, ``.Mp4``, ``.mP4``); the others are passed over. A clip of which a file is still
+being downloaded is passed over as a whole. `passed_over` names all that is no clip.
 """
 
-import functools
-import itertools
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from etils import epath
 from tqdm import tqdm
 
-from data_pipeline.common.paths import is_local
 from data_pipeline.corpora import passed_over
-from data_pipeline.media import decode as media
+from data_pipeline.corpora.clip_files import ClipFiles, Clips, InputFile, check_name
+from data_pipeline.corpora.tree import walk
+from data_pipeline.media.containers import SOUNDS, VIDEOS
 
-PICTURES, SOUNDS = "mp4", "aac"
-PICTURE_SUFFIXES, SOUND_SUFFIXES = (".mp4",), (".m4a", ".wav")
-
-
-class Clips(NamedTuple):
-    """The clips of a split.
-
-    Attributes:
-        names: of the clips, sorted.
-        passed_over: number of files that are no clips, by kind.
-    """
-
-    names: list[str]
-    passed_over: dict[str, int]
+SPLITS = ("dev", "test")
+PICTURES = ("mp4",)
+SOUND_DIRECTORIES = ("aac", "m4a", "wav", "audio")
+PICTURE_SUFFIXES = VIDEOS
+SOUND_SUFFIXES = (".m4a", ".wav", *(suffix for suffix in SOUNDS if suffix not in (".m4a", ".wav")))
+_MOST_SUBDIRECTORIES = 50
+"""A directory with more subdirectories holds speakers, not the parts of a corpus."""
+_ARCHIVE = re.compile(r".*(\.zip|\.tar|\.tgz|\.tar\.gz|\.z\d\d|_part[a-z]{2}|\.zip\.\d+|\.7z)", re.IGNORECASE)
 
 
-def find_clips(root: epath.Path, split: str) -> Clips:
-    """Finds all clips that have a picture or a sound, and shows progress meanwhile.
+class _Directory(NamedTuple):
+    """A directory of pictures or of sounds: the number of its input, and its path from there."""
+
+    source: int
+    path: str
+
+
+_Found = dict[str, tuple[_Directory, str]]
+"""Name of each clip → the directory and the suffix of its file."""
+
+
+def find_clips(inputs: Sequence[epath.Path], split: str) -> Clips:
+    """Find all clips that have a picture or a sound, and show progress meanwhile.
+
+    Args:
+        inputs: directories that hold parts of one corpus.
+        split: ``dev`` or ``test``.
 
     Raises:
-        FileNotFoundError: ``<root>/<split>/mp4`` is not a directory, or the directory of sounds has capitals.
+        FileNotFoundError: no input has ``<split>/mp4``.
         ValueError: there is no clip in it, or the name of a file cannot be stored.
         OSError: a directory cannot be listed.
     """
-    pictures, sounds = root / split / PICTURES, root / split / SOUNDS
-    if not pictures.is_dir():
-        raise FileNotFoundError(
-            f"{pictures} is not a directory: --input must hold <split>/mp4/<speaker>/<video>"
-        )
-    if not sounds.is_dir() and (others := _of_other_case(sounds)):
-        raise FileNotFoundError(f"{others[0]} would be left out: rename it to {SOUNDS}")
+    pictures = _directories(inputs, split, PICTURES)
+    sounds = _directories(inputs, split, SOUND_DIRECTORIES)
+    if not pictures:
+        raise FileNotFoundError(_not_there(inputs, split))
     counts: Counter[str] = Counter()
     unfinished: set[str] = set()
     with tqdm(desc="listing", unit="file") as bar:
-        names = _list(pictures, PICTURE_SUFFIXES, counts, unfinished, bar)
-        if names and sounds.is_dir():
-            # Included, so that preparation reports sound without a picture.
-            names |= _list(sounds, SOUND_SUFFIXES, counts, unfinished, bar)
-    counts[passed_over.UNFINISHED_CLIP] += len(names & unfinished)
-    names -= unfinished
+        videos = _list(inputs, pictures, PICTURE_SUFFIXES, counts, unfinished, bar)
+        # Sounds without a picture are included, so that preparation reports them.
+        audios = _list(inputs, sounds, SOUND_SUFFIXES, counts, unfinished, bar) if videos else {}
+    names = sorted({*videos, *audios}.difference(unfinished))
+    counts[passed_over.UNFINISHED_CLIP] += len(unfinished.intersection({*videos, *audios}))
+    where = ", ".join(os.fspath(inputs[each.source] / each.path) for each in pictures)
     if not names:
         there = passed_over.describe(+counts)
-        raise ValueError(f"{pictures} holds no <speaker>/<video>/<clip>.mp4, but {there}")
+        raise ValueError(f"{where} holds no <speaker>/<video>/<clip>.mp4, but {there}")
     for name in names:
-        if name.splitlines() != [name] or name.encode(errors="ignore").decode() != name:
-            raise ValueError(f"{root / split}: rename {name!r}: a name must be one line of UTF-8")
-    return Clips(sorted(names), dict(+counts))
+        check_name(name, where)
+    clips = [
+        ClipFiles(name, _file(name, videos) or _absent(name, pictures[0]), _file(name, audios))
+        for name in names
+    ]
+    beside = ", ".join(os.fspath(inputs[each.source] / each.path) for each in sounds) or "the videos"
+    return Clips(clips, dict(+counts), f"videos of {where}, sound of {beside}")
 
 
-def _of_other_case(path: epath.Path) -> list[epath.Path]:
-    """Returns the neighbours of a path whose names differ only in capitals."""
-    return sorted(other for other in path.parent.iterdir() if other.name.lower() == path.name)
+def has_layout(root: epath.Path, split: str) -> bool:
+    """Whether a directory has the layout of VoxCeleb2, for a split."""
+    return bool(_directories([root], split, PICTURES))
 
 
-def video_file(root: epath.Path, split: str, name: str) -> epath.Path:
-    """Returns where the picture of a clip is, or should be."""
-    pictures = root / split / PICTURES
-    return _existing(pictures, name, PICTURE_SUFFIXES) or pictures / f"{name}.mp4"
+def _file(name: str, found: _Found) -> InputFile | None:
+    if name not in found:
+        return None
+    directory, suffix = found[name]
+    return InputFile(directory.source, os.path.join(directory.path, name + suffix))
 
 
-def audio_file(root: epath.Path, split: str, name: str) -> epath.Path | None:
-    """Returns where the sound of a clip is; None if it has no file of its own."""
-    sounds = root / split / SOUNDS
-    return _existing(sounds, name, SOUND_SUFFIXES) if sounds.is_dir() else None
+def _absent(name: str, directory: _Directory) -> InputFile:
+    """Where the picture of a clip should be that has only sound."""
+    return InputFile(directory.source, os.path.join(directory.path, f"{name}.mp4"))
 
 
-def load(root: epath.Path, split: str, name: str, crop: media.Crop | media.FaceCrop) -> media.Clip:
-    """Decodes a clip by its name; errors as `media.load_clip`."""
-    return media.load_clip(video_file(root, split, name), audio_file(root, split, name), crop)
+def _directories(inputs: Sequence[epath.Path], split: str, names: Sequence[str]) -> list[_Directory]:
+    """The directories of pictures, or of sounds, of a split, in a fixed order."""
+    found = []
+    for source, root in enumerate(inputs):
+        inside = sorted(_search(root, split, names, ""), key=lambda path: (path.count(os.sep), path))
+        of_split = [path for path in inside if os.sep in path]
+        found += [_Directory(source, path) for path in of_split or inside]
+    return found
+
+
+def _search(root: epath.Path, split: str, names: Sequence[str], place: str) -> list[str]:
+    """Directories with one of the names in ``place``, or deeper where the split is on the way."""
+    depth = place.count(os.sep) + bool(place)
+    parts = place.casefold().split(os.sep)
+    directory = root / place
+    if not directory.is_dir():
+        return []
+    subdirectories = sorted(path.name for path in directory.iterdir() if path.is_dir())
+    found = [
+        os.path.join(place, name)
+        for name in subdirectories
+        if name.casefold() in names and (not place or split.casefold() in parts)
+    ]
+    if depth == 2 or len(subdirectories) > _MOST_SUBDIRECTORIES:
+        return found
+    ends = (*PICTURES, *SOUND_DIRECTORIES, "txt")
+    for name in subdirectories:
+        if passed_over.kind_of(name) is None and name.casefold() not in ends:
+            found += _search(root, split, names, os.path.join(place, name))
+    return found
+
+
+def _not_there(inputs: Sequence[epath.Path], split: str) -> str:
+    """Why there are no pictures, and what to do."""
+    for root in inputs:
+        if not root.is_dir():
+            return f"{root} is not a directory: --input must hold <split>/mp4/<speaker>/<video>"
+    root = inputs[0]
+    wanted = root / split / "mp4"
+    for other in SPLITS:
+        if other != split and _directories([root], other, PICTURES):
+            return f"{wanted} is not a directory, but there is the split {other}: --split={other}"
+    archives = sorted(
+        path.name
+        for directory in (root, root / split)
+        if directory.is_dir()
+        for path in directory.iterdir()
+        if _ARCHIVE.fullmatch(path.name)
+    )
+    if archives:
+        parts = "; join the parts first: cat NAME_part* > NAME.zip" if "_part" in archives[0] else ""
+        return f"{root} holds {archives[0]} but no {split}/mp4: unpack the archives there{parts}"
+    return f"{wanted} is not a directory: --input must hold <split>/mp4/<speaker>/<video>"
 
 
 def _list(
-    directory: epath.Path, suffixes: tuple[str, ...], counts: Counter[str], unfinished: set[str], bar: tqdm
-) -> set[str]:
-    """Returns the names of the clips below a directory.
+    inputs: Sequence[epath.Path],
+    directories: Sequence[_Directory],
+    suffixes: Sequence[str],
+    counts: Counter[str],
+    unfinished: set[str],
+    bar: tqdm,
+) -> _Found:
+    """The clips below some directories.
 
     Args:
-        directory: holds ``<speaker>/<video>``.
-        suffixes: of the files of clips, in small letters.
+        inputs: as given.
+        directories: each holds ``<speaker>/<video>``.
+        suffixes: of the files of clips, in small letters, the best one first.
         counts: to which the files that are passed over are added.
         unfinished: to which the names of clips are added that are still being downloaded.
         bar: shows the number of files.
     """
-    names: set[str] = set()
-    for place, not_entered, files in _walk(directory):
-        for name in not_entered:
-            counts[passed_over.kind_of(name) or passed_over.MISPLACED] += 1
-        for name in files:
-            stem, suffix = os.path.splitext(name)
-            kind = passed_over.kind_of(name)
-            if kind is None and suffix.lower() not in suffixes:
-                kind = passed_over.other_kind(name)
-            if kind is None and not _holds_clips(place):
-                kind = passed_over.MISPLACED
-            if kind is None and f"{place}/{stem}" in names:
-                kind = passed_over.SECOND
-            if kind:
-                counts[kind] += 1
-            else:
-                names.add(f"{place}/{stem}")
-        if _holds_clips(place):
-            clips = (passed_over.downloaded_clip(name, suffixes) for name in (*files, *not_entered))
-            unfinished.update(f"{place}/{clip}" for clip in clips if clip)
-        bar.update(len(files))
-    return names
+    found: _Found = {}
+    origins: dict[tuple[_Directory, str], tuple[_Directory, str]] = {}  # one object for all that are equal
+    for directory in directories:
+        for place, not_entered, files in walk(inputs[directory.source] / directory.path, _enters):
+            for name in not_entered:
+                counts[passed_over.kind_of(name) or passed_over.MISPLACED] += 1
+            # The best suffix first, so that the others are second ones.
+            for name in sorted(files, key=lambda file: _rank(file, suffixes)):
+                kind, stem, suffix = _kind(place, name, suffixes)
+                if kind is None and f"{place}/{stem}" in found:
+                    kind = passed_over.SECOND
+                if kind:
+                    counts[kind] += 1
+                else:
+                    origin = (directory, suffix)
+                    found[f"{place}/{stem}"] = origins.setdefault(origin, origin)
+            if _holds_clips(place):
+                clips = (
+                    passed_over.downloaded_clip(name, tuple(suffixes)) for name in (*files, *not_entered)
+                )
+                unfinished.update(f"{place}/{clip}" for clip in clips if clip)
+            bar.update(len(files))
+    return found
+
+
+def _kind(place: str, name: str, suffixes: Sequence[str]) -> tuple[str | None, str, str]:
+    """The kind of a file that is no clip, else None; its stem and its suffix."""
+    stem, suffix = os.path.splitext(name)
+    kind = passed_over.kind_of(name)
+    if kind is None and suffix.lower() not in suffixes:
+        kind = passed_over.other_kind(name)
+    if kind is None and not _holds_clips(place):
+        kind = passed_over.MISPLACED
+    return kind, stem, suffix
+
+
+def _rank(file: str, suffixes: Sequence[str]) -> tuple:
+    """A key that sorts the files of a clip: the better kind first, and small letters before capitals."""
+    suffix = os.path.splitext(file)[1]
+    lowered = suffix.lower()
+    place = suffixes.index(lowered) if lowered in suffixes else len(suffixes)
+    return place, suffix != lowered, suffix
 
 
 def _holds_clips(place: str) -> bool:
     return place.count(os.sep) == 1  # <speaker>/<video>
 
 
-def _walk(root: epath.Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yields the place of each directory below `root`, its subdirectories that are not entered, its files.
-
-    A directory that cannot be listed is an error. Links are followed: speakers may lie on other disks.
-    """
-    places = os.walk(root, onerror=_raise, followlinks=True) if is_local(root) else root.walk(on_error=_raise)
-    for parent, subdirectories, files in places:
-        place = os.path.relpath(parent, root)
-        # A speaker or video may have the name of a download. Nothing deeper than a video is a clip.
-        entered = [
-            name
-            for name in subdirectories
-            if passed_over.kind_of(name) in (None, passed_over.DOWNLOAD) and not _holds_clips(place)
-        ]
-        not_entered = sorted(set(subdirectories).difference(entered))
-        subdirectories[:] = entered
-        yield place, not_entered, files
-
-
-def _existing(directory: epath.Path, name: str, suffixes: tuple[str, ...]) -> epath.Path | None:
-    """Returns the first file of a clip that is there, over all suffixes and their spellings."""
-    files = (directory / f"{name}{spelling}" for suffix in suffixes for spelling in _spellings(suffix))
-    return next(filter(_is_there, files), None)
-
-
-@functools.cache
-def _spellings(suffix: str) -> list[str]:
-    """Returns a suffix in all spellings: ``.mp4``, ``.MP4``, ``.Mp4``, ``.mP4``."""
-    both = itertools.product(*({letter, letter.upper()} for letter in suffix))
-    return sorted(map("".join, both), key=lambda text: (text != suffix, text))
-
-
-def _is_there(file: epath.Path) -> bool:
-    if not is_local(file):
-        return file.exists()
-    try:
-        os.lstat(file)  # a link to nowhere is there: its clip is broken, not without sound
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def _raise(error: OSError) -> None:
-    raise error
+def _enters(place: str, name: str) -> bool:
+    # A speaker or video may have the name of a download. Nothing deeper than a video is a clip.
+    return passed_over.kind_of(name) in (None, passed_over.DOWNLOAD) and not _holds_clips(place)

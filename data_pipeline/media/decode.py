@@ -39,9 +39,14 @@ from data_pipeline.format.records import STRIDE
 from data_pipeline.media.audio import decode_audio
 from data_pipeline.media.limits import FPS, MAX_BYTES, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
 from data_pipeline.media.reasons import Reason, UnusableClipError
+from data_pipeline.media.stretch import Stretch
 from data_pipeline.media.video import JPEG_QUALITY, Crop, FaceCrop, decode_video
 
+Crops = Crop | FaceCrop | Stretch
+
 __all__ = [
+    "Crops",
+    "Stretch",
     "DECODER_VERSION",
     "FPS",
     "JPEG_QUALITY",

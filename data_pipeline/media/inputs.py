@@ -11,8 +11,8 @@ LISTS = (".txt", ".lst")
 """Endings of a list: a path a line, from the list's directory. Lines that begin with # do not count."""
 
 SOUND_FOLDERS = ("aac", "audio", "sound", "wav")
-"""Where the sound of videos in a folder `_PICTURE_FOLDERS` may lie: mp4/id1/a.mp4 and aac/id1/a.m4a."""
-_PICTURE_FOLDERS = ("mp4", "video", "videos")
+"""Where the sound of videos in a folder `PICTURE_FOLDERS` may lie: mp4/id1/a.mp4 and aac/id1/a.m4a."""
+PICTURE_FOLDERS = ("mp4", "video", "videos")
 
 
 class Input(NamedTuple):
@@ -98,7 +98,7 @@ def _beside(path: Path) -> Path | None:
         return None
     parents = [path.parent]
     for place, part in enumerate(path.parts[:-1]):
-        if part in _PICTURE_FOLDERS:
+        if part in PICTURE_FOLDERS:
             parents += [
                 Path(*path.parts[:place], other, *path.parts[place + 1 : -1]) for other in SOUND_FOLDERS
             ]

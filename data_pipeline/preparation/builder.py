@@ -1,4 +1,4 @@
-"""Makes a prepared set from a directory of clips: plan, make the shards, describe the set.
+"""Makes a prepared set from a corpus of clips: plan, make the shards, describe the set.
 
 A finished shard is never made again. So the same command continues after an interruption, and the result does
 not depend on the number of processes, on interruptions or on the runner.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from etils import epath
 
 from data_pipeline.common import atomic_files
+from data_pipeline.corpora.layouts import Corpus
 from data_pipeline.format import prepared_set
 from data_pipeline.format.prepared_set import PreparedSet, Shard
 from data_pipeline.format.records import STRIDE
@@ -26,11 +27,11 @@ REJECTED = "rejected.jsonl"
 Runner = Callable[[list[ShardSpec], Plan], None]
 
 
-def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options, run: Runner) -> PreparedSet:
-    """Prepares a split of a corpus in the layout of VoxCeleb2.
+def prepare(corpus: Corpus, output: epath.PathLike, options: Options, run: Runner) -> PreparedSet:
+    """Prepares a corpus.
 
     Args:
-        input_root: directory that holds ``<split>/mp4/<speaker>/<video>/<clip>.mp4``.
+        corpus: where its clips are.
         output: directory of the prepared set, see `prepared_set`.
         options: the user's choices.
         run: makes the shards of the work items that it is given: those that are not finished yet.
@@ -39,16 +40,17 @@ def prepare(input_root: epath.PathLike, output: epath.PathLike, options: Options
         What the set holds, as its ``dataset.json`` says.
 
     Raises:
-        FileNotFoundError: the input does not have that layout.
+        FileNotFoundError: an input is missing or does not have its layout.
         ValueError: `output` was begun with other options, another input or another decoder, or no clip can
             be used.
         OSError: a file cannot be read or written.
         RuntimeError: a shard is missing after `run`, or another process is preparing the same set.
     """
-    input_root, output = epath.Path(input_root), epath.Path(output)
+    output = epath.Path(output)
     with locked(output):
-        plan = ensure_plan(input_root, output, options)  # refuses a directory with other files in it
-        specs = [ShardSpec(str(input_root), str(output), index) for index in range(plan.n_shards)]
+        plan = ensure_plan(corpus, output, options)  # refuses a directory with other files in it
+        inputs = corpus.directories(plan.layout)
+        specs = [ShardSpec(inputs, str(output), index) for index in range(plan.n_shards)]
         missing = [spec for spec in specs if not read_manifest(output, plan, spec.index)]
         _check_decoder(output, plan, len(missing))
         atomic_files.clear(output)

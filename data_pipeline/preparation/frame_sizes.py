@@ -6,7 +6,7 @@ corner, and no later check could tell.
 
 from collections.abc import Mapping
 
-from data_pipeline.media.decode import Crop, FaceCrop
+from data_pipeline.media.decode import Crop, Crops
 
 VOXCELEB2 = "224 × 224"  # what the default crop is made for
 
@@ -16,18 +16,19 @@ def name(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def warning(n_clips: Mapping[str, int], crop: Crop | FaceCrop) -> str | None:
+def warning(n_clips: Mapping[str, int], crop: Crops) -> str | None:
     """Describes the clips of another size, in one line.
 
     Args:
         n_clips: number of clips of each size.
         crop: the part of each frame that was kept. The default one is made for VoxCeleb2. Another one is
-            taken to be made for the most frequent size. Where faces are found, any size fits.
+            taken to be made for the most frequent size. Where faces are found or whole frames kept, any size
+            fits.
 
     Returns:
         None if there are no such clips.
     """
-    if not n_clips or isinstance(crop, FaceCrop):
+    if not n_clips or not isinstance(crop, Crop):
         return None
     fitting = VOXCELEB2 if crop == Crop() else max(sorted(n_clips), key=n_clips.__getitem__)
     others = {size: count for size, count in sorted(n_clips.items()) if size != fitting}

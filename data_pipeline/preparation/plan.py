@@ -1,8 +1,10 @@
 """The plan of a prepared set: which clip goes into which shard.
 
 The plan is written once, before any shard. Every process that makes a shard reads it, so that a shard is the
-same whichever process makes it. The plan is ``plan.json`` and, for shard `i`, the names of its clips in
-``plan/<i>.txt``. Clips are sorted by a hash of seed and name, which is the same on every machine.
+same whichever process makes it. The plan is ``plan.json`` and, for shard `i`, its clips in
+``plan/<i>.jsonl``, a line of `corpora.clip_files` each. Clips are sorted by a hash of seed and name, which is
+the same on every machine. The names of the clips must stay; their files may change, so that a clip can be
+repaired: the lists are written again if they do.
 """
 
 import dataclasses
@@ -10,15 +12,21 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from absl import logging
 from etils import epath
+from tqdm import tqdm
 
 from data_pipeline.common import atomic_files
-from data_pipeline.corpora import voxceleb2
+from data_pipeline.corpora import clip_files
+from data_pipeline.corpora.clip_files import ClipFiles
+from data_pipeline.corpora.layouts import VOXCELEB2, Corpus
 from data_pipeline.format import records
 from data_pipeline.format.prepared_set import PLAN, VIDEO, shard_file
 from data_pipeline.media import decode as media
+from data_pipeline.media.limits import MAX_SECONDS
 
 _LISTS = "plan"
 _MEASURED_CLIPS = 8  # usable clips whose mean size decides how many clips a shard gets
@@ -35,29 +43,33 @@ class Options:
     """The user's choices.
 
     Attributes:
-        split: directory of the input to prepare, such as ``dev``; part of the names of files and of TFDS.
+        split: part of the names of files and of TFDS, such as ``dev``; the directory of VoxCeleb2 to prepare.
         crop: the part of each frame to keep.
         shard_mb: approximate size of a shard of video, in 10⁶ bytes. None: 768, or more if the set would
             otherwise need more open files than most systems allow.
         seed: of the order of clips.
+        clip_seconds: length of the clips into which recordings are cut, in s; None: they are not cut.
 
     Raises:
-        ValueError: a split that no file or TFDS split can be named after, or a size that is not above 0.
+        ValueError: a split that no file or TFDS split can be named after, or a number that is not above 0.
     """
 
     split: str = "dev"
-    crop: media.Crop | media.FaceCrop = dataclasses.field(default_factory=media.Crop)
+    crop: media.Crops = dataclasses.field(default_factory=media.Crop)
     shard_mb: float | None = None
     seed: int = 0
+    clip_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.shard_mb is not None and not 0 < self.shard_mb < math.inf:
             raise ValueError(f"shard_mb must be above 0, got {self.shard_mb:g}")
+        if self.clip_seconds is not None and not 1 <= self.clip_seconds <= MAX_SECONDS:
+            raise ValueError(f"clip_seconds must be from 1 to {MAX_SECONDS}, but is {self.clip_seconds:g}")
         # What TFDS accepts as the name of a split. A "." would end the name in the names of its files.
         if not (re.fullmatch(r"[\w-]+", self.split) and any(map(str.isalnum, self.split))):
             raise ValueError(
-                f"split {self.split!r} must be the name of a directory in --input, of letters, digits, "
-                "'-' and '_' only: rename the directory if it has another name"
+                f"split {self.split!r} must have letters, digits, '-' and '_' only: rename the directory of "
+                "VoxCeleb2 if it has another name"
             )
         longest = len(shard_file(VIDEO, self.split, 0, 0).rpartition("/")[2].encode())
         if longest > _LONGEST_FILE_NAME:
@@ -79,7 +91,10 @@ class Plan:
         jpeg_quality: quality of the frames' JPEGs.
         record_version: version of the records' layout.
         decoder_version: of what decoded the clips; another one makes no more shards (`builder.prepare`).
+        files_sha256: hash of the lists of clips, as they were written.
+        layout: of the inputs, one of `layouts.LAYOUTS`.
         passed_over: number of files of the input that are no clips, by kind.
+        found: what was found and where, in one line.
     """
 
     options: Options
@@ -89,55 +104,96 @@ class Plan:
     jpeg_quality: int = media.JPEG_QUALITY
     record_version: int = records.VERSION
     decoder_version: int = dataclasses.field(default=media.DECODER_VERSION, compare=False)
+    files_sha256: str = dataclasses.field(default="", compare=False)
+    layout: str = VOXCELEB2
     passed_over: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    found: str = dataclasses.field(default="", compare=False)
 
     def members(self, index: int) -> range:
         """Returns the positions of the clips of shard `index` in the order of clips."""
         return range(index * self.n_clips // self.n_shards, (index + 1) * self.n_clips // self.n_shards)
 
 
-def ensure_plan(input_root: epath.Path, output: epath.Path, options: Options) -> Plan:
+def ensure_plan(corpus: Corpus, output: epath.Path, options: Options) -> Plan:
     """Reads the plan of `output`, or makes it if there is none.
 
     Raises:
-        FileNotFoundError: the input does not have the layout of VoxCeleb2.
+        FileNotFoundError: an input does not have its layout.
         ValueError: `output` was begun with other options or another input, or holds other files; or none of
             the first clips can be used.
     """
-    names, passed_over = voxceleb2.find_clips(input_root, options.split)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    if (output / PLAN).exists():
-        plan = read_plan(output)
-        if options.shard_mb is None:
-            options = dataclasses.replace(options, shard_mb=plan.options.shard_mb)
-        asked = Plan(
-            options,
-            len(names),
-            digest,
-            plan.n_shards,
-            decoder_version=plan.decoder_version,
-            passed_over=passed_over,
+    begun = (output / PLAN).exists()
+    if not begun:
+        _check_vacant(output)
+    layout = corpus.layout_for(options.split)
+    clips, passed_over, found = corpus.find(layout, options.split, options.clip_seconds)
+    asked = Plan(
+        options,
+        len(clips),
+        _digest(clip.name for clip in clips),
+        0,
+        layout=layout,
+        passed_over=passed_over,
+        found=found,
+    )
+    # A hash of the seed and the name decides the order, so that it is the same on every machine.
+    clips.sort(key=lambda clip: hashlib.sha256(f"{options.seed}/{clip.name}".encode()).digest())
+    files = _digest(map(ClipFiles.to_line, clips))
+    plan = _begun(output, asked) if begun else _sized(asked, clips, corpus.directories(layout))
+    _warn_of_many_files(plan)
+    if plan.files_sha256 != files:
+        plan = dataclasses.replace(plan, files_sha256=files)
+        for index in tqdm(range(plan.n_shards), "planning", unit="shard"):
+            members = "".join(f"{clips[place].to_line()}\n" for place in plan.members(index))
+            atomic_files.publish_text(members, output, _list_file(index))
+        stored = dataclasses.asdict(plan)
+        del stored["found"]  # it names directories of this machine
+        atomic_files.publish_text(json.dumps(stored, indent=1) + "\n", output, PLAN)
+    return plan
+
+
+def _digest(lines: Iterable[str]) -> str:
+    """The SHA-256 of lines that are joined by line feeds."""
+    digest, between = hashlib.sha256(), b""
+    for line in lines:
+        digest.update(between + line.encode())
+        between = b"\n"
+    return digest.hexdigest()
+
+
+def _begun(output: epath.Path, asked: Plan) -> Plan:
+    """The plan of an output that was begun, with what was passed over now.
+
+    Raises:
+        ValueError: it was begun with other options or another input.
+    """
+    begun = read_plan(output)
+    options = asked.options
+    if options.shard_mb is None:
+        options = dataclasses.replace(options, shard_mb=begun.options.shard_mb)
+    asked = dataclasses.replace(
+        asked,
+        options=options,
+        n_shards=begun.n_shards,
+        decoder_version=begun.decoder_version,
+        files_sha256=begun.files_sha256,
+    )
+    if begun != asked:
+        raise ValueError(
+            f"{output} was begun with other options ({_difference(begun, asked)}): choose another --output"
         )
-        if plan != asked:
-            raise ValueError(
-                f"{output} was begun with other options ({_difference(plan, asked)}): choose another --output"
-            )
-        _warn_of_many_files(asked)
-        return asked
-    _check_vacant(output)
-    names.sort(key=lambda name: hashlib.sha256(f"{options.seed}/{name}".encode()).digest())
-    total_mb = len(names) * _bytes_of_a_clip(input_root, options, names) / 1e6
+    return asked
+
+
+def _sized(asked: Plan, clips: Sequence[ClipFiles], inputs: Sequence[str]) -> Plan:
+    """A new plan, with the number of shards that follows from the size of the first clips."""
+    options = asked.options
+    total_mb = len(clips) * _bytes_of_a_clip(clips, inputs, options) / 1e6
     if options.shard_mb is None:
         options = dataclasses.replace(options, shard_mb=_shard_mb(total_mb))
     assert options.shard_mb is not None
-    n_shards = min(max(math.ceil(total_mb / options.shard_mb), _FEWEST_SHARDS), len(names))
-    plan = Plan(options, len(names), digest, n_shards, passed_over=passed_over)
-    _warn_of_many_files(plan)
-    for index in range(n_shards):
-        members = "".join(f"{names[place]}\n" for place in plan.members(index))
-        atomic_files.publish_text(members, output, _list_file(index))
-    atomic_files.publish_text(json.dumps(dataclasses.asdict(plan), indent=1) + "\n", output, PLAN)
-    return plan
+    n_shards = min(max(math.ceil(total_mb / options.shard_mb), _FEWEST_SHARDS), len(clips))
+    return dataclasses.replace(asked, options=options, n_shards=n_shards)
 
 
 def read_plan(output: epath.Path) -> Plan:
@@ -149,21 +205,27 @@ def read_plan(output: epath.Path) -> Plan:
     try:
         fields = json.loads((output / PLAN).read_text(encoding="utf-8"))
         options = fields.pop("options")
-        kind = media.FaceCrop if "detector" in options["crop"] else media.Crop
-        options["crop"] = kind(**options["crop"])
+        options["crop"] = _crop_of(options["crop"])
         fields.setdefault("decoder_version", 1)  # 0.1.0 did not write it
         return Plan(Options(**options), **fields)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise ValueError(f"{output / PLAN} is not a plan of this version: {error}") from error
 
 
-def read_names(output: epath.Path, index: int) -> list[str]:
-    """Reads the names of the clips of shard `index`."""
-    return (output / _list_file(index)).read_text(encoding="utf-8").split("\n")[:-1]
+def _crop_of(fields: dict[str, Any]) -> media.Crops:
+    kinds: tuple[type[media.Crops], ...] = (media.Crop, media.FaceCrop, media.Stretch)
+    kind = next(kind for kind in kinds if fields.keys() == {each.name for each in dataclasses.fields(kind)})
+    return kind(**fields)
+
+
+def read_clips(output: epath.Path, index: int) -> list[ClipFiles]:
+    """Reads the clips of shard `index`."""
+    lines = (output / _list_file(index)).read_text(encoding="utf-8").split("\n")[:-1]
+    return [clip_files.from_line(line) for line in lines]
 
 
 def _list_file(index: int) -> str:
-    return f"{_LISTS}/{index:05d}.txt"
+    return f"{_LISTS}/{index:05d}.jsonl"
 
 
 def _difference(begun: Plan, asked: Plan) -> str:
@@ -200,18 +262,17 @@ def _check_vacant(output: epath.Path) -> None:
             raise ValueError(f"{output} holds {others[0]} but no {PLAN}: choose an empty --output")
 
 
-def _bytes_of_a_clip(input_root: epath.Path, options: Options, names: list[str]) -> float:
+def _bytes_of_a_clip(clips: Sequence[ClipFiles], inputs: Sequence[str], options: Options) -> float:
     """Returns the mean size in bytes of a stored clip's frames, over the first clips that can be used."""
     sizes = []
     problem = None
-    for name in names[:_CLIPS_TRIED]:
+    for clip in clips[:_CLIPS_TRIED]:
         try:
-            clip = voxceleb2.load(input_root, options.split, name, options.crop)
-            sizes.append(sum(map(len, clip.jpegs)))
+            sizes.append(sum(map(len, clip_files.load(clip, inputs, options.crop).jpegs)))
         except media.UnusableClipError as error:
-            problem = problem or f"{name}: {error}"
+            problem = problem or f"{clip.name}: {error}"
         if len(sizes) == _MEASURED_CLIPS:
             break
     if not sizes:
-        raise ValueError(f"none of the first {min(len(names), _CLIPS_TRIED)} clips can be used; {problem}")
+        raise ValueError(f"none of the first {min(len(clips), _CLIPS_TRIED)} clips can be used; {problem}")
     return sum(sizes) / len(sizes)

@@ -16,12 +16,13 @@ from etils import epath
 
 from data_pipeline.common import atomic_files
 from data_pipeline.common.paths import file_length
-from data_pipeline.corpora import voxceleb2
+from data_pipeline.corpora import clip_files
+from data_pipeline.corpora.clip_files import ClipFiles
 from data_pipeline.format import prepared_set, records
 from data_pipeline.format.records import STRIDE
 from data_pipeline.media import decode as media
 from data_pipeline.preparation import frame_sizes
-from data_pipeline.preparation.plan import Plan, read_names, read_plan
+from data_pipeline.preparation.plan import Plan, read_clips, read_plan
 
 _KINDS = (prepared_set.VIDEO, prepared_set.AUDIO)
 
@@ -31,12 +32,12 @@ class ShardSpec:
     """A work item.
 
     Attributes:
-        input_root: directory of the clips, as `voxceleb2` lays it out.
+        inputs: directories from which the paths of clips are given.
         output: directory of the prepared set, which already holds the plan.
         index: number of the shard, from 0.
     """
 
-    input_root: str
+    inputs: tuple[str, ...]
     output: str
     index: int
 
@@ -112,7 +113,7 @@ def finished_manifest(output: epath.Path, index: int, files: Sequence[str]) -> d
 
 def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip: Callable[[], None]) -> dict:
     """Writes the clips' records and returns the manifest without ``files``."""
-    root, options = epath.Path(spec.input_root), plan.options
+    crop = plan.options.crop
     writers = {
         kind: ArrayRecordWriter(str(path), records.ARRAY_RECORD_OPTIONS) for kind, path in files.items()
     }
@@ -120,14 +121,14 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
     rejected: list[dict[str, str]] = []
     sizes: collections.Counter[str] = collections.Counter()
     try:
-        for name in read_names(epath.Path(spec.output), spec.index):
+        for files_of_clip in read_clips(epath.Path(spec.output), spec.index):
+            name = files_of_clip.name
             try:
-                clip = voxceleb2.load(root, options.split, name, options.crop)
+                clip = clip_files.load(files_of_clip, spec.inputs, crop)
             except media.UnusableClipError as error:
-                path = voxceleb2.video_file(root, options.split, name).relative_to(root)
-                rejected.append({"path": str(path), "reason": error.reason, "message": error.detail})
+                rejected.append(_rejected(files_of_clip, error))
             else:
-                _write_clip(name, clip, options.crop, writers)
+                _write_clip(name, clip, crop, writers)
                 clips.append([name, len(clip.jpegs), len(clip.samples), clip.resampled])
                 sizes[frame_sizes.name(clip.frame_size)] += 1
             on_clip()
@@ -137,8 +138,13 @@ def _write_records(spec: ShardSpec, plan: Plan, files: dict[str, Path], on_clip:
     return {"clips": clips, "rejected": rejected, "frame_sizes": dict(sorted(sizes.items()))}
 
 
+def _rejected(clip: ClipFiles, error: media.UnusableClipError) -> dict[str, str]:
+    line = {"path": clip.video.path, "reason": str(error.reason), "message": error.detail}
+    return line if clip.span is None else {**line, "clip": clip.name}
+
+
 def _write_clip(
-    name: str, clip: media.Clip, crop: media.Crop | media.FaceCrop, writers: dict[str, ArrayRecordWriter]
+    name: str, clip: media.Clip, crop: media.Crops, writers: dict[str, ArrayRecordWriter]
 ) -> None:
     n_frames = len(clip.jpegs)
     for phase in range(STRIDE):

@@ -4,7 +4,9 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 
+from data_pipeline.corpora.layouts import Corpus
 from data_pipeline.media.decode import Crop
 from data_pipeline.media.encode import write_m4a, write_mp4
 from data_pipeline.preparation import builder
@@ -51,7 +53,11 @@ def here(specs, plan):
 
 
 def prepare(root: Path, output: Path, options: Options = OPTIONS, run=here):
-    return builder.prepare(root, output, options, run)
+    return builder.prepare(corpus(root), output, options, run)
+
+
+def corpus(*roots: PathLike, **options) -> Corpus:
+    return Corpus(tuple(map(epath.Path, roots)), **options)
 
 
 def tree(root: PathLike) -> dict[str, bytes]:

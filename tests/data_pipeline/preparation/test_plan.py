@@ -4,7 +4,8 @@ import pytest
 from etils import epath
 
 from data_pipeline.common import atomic_files
-from data_pipeline.corpora import voxceleb2
+from data_pipeline.corpora import clip_files, layouts, voxceleb2
+from data_pipeline.corpora.clip_files import ClipFiles, Clips, InputFile
 from data_pipeline.media import decode as media
 from data_pipeline.preparation import plan
 from tests.support import corpus_fixtures
@@ -18,19 +19,23 @@ def corpus(tmp_path_factory):
 
 
 def make(corpus, output, **changes):
-    return plan.ensure_plan(
-        corpus, epath.Path(output), dataclasses.replace(corpus_fixtures.OPTIONS, **changes)
-    )
+    options = dataclasses.replace(corpus_fixtures.OPTIONS, **changes)
+    return plan.ensure_plan(corpus_fixtures.corpus(corpus), epath.Path(output), options)
 
 
 def order(output, made):
-    return [name for index in range(made.n_shards) for name in plan.read_names(epath.Path(output), index)]
+    shards = [plan.read_clips(epath.Path(output), index) for index in range(made.n_shards)]
+    return [clip.name for clips in shards for clip in clips]
+
+
+def names(corpus):
+    return [clip.name for clip in voxceleb2.find_clips([corpus], "dev").clips]
 
 
 def test_every_clip_is_in_one_shard(corpus, tmp_path):
     made = make(corpus, tmp_path)
-    assert sorted(order(tmp_path, made)) == voxceleb2.find_clips(corpus, "dev").names
-    sizes = [len(plan.read_names(epath.Path(tmp_path), index)) for index in range(made.n_shards)]
+    assert sorted(order(tmp_path, made)) == names(corpus)
+    sizes = [len(plan.read_clips(epath.Path(tmp_path), index)) for index in range(made.n_shards)]
     assert sizes == [len(made.members(index)) for index in range(made.n_shards)]
     assert max(sizes) - min(sizes) <= 1
 
@@ -45,8 +50,8 @@ def test_the_seed_decides_the_order(corpus, tmp_path):
 
 
 def test_number_of_shards_follows_from_the_measured_size(corpus, tmp_path):
-    names = voxceleb2.find_clips(corpus, "dev").names
-    loaded = [voxceleb2.load(corpus, "dev", name, corpus_fixtures.CROP) for name in names]
+    clips = voxceleb2.find_clips([corpus], "dev").clips
+    loaded = [clip_files.load(clip, [corpus], corpus_fixtures.CROP) for clip in clips]
     clip_mb = sum(len(jpeg) for clip in loaded for jpeg in clip.jpegs) / len(loaded) / 1e6
     assert make(corpus, tmp_path / "large").n_shards == 8  # the fewest
     # The mean is of 8 of the 11 clips, whose lengths are within 20 % of it.
@@ -131,8 +136,8 @@ def warnings(monkeypatch):
 def large(corpus, output, monkeypatch, n_clips, **changes):
     """Plans a set of `n_clips` clips of 7.68 MB of video each: a hundred fill a shard of the default size."""
     monkeypatch.setattr(atomic_files.os, "fsync", lambda _: None)  # for hundreds of files it takes seconds
-    found = voxceleb2.Clips([f"id1/a/{number:07d}" for number in range(n_clips)], {})
-    monkeypatch.setattr(plan.voxceleb2, "find_clips", lambda *_: found)
+    clips = [ClipFiles(f"id1/a/{number:07d}", InputFile(0, "1.mp4")) for number in range(n_clips)]
+    monkeypatch.setattr(layouts.voxceleb2, "find_clips", lambda *_: Clips(clips, {}, ""))
     monkeypatch.setattr(plan, "_bytes_of_a_clip", lambda *_: 7.68e6)
     return make(corpus, output, **changes)
 

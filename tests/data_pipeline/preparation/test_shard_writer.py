@@ -7,7 +7,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 
 from data_pipeline.common import atomic_files
-from data_pipeline.corpora import voxceleb2
+from data_pipeline.corpora import clip_files
 from data_pipeline.format import prepared_set, records
 from data_pipeline.media.decode import Crop
 from data_pipeline.preparation import plan, shard_writer
@@ -20,9 +20,9 @@ def planned(tmp_path):
     """A planned set of nine clips in eight shards, and the work item of a shard with two."""
     corpus_fixtures.write_corpus(tmp_path / "in")
     output = epath.Path(tmp_path / "out")
-    made = plan.ensure_plan(epath.Path(tmp_path / "in"), output, corpus_fixtures.OPTIONS)
+    made = plan.ensure_plan(corpus_fixtures.corpus(tmp_path / "in"), output, corpus_fixtures.OPTIONS)
     index = next(index for index in range(made.n_shards) if len(made.members(index)) == 2)
-    return made, output, ShardSpec(str(tmp_path / "in"), str(output), index)
+    return made, output, ShardSpec((str(tmp_path / "in"),), str(output), index)
 
 
 def read(output, made, spec, kind):
@@ -37,13 +37,14 @@ def test_a_shard_holds_every_frame_and_the_sound_of_its_clips(planned):
     write_shard(spec)
     video = [records.parse_video(stored) for stored in read(output, made, spec, "video")]
     audio = [records.parse_audio(stored) for stored in read(output, made, spec, "audio")]
-    names = plan.read_names(output, spec.index)
+    clips = plan.read_clips(output, spec.index)
+    names = [clip.name for clip in clips]
     assert [record.clip for record in audio] == names
     assert [(record.clip, record.phase) for record in video] == [
         (name, p) for name in names for p in range(4)
     ]
-    for place, name in enumerate(names):
-        clip = voxceleb2.load(epath.Path(spec.input_root), "dev", name, corpus_fixtures.CROP)
+    for place, files in enumerate(clips):
+        clip = clip_files.load(files, spec.inputs, corpus_fixtures.CROP)
         np.testing.assert_array_equal(audio[place].samples, clip.samples)
         assert audio[place].n_frames == len(clip.jpegs)
         for frame, jpeg in enumerate(clip.jpegs):
@@ -67,8 +68,8 @@ def test_manifest_says_what_is_in_the_shard(planned):
 
 def test_a_clip_that_cannot_be_used_leaves_no_gap(planned):
     made, output, spec = planned
-    first, second = plan.read_names(output, spec.index)
-    corpus_fixtures.files_of(epath.Path(spec.input_root), first)[0].write_bytes(b"no film")
+    first, second = (clip.name for clip in plan.read_clips(output, spec.index))
+    corpus_fixtures.files_of(epath.Path(spec.inputs[0]), first)[0].write_bytes(b"no film")
     write_shard(spec)
     assert [records.parse_video(stored).clip for stored in read(output, made, spec, "video")] == [second] * 4
     assert [records.parse_audio(stored).clip for stored in read(output, made, spec, "audio")] == [second]
@@ -78,8 +79,8 @@ def test_a_clip_that_cannot_be_used_leaves_no_gap(planned):
 
 def test_a_shard_may_end_up_empty(planned):
     made, output, spec = planned
-    for name in plan.read_names(output, spec.index):
-        corpus_fixtures.files_of(epath.Path(spec.input_root), name)[0].unlink()
+    for clip in plan.read_clips(output, spec.index):
+        clip.video.within(spec.inputs).unlink()
     write_shard(spec)
     assert read(output, made, spec, "video") == read(output, made, spec, "audio") == []
     assert {line["reason"] for line in read_manifest(output, made, spec.index)["rejected"]} == {
