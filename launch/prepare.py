@@ -35,7 +35,7 @@ from data_pipeline.corpora.layouts import LAYOUTS, Corpus
 from data_pipeline.corpora.passed_over import describe as describe_kinds
 from data_pipeline.format.prepared_set import PreparedSet
 from data_pipeline.media import faces
-from data_pipeline.media.decode import Crop, Crops, FaceCrop, Stretch
+from data_pipeline.media.decode import Crop, FaceCrop, Part, Stretch
 from data_pipeline.preparation import builder, frame_sizes
 from data_pipeline.preparation.local_runner import run_local
 from data_pipeline.preparation.plan import Options, Plan
@@ -151,7 +151,7 @@ def summary(described: PreparedSet, passed_over: dict[str, int], clips_per_secon
     return "\n".join(lines)
 
 
-def _crop(values: list[str]) -> Crops:
+def _crop(values: list[str]) -> Part:
     if values == ["face"]:
         faces.check_installed()
         return FaceCrop()

@@ -85,7 +85,7 @@ def check_name(name: str, where: str) -> None:
         raise ValueError(f"{where}: rename {name!r}: a name must be one line of UTF-8")
 
 
-def load(clip: ClipFiles, inputs: Sequence[str], crop: media.Crops) -> media.Clip:
+def load(clip: ClipFiles, inputs: Sequence[str], crop: media.Part) -> media.Clip:
     """Decode a clip.
 
     Args:

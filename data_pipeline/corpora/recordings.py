@@ -8,9 +8,9 @@ from tqdm import tqdm
 
 from data_pipeline.corpora.clip_files import ClipFiles, Clips
 from data_pipeline.corpora.clip_list import span_name
-from data_pipeline.media.excerpt import recording_seconds
 from data_pipeline.media.limits import FPS
 from data_pipeline.media.reasons import UnusableClipError
+from data_pipeline.media.recording import recording_seconds
 
 _OPENERS = 16  # files that are opened at a time
 

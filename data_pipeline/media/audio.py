@@ -52,12 +52,7 @@ def decode_audio(data: bytes, name: str, if_absent: Reason, origin: Fraction) ->
         if stream is None:
             raise UnusableClipError(if_absent, f"{name} has no sound")
         sound = join(decoded(container, stream, av.AudioFrame), name, origin)
-    if sound.cancelled:
-        detail = (
-            f"the channels of {name} cancel each other: keep one, "
-            'for example with ffmpeg -af "pan=mono|c0=c0"'
-        )
-        raise UnusableClipError(Reason.CANCELLED_AUDIO, detail)
+    check_channels(sound, name)
     return sound.samples, sound.resampled
 
 
@@ -75,12 +70,27 @@ class Sound(NamedTuple):
     cancelled: bool
 
 
+def check_channels(sound: Sound, name: str) -> None:
+    """Checks that a sound is not lost in mono.
+
+    Raises:
+        UnusableClipError: its channels cancel each other.
+    """
+    if sound.cancelled:
+        detail = (
+            f"the channels of {name} cancel each other: keep one, "
+            'for example with ffmpeg -af "pan=mono|c0=c0"'
+        )
+        raise UnusableClipError(Reason.CANCELLED_AUDIO, detail)
+
+
 def join(
     frames: Iterable[av.AudioFrame],
     name: str,
     origin: Fraction | None,
     any_length: bool = False,
     first_channel: bool = False,
+    start: Fraction | None = None,
 ) -> Sound:
     """Joins the frames of a track to its sound, each frame at its time.
 
@@ -90,6 +100,7 @@ def join(
         origin: the time in the file, in s, at which the result begins; None: at the first frame.
         any_length: whether the sound may last longer than `limits.MAX_SECONDS`.
         first_channel: take the first channel instead of mixing all channels.
+        start: time of the first frame in s, where it is known better than its timestamp says it.
 
     Raises:
         UnusableClipError: there is no frame, the sound lasts too long, or its timestamps contradict it.
@@ -99,7 +110,7 @@ def join(
     run: _Run | None = None
     for frame in frames:
         if run is None or timeline is None or not run.goes_on_with(frame):
-            following = _Run(frame, first_channel)
+            following = _Run(frame, first_channel, start if run is None else None)
             if timeline is None:
                 timeline = _Timeline(following.start if origin is None else origin, name)
             if run is not None:
@@ -125,8 +136,8 @@ class _Run:
         rate: its sample rate in Hz.
     """
 
-    def __init__(self, first: av.AudioFrame, first_channel: bool) -> None:
-        self.start = seconds(first.pts, first.time_base)
+    def __init__(self, first: av.AudioFrame, first_channel: bool, start: Fraction | None) -> None:
+        self.start = seconds(first.pts, first.time_base) if start is None else start
         self.last_block = self.end = float(self.start)
         self.rate = first.sample_rate
         self._kind = _kind(first)

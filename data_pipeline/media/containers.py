@@ -52,7 +52,7 @@ _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.s
 
 @contextmanager
 def opened_file(
-    path: epath.Path, if_absent: Reason, corrupt: Reason
+    path: epath.Path, if_absent: Reason, corrupt: Reason, damaged: Reason | None = Reason.NOT_MEDIA
 ) -> Iterator[av.container.InputContainer]:
     """Opens a file of any length, which is read while it is decoded.
 
@@ -60,6 +60,7 @@ def opened_file(
         path: of the file; its ending, in any case, says what the file is.
         if_absent: the reason to give if there is no such file.
         corrupt: reason of an error while it is read.
+        damaged: reason of an error on opening; None: that of `damaged_video`.
 
     Yields:
         The open file.
@@ -77,11 +78,40 @@ def opened_file(
     with file:
         watched = _WatchedFile(file)
         try:
-            with opened(watched, path.name, Reason.NOT_MEDIA, corrupt) as container:
+            if damaged is None:
+                damaged = damaged_video(watched.read(8))
+                watched.seek(0)
+            with opened(watched, path.name, damaged, corrupt) as container:
                 yield container
         finally:
             if watched.error is not None:
                 raise watched.error
+
+
+@contextmanager
+def opened_picture(
+    path: epath.Path, damaged: Reason | None = None
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Opens a video file of any length, and chooses the track of its picture.
+
+    Args:
+        path: of the file.
+        damaged: reason of an error on opening, as for `opened_file`.
+
+    Raises:
+        UnusableClipError: as `opened_file`, or there is no picture.
+        OSError: the file exists but cannot be read.
+    """
+    with opened_file(path, Reason.MISSING_VIDEO, Reason.CORRUPT_VIDEO, damaged) as container:
+        stream = chosen(container.streams.video)
+        if stream is None:
+            raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{path.name} has no moving picture")
+        yield container, stream
+
+
+def damaged_video(head: bytes) -> Reason:
+    """Returns why a video file does not open, by its first 8 bytes: the index of an mp4 file may be lost."""
+    return Reason.TRUNCATED_VIDEO if head[4:8] == b"ftyp" else Reason.NOT_MEDIA
 
 
 class _WatchedFile:

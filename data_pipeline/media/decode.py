@@ -27,7 +27,9 @@ Memory: one decoded frame at a time, the clip's JPEGs and samples, and the file 
 """
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -40,13 +42,9 @@ from data_pipeline.media.audio import decode_audio
 from data_pipeline.media.limits import FPS, MAX_BYTES, MAX_LENGTH_DIFFERENCE, SAMPLE_RATE
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
-from data_pipeline.media.video import JPEG_QUALITY, Crop, FaceCrop, decode_video
-
-Crops = Crop | FaceCrop | Stretch
+from data_pipeline.media.video import JPEG_QUALITY, Crop, Encode, FaceCrop, Picture, decode_frames
 
 __all__ = [
-    "Crops",
-    "Stretch",
     "DECODER_VERSION",
     "FPS",
     "JPEG_QUALITY",
@@ -55,9 +53,13 @@ __all__ = [
     "Clip",
     "Crop",
     "FaceCrop",
+    "Part",
     "Reason",
+    "Stretch",
     "UnusableClipError",
     "check_lengths",
+    "clip_of",
+    "decode_part",
     "load_clip",
     "read_file",
 ]
@@ -87,13 +89,17 @@ class Clip:
     frame_size: tuple[int, int]
 
 
-def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop | FaceCrop) -> Clip:
+Part = Crop | FaceCrop | Stretch
+"""What is kept of each frame: a part, the largest face, or the whole frame stretched to a square."""
+
+
+def load_clip(video: epath.Path, audio: epath.Path | None, crop: Part) -> Clip:
     """Decodes a clip and checks that it can be used.
 
     Args:
         video: an mp4 file.
         audio: an m4a or wav file; None for the video file's own track.
-        crop: the part of each frame to keep.
+        crop: what is kept of each frame.
 
     Returns:
         The clip.
@@ -104,22 +110,51 @@ def load_clip(video: epath.Path, audio: epath.Path | None, crop: Crop | FaceCrop
         ImportError: faces are to be cut out, and the extra ``face`` is not installed.
     """
     video_bytes = read_file(video, Reason.MISSING_VIDEO)
-    if isinstance(crop, FaceCrop):
-        from data_pipeline.media.face_video import decode_face  # SciPy takes half a second to import
-
-        whole = Crop(0, 0, crop.side, crop.side)
-        picture = decode_face(video_bytes, video.name, crop.side, whole.jpeg)
-    else:
-        picture = decode_video(video_bytes, video.name, crop)
-    if len(picture.jpegs) < MIN_FRAMES:
-        raise UnusableClipError(
-            Reason.TOO_FEW_FRAMES, f"{len(picture.jpegs)} frames, {MIN_FRAMES} are needed"
-        )
+    picture = decode_part(functools.partial(decode_frames, video_bytes, video.name), video.name, crop)
     if audio is None:
         samples, resampled = decode_audio(video_bytes, video.name, Reason.MISSING_AUDIO, picture.start)
     else:
         audio_bytes = read_file(audio, Reason.MISSING_AUDIO)
         samples, resampled = decode_audio(audio_bytes, audio.name, Reason.EMPTY_AUDIO, Fraction(0))
+    return clip_of(picture, samples, resampled)
+
+
+def decode_part(decode: Callable[[Encode], Picture], name: str, part: Part) -> Picture:
+    """Decodes what is kept of each frame of a video file or of an excerpt of it.
+
+    Args:
+        decode: decodes it, as `video.decode_frames` does.
+        name: the file's name, for messages.
+        part: what is kept of each frame.
+
+    Raises:
+        UnusableClipError: it cannot be used, or has fewer than `MIN_FRAMES` frames.
+        ImportError: faces are to be cut out, and the extra ``face`` is not installed.
+    """
+    if isinstance(part, FaceCrop):
+        from data_pipeline.media.face_video import decode_face  # SciPy takes half a second to import
+
+        picture = decode_face(decode, name, part.side, Crop(0, 0, part.side, part.side).jpeg)
+    else:
+        picture = decode(lambda time, frame: part.jpeg(frame))
+    if len(picture.jpegs) < MIN_FRAMES:
+        raise UnusableClipError(
+            Reason.TOO_FEW_FRAMES, f"{len(picture.jpegs)} frames, {MIN_FRAMES} are needed"
+        )
+    return picture
+
+
+def clip_of(picture: Picture, samples: np.ndarray, resampled: bool) -> Clip:
+    """Joins a picture and its sound to a clip.
+
+    Args:
+        picture: the picture.
+        samples: int16 [n], mono at `SAMPLE_RATE`.
+        resampled: whether the sample rate was changed.
+
+    Raises:
+        UnusableClipError: there is too little sound, or the lengths differ.
+    """
     if not len(samples):
         raise UnusableClipError(Reason.EMPTY_AUDIO, "no sound in it")
     if len(samples) < FEWEST_SAMPLES:

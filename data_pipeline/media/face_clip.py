@@ -5,6 +5,7 @@ frames a second. Fine-tuning relates sound to frames by their relative position,
 agree. What cannot be used raises `UnusableClipError`; an error of the machine raises `OSError`.
 """
 
+import functools
 import io
 import os
 from fractions import Fraction
@@ -20,7 +21,7 @@ from data_pipeline.media.containers import VIDEOS
 from data_pipeline.media.decode import read_file
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
-from data_pipeline.media.video import decode_video
+from data_pipeline.media.video import decode_frames, decode_video
 
 __all__ = ["PICTURES", "VIDEOS", "FaceClip", "load_face_clip"]
 
@@ -70,7 +71,8 @@ def load_face_clip(
         if find_face:
             from data_pipeline.media.face_video import decode_face  # SciPy takes half a second to import
 
-            picture = decode_face(data, video.name, stretch.side, stretch.jpeg)
+            decode = functools.partial(decode_frames, data, video.name)
+            picture = decode_face(decode, video.name, stretch.side, stretch.jpeg)
         else:
             picture = decode_video(data, video.name, stretch)
         jpegs, start = picture.jpegs, picture.start

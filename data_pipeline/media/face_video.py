@@ -10,21 +10,23 @@ from data_pipeline.media.face_tracks import EVERY, Track, link
 from data_pipeline.media.faces import Face, check_installed, detect
 from data_pipeline.media.limits import FPS
 from data_pipeline.media.reasons import Reason, UnusableClipError
-from data_pipeline.media.video import Picture, decode_frames
+from data_pipeline.media.video import Encode, Picture
 
 LEAST_SHARE = 0.5
 """The face must be there in this share of the clip, at least."""
 
 
-def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray], bytes]) -> Picture:
-    """Decodes the largest face of a video file.
+def decode_face(
+    decode: Callable[[Encode], Picture], name: str, side: int, encode: Callable[[np.ndarray], bytes]
+) -> Picture:
+    """Decodes the largest face of a video file or of an excerpt of it.
 
-    The file is decoded twice: faces are found in every `face_tracks.EVERY`-th 1/`FPS` s and in
-    the last frame first.
+    It is decoded twice: faces are found in every `face_tracks.EVERY`-th 1/`FPS` s and in the last frame
+    first.
 
     Args:
-        data: the file's contents.
-        name: the file's name; its ending says which container it is.
+        decode: decodes it, as `video.decode_frames` does.
+        name: the file's name, for messages.
         side: of the square that is cut out, in pixels.
         encode: makes the JPEG of a square, uint8 RGB [side, side, 3].
 
@@ -45,7 +47,7 @@ def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray]
             looks[number] = detect(picture)
         return b""
 
-    n_frames = len(decode_frames(data, name, look).jpegs)
+    n_frames = len(decode(look).jpegs)
     if last is not None and last[0] not in looks:
         looks[last[0]] = detect(last[1])
     track = _largest(sorted(looks.items()), n_frames, name)
@@ -53,7 +55,7 @@ def decode_face(data: bytes, name: str, side: int, encode: Callable[[np.ndarray]
     def cut_out(time: Fraction, picture: np.ndarray) -> bytes:
         return encode(cut(picture, crop_box(track.box(round(time * FPS))), side))
 
-    return decode_frames(data, name, cut_out)
+    return decode(cut_out)
 
 
 def _largest(looks: list[tuple[int, list[Face]]], n_frames: int, name: str) -> Track:

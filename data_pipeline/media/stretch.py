@@ -26,6 +26,16 @@ class Stretch:
         if not 16 <= self.side <= 1_024:
             raise ValueError(f"side {self.side} must be from 16 to 1,024 pixels")
 
+    @property
+    def height(self) -> int:
+        """Height of what is kept, in pixels."""
+        return self.side
+
+    @property
+    def width(self) -> int:
+        """Width of what is kept, in pixels."""
+        return self.side
+
     def jpeg(self, picture: np.ndarray) -> bytes:
         """Returns the JPEG of a stretched frame.
 

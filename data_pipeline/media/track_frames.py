@@ -1,13 +1,16 @@
 """Decodes the frames of a track, each with the time at which it is shown or heard."""
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, TypeVar
 
 import av
 
 from data_pipeline.media.containers import exact, seconds
+
+OnDamage = Callable[[str, int | None], None]
+"""Called for a packet or a frame that is left out: a few words, and its time in ticks if that is known."""
 
 _Frame = TypeVar("_Frame", av.VideoFrame, av.AudioFrame)
 _Stream = av.VideoStream | av.AudioStream
@@ -20,7 +23,7 @@ def decoded(container: av.container.InputContainer, stream: _Stream, kind: type[
         ValueError: the codec is unknown, or a frame is damaged or has no time.
     """
     _begin(stream)
-    times = _TimesOfAvi(stream)
+    times = TimesOfAvi(stream)
     for packet in container.demux(stream):
         if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
             return
@@ -38,7 +41,9 @@ def whole_frames(
     container: av.container.InputContainer,
     stream: _Stream,
     kind: type[_Frame],
-    on_damage: Callable[[str], None],
+    on_damage: OnDamage,
+    packets: Iterable[av.Packet] | None = None,
+    times: "TimesOfAvi | None" = None,
 ) -> Iterator[_Frame]:
     """Yields the frames of a track that are whole, as far as the file can be read.
 
@@ -48,15 +53,17 @@ def whole_frames(
         container: the open file.
         stream: the track.
         kind: type of its frames.
-        on_damage: called with a few words for each packet or frame that is left out.
+        on_damage: called for each packet or frame that is left out.
+        packets: of the track, which are decoded; by default all from the file's place on.
+        times: what is known of the times in an avi file, if frames before these were decoded.
 
     Raises:
         ValueError: the codec is unknown.
         OSError: the file cannot be read.
     """
     _begin(stream)
-    times = _TimesOfAvi(stream)
-    packets = container.demux(stream)
+    times = times or TimesOfAvi(stream)
+    packets = iter(container.demux(stream) if packets is None else packets)
     after: int | None = None  # the time after the last frame, in ticks
     while True:
         try:
@@ -64,27 +71,27 @@ def whole_frames(
         except StopIteration:
             return
         except av.error.FFmpegError as error:
-            on_damage(f"the file cannot be read to its end: {error.strerror}")
+            on_damage(f"the file cannot be read to its end: {error.strerror}", None)
             return
         if packet.is_corrupt and not _usable_if_cut(stream, packet.size):
-            on_damage("a packet is damaged")
+            on_damage("a packet is damaged", packet.pts)
             continue
         _keep_end(packet, stream)
         try:
             frames = times.corrected(packet, packet.decode())
         except av.error.FFmpegError as error:
-            on_damage(f"a packet does not decode: {error.strerror}")
+            on_damage(f"a packet does not decode: {error.strerror}", packet.pts)
             continue
         for frame in frames:
             assert isinstance(frame, kind)
             if frame.pts is None:
                 frame.pts = after  # as at the end of a wmv file
             if frame.pts is None or not frame.time_base:
-                on_damage("a frame has no time")
+                on_damage("a frame has no time", None)
                 continue
             after = frame.pts + _ticks(frame)
             if frame.is_corrupt:
-                on_damage("a frame is damaged")
+                on_damage("a frame is damaged", frame.pts)
             else:
                 yield frame
 
@@ -94,7 +101,8 @@ def _begin(stream: _Stream) -> None:
         raise ValueError("its codec is unknown")
     # Processes are the unit of parallelism. And PyAV may wait without end for a thread that wants to log, if
     # another library has switched its messages on.
-    stream.codec_context.thread_count = 1
+    if stream.codec_context.thread_count != 1:  # it cannot be set again after frames were decoded
+        stream.codec_context.thread_count = 1
 
 
 def _ticks(frame: av.VideoFrame | av.AudioFrame) -> int:
@@ -104,18 +112,22 @@ def _ticks(frame: av.VideoFrame | av.AudioFrame) -> int:
     return frame.duration
 
 
-class _TimesOfAvi:
+class TimesOfAvi:
     """Gives the pictures of an avi file their times.
 
     An avi file has only the times at which packets are decoded. What libav makes of them has the wrong order
     if pictures refer to later ones (B-frames). The decoder's order is right. The first picture is shown at
     the time of the first packet, and the others as much later as they leave the decoder later.
+
+    Attributes:
+        delay: number of ticks by which the decoder holds a frame back; None if that is not known, or if the
+            file is of another kind.
     """
 
     def __init__(self, stream: _Stream) -> None:
         self._is_avi = stream.container.format.name == "avi" and isinstance(stream, av.VideoStream)
         self._first_packet: int | None = None
-        self._delay: int | None = None  # of the decoder, in ticks
+        self.delay: int | None = None
         self._next = 0
 
     def corrected(self, packet: av.Packet, frames: list[Any]) -> list[Any]:
@@ -125,10 +137,10 @@ class _TimesOfAvi:
         if self._first_packet is None:
             self._first_packet = packet.dts
         for frame in frames:
-            if self._delay is None:
-                self._delay = (frame.dts or 0) - (self._first_packet or 0)
+            if self.delay is None:
+                self.delay = (frame.dts or 0) - (self._first_packet or 0)
             # At the file's end the decoder gives the frames that it holds back, without a time.
-            frame.pts = self._next if frame.dts is None else frame.dts - self._delay
+            frame.pts = self._next if frame.dts is None else frame.dts - self.delay
             self._next = frame.pts + (frame.duration or 1)
         return frames
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import simplejpeg
 
-from data_pipeline.media.containers import chosen, exact, opened, seconds
+from data_pipeline.media.containers import chosen, damaged_video, exact, opened, seconds
 from data_pipeline.media.faces import DETECTOR
 from data_pipeline.media.frame_times import frames_on_screen
 from data_pipeline.media.limits import FPS, MAX_LENGTH_DIFFERENCE, check_seconds
@@ -91,6 +91,11 @@ class Picture:
     resampled: bool
 
 
+Encode = Callable[[Fraction, np.ndarray], bytes]
+"""Makes the JPEG of a frame. It gets the frames in the order of the file: the time since the first decoded
+one, in s, and the picture, uint8[H, W, 3], RGB."""
+
+
 def decode_video(data: bytes, name: str, part: Crop | Stretch) -> Picture:
     """Decodes the picture of a video file.
 
@@ -105,42 +110,84 @@ def decode_video(data: bytes, name: str, part: Crop | Stretch) -> Picture:
     return decode_frames(data, name, lambda time, picture: part.jpeg(picture))
 
 
-def decode_frames(data: bytes, name: str, encode: Callable[[Fraction, np.ndarray], bytes]) -> Picture:
+def decode_frames(data: bytes, name: str, encode: Encode) -> Picture:
     """Decodes the picture of a video file.
 
     Args:
         data: the file's contents.
         name: the file's name; its ending says which container it is.
-        encode: makes the JPEG of a frame, of its time since the first decoded one, in s, and its picture,
-            uint8[H, W, 3], RGB. It gets the frames in the order of the file.
+        encode: makes the JPEG of a frame.
 
     Raises:
         UnusableClipError: it cannot be used.
     """
-    jpegs: list[bytes] = []
-    times: list[int] = []  # in ticks
-    ends: list[int] = []
+    encoded = Encoded()
     source = _Source(data, name)
     for frame, picture in source:
-        assert frame.pts is not None  # or `decoded` raises an error
-        times.append(frame.pts)
-        ends.append(frame.pts + (frame.duration or round(1 / FPS / source.tick)))
-        jpegs.append(encode((frame.pts - times[0]) * source.tick, picture))
-        check_seconds((ends[-1] - times[0]) * float(source.tick), name)
-    # Timestamps decide, should frames come in another order. Of equal times the last one counts.
-    order = sorted(range(len(times)), key=times.__getitem__)
-    first = times[order[0]] if order else 0
-    length = ends[order[-1]] - first if order else 0
+        since = (frame.pts or 0) - (encoded.times[0] if encoded.times else frame.pts or 0)
+        encoded.add(frame, encode(since * source.tick, picture))
+        check_seconds((encoded.ends[-1] - encoded.times[0]) * float(source.tick), name)
+    first, end = encoded.span()
+    length = end - first
     check_seconds(float(length * source.tick), name)
     held = (length + max(first, 0)) * source.tick  # the header may count the delay of a late picture
-    if not order or source.declared - held >= MAX_LENGTH_DIFFERENCE:
+    if not encoded.jpegs or source.declared - held >= MAX_LENGTH_DIFFERENCE:
         stated = f"of the {float(source.declared):.2f} s of picture that its header says"
         raise UnusableClipError(
             Reason.TRUNCATED_VIDEO, f"{name} holds {float(length * source.tick):.2f} s {stated}"
         )
-    shown = frames_on_screen([times[index] - first for index in order], length, source.tick)
-    resampled = order != list(range(len(jpegs))) or not np.array_equal(shown, np.arange(len(jpegs)))
-    return Picture([jpegs[order[index]] for index in shown], first * source.tick, source.size, resampled)
+    jpegs, resampled = encoded.on_screen(first, length, source.tick)
+    return Picture(jpegs, first * source.tick, source.size, resampled)
+
+
+class Encoded:
+    """Frames that are encoded, in the order in which they were decoded.
+
+    Attributes:
+        jpegs: of the frames.
+        times: when each begins, in ticks of the file.
+        ends: when each ends, if no other one comes before.
+    """
+
+    def __init__(self) -> None:
+        self.jpegs: list[bytes] = []
+        self.times: list[int] = []
+        self.ends: list[int] = []
+
+    def add(self, frame: av.VideoFrame, jpeg: bytes) -> None:
+        """Adds a frame, which has a time."""
+        assert frame.pts is not None  # or `decoded` raises an error
+        self.times.append(frame.pts)
+        self.ends.append(frame.pts + (frame.duration or round(1 / FPS / exact(frame.time_base))))
+        self.jpegs.append(jpeg)
+
+    def span(self) -> tuple[int, int]:
+        """Returns when the first frame begins and the last one ends, in ticks; (0, 0) if there is none."""
+        order = self._order()
+        return (self.times[order[0]], self.ends[order[-1]]) if order else (0, 0)
+
+    def on_screen(
+        self, first: int, length: int, tick: Fraction, numbers: slice = slice(None)
+    ) -> tuple[list[bytes], bool]:
+        """Picks the frame for every 1/`FPS` s.
+
+        Args:
+            first: when the picture begins, in ticks.
+            length: how long it lasts, in ticks.
+            tick: in s.
+            numbers: those 1/`FPS` s that are wanted; by default all.
+
+        Returns:
+            The JPEGs, and whether they are other frames than those that were added.
+        """
+        order = self._order()
+        shown = frames_on_screen([self.times[index] - first for index in order], length, tick)[numbers]
+        resampled = order != list(range(len(order))) or not np.array_equal(shown, np.arange(len(order)))
+        return [self.jpegs[order[index]] for index in shown], resampled
+
+    def _order(self) -> list[int]:
+        # Timestamps decide, should frames come in another order. Of equal times the last one counts.
+        return sorted(range(len(self.times)), key=self.times.__getitem__)
 
 
 class _Source:
@@ -159,7 +206,7 @@ class _Source:
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, np.ndarray]]:
         """Yields each frame and its upright picture, uint8[H, W, 3], RGB."""
-        damaged = Reason.TRUNCATED_VIDEO if self._data[4:8] == b"ftyp" else Reason.NOT_MEDIA
+        damaged = damaged_video(self._data[:8])
         with opened(self._data, self._name, damaged, Reason.CORRUPT_VIDEO) as container:
             stream = chosen(container.streams.video)
             if stream is None:

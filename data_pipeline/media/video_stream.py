@@ -7,8 +7,8 @@ held. All else is as in `decode`: timestamps decide which frame is on the screen
 square pixels and all of one size.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ import av
 import numpy as np
 from etils import epath
 
-from data_pipeline.media.containers import chosen, exact, opened_file, seconds
+from data_pipeline.media.containers import exact, opened_picture, seconds
 from data_pipeline.media.frame_times import nearest_frame
 from data_pipeline.media.limits import FPS, MAX_GAP, MAX_LENGTH_DIFFERENCE
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
-from data_pipeline.media.track_frames import whole_frames
+from data_pipeline.media.track_frames import OnDamage, whole_frames
 from data_pipeline.media.upright import Upright
 
 
@@ -116,24 +116,19 @@ class VideoStream:
             stated = f"of the {self.stated:.2f} s of picture that its header says"
             notes.add(Reason.TRUNCATED_VIDEO, f"{self._path.name} holds {held:.2f} s {stated}")
 
-    @contextmanager
-    def _opened(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    def _opened(self) -> AbstractContextManager[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the file and chooses its track."""
-        with opened_file(self._path, Reason.MISSING_VIDEO, Reason.CORRUPT_VIDEO) as container:
-            stream = chosen(container.streams.video)
-            if stream is None:
-                raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{self._path.name} has no moving picture")
-            yield container, stream
+        return opened_picture(self._path, Reason.NOT_MEDIA)
 
     def _upright(self, stream: av.VideoStream, notes: Notes) -> Upright:
         return Upright(exact(stream.sample_aspect_ratio), self._path.name, notes.add)
 
-    def _damage_noted(self, notes: Notes) -> Callable[[str], None]:
-        def add(what: str) -> None:
+    def _damage_noted(self, notes: Notes) -> OnDamage:
+        def add(what: str, at: int | None) -> None:
             notes.add(Reason.CORRUPT_VIDEO, f"{self._path.name}: {what}; the frame before it is held")
 
         return add
 
 
-def _ignore(what: str) -> None:
+def _ignore(what: str, at: int | None) -> None:
     """Leaves a damage unnoted; `VideoStream.frames` meets it again."""

@@ -56,7 +56,7 @@ def read_sound(
 
 
 def _read(path: epath.Path, start: Fraction | None, notes: Notes, first_channel: bool) -> Sound | None:
-    def note_damage(what: str) -> None:
+    def note_damage(what: str, at: int | None) -> None:
         notes.add(Reason.CORRUPT_AUDIO, f"{path.name}: {what}; it is silent there")
 
     with opened_file(path, Reason.MISSING_AUDIO, Reason.CORRUPT_AUDIO) as container:

@@ -6,7 +6,7 @@ corner, and no later check could tell.
 
 from collections.abc import Mapping
 
-from data_pipeline.media.decode import Crop, Crops
+from data_pipeline.media.decode import Crop, Part
 
 VOXCELEB2 = "224 × 224"  # what the default crop is made for
 
@@ -16,7 +16,7 @@ def name(size: tuple[int, int]) -> str:
     return f"{size[0]} × {size[1]}"
 
 
-def warning(n_clips: Mapping[str, int], crop: Crops) -> str | None:
+def warning(n_clips: Mapping[str, int], crop: Part) -> str | None:
     """Describes the clips of another size, in one line.
 
     Args:

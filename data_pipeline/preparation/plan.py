@@ -55,7 +55,7 @@ class Options:
     """
 
     split: str = "dev"
-    crop: media.Crops = dataclasses.field(default_factory=media.Crop)
+    crop: media.Part = dataclasses.field(default_factory=media.Crop)
     shard_mb: float | None = None
     seed: int = 0
     clip_seconds: float | None = None
@@ -212,8 +212,8 @@ def read_plan(output: epath.Path) -> Plan:
         raise ValueError(f"{output / PLAN} is not a plan of this version: {error}") from error
 
 
-def _crop_of(fields: dict[str, Any]) -> media.Crops:
-    kinds: tuple[type[media.Crops], ...] = (media.Crop, media.FaceCrop, media.Stretch)
+def _crop_of(fields: dict[str, Any]) -> media.Part:
+    kinds: tuple[type[media.Part], ...] = (media.Crop, media.FaceCrop, media.Stretch)
     kind = next(kind for kind in kinds if fields.keys() == {each.name for each in dataclasses.fields(kind)})
     return kind(**fields)
 

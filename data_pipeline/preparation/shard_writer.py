@@ -143,9 +143,7 @@ def _rejected(clip: ClipFiles, error: media.UnusableClipError) -> dict[str, str]
     return line if clip.span is None else {**line, "clip": clip.name}
 
 
-def _write_clip(
-    name: str, clip: media.Clip, crop: media.Crops, writers: dict[str, ArrayRecordWriter]
-) -> None:
+def _write_clip(name: str, clip: media.Clip, crop: media.Part, writers: dict[str, ArrayRecordWriter]) -> None:
     n_frames = len(clip.jpegs)
     for phase in range(STRIDE):
         record = records.encode_video(
