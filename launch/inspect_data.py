@@ -16,6 +16,7 @@ from absl import flags
 from etils import epath
 from tqdm import tqdm
 
+from data_pipeline.corpora.layouts import VOXCELEB2
 from data_pipeline.preparation import inspection
 from data_pipeline.preparation.inspection import Survey
 from launch import command, face_look
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> int:
     for root, seen in faces.items():
         if seen.warning:
             print(f"inspect_data: {root}: {seen.warning}", file=sys.stderr)
-    if len(surveys) > 1:
+    if sum(surveyed.about.layout == VOXCELEB2 for surveyed in surveys.values()) > 1:
         print("\n" + shared_speakers(surveys))
     if FLAGS.sheet:
         _write_sheet(FLAGS.sheet)
@@ -66,7 +67,7 @@ def table(root: str, surveyed: Survey, faces: str) -> str:
     rows = [
         ("split", about.split),
         ("clips", f"{n_clips:,}, of which {about.n_resampled:,} resampled"),
-        ("speakers", f"{len(surveyed.speakers):,} in {len(surveyed.recordings):,} videos"),
+        _groups(surveyed),
         ("hours", f"{about.n_frames / about.fps / 3600:,.2f}"),
         ("clip length", f"{_range(seconds, '.1f')} s"),
         ("picture", f"{about.height} × {about.width}, {about.fps} frames a second, {about.stride} phases"),
@@ -86,9 +87,15 @@ def table(root: str, surveyed: Survey, faces: str) -> str:
     return "\n".join([str(root), *(f"  {name:{width}}{value}" for name, value in rows)])
 
 
+def _groups(surveyed: Survey) -> tuple[str, str]:
+    if surveyed.about.layout == VOXCELEB2:
+        return "speakers", f"{len(surveyed.speakers):,} in {len(surveyed.recordings):,} videos"
+    return "groups", f"{len(surveyed.speakers):,}, by the first part of the clips' names"
+
+
 def shared_speakers(surveys: dict[str, Survey]) -> str:
     """Counts the speakers that each pair of sets shares; two splits should share none."""
-    roots = list(surveys)
+    roots = [root for root, surveyed in surveys.items() if surveyed.about.layout == VOXCELEB2]
     return "\n".join(
         f"speakers in both {first} and {second}: {len(surveys[first].speakers & surveys[second].speakers):,}"
         for number, first in enumerate(roots)

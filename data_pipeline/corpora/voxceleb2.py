@@ -75,7 +75,10 @@ def find_clips(inputs: Sequence[epath.Path], split: str) -> Clips:
     where = ", ".join(os.fspath(inputs[each.source] / each.path) for each in pictures)
     if not names:
         there = passed_over.describe(+counts)
-        raise ValueError(f"{where} holds no <speaker>/<video>/<clip>.mp4, but {there}")
+        raise ValueError(
+            f"{where} holds no <speaker>/<video>/<clip>.mp4, but {there}; for any other tree of videos, give "
+            "--layout=folder"
+        )
     for name in names:
         check_name(name, where)
     clips = [

@@ -67,6 +67,8 @@ class PreparedSet:
         shards: the files, in order.
         frame_sizes: number of clips by the size of their frames before the crop, such as "224 × 224"; clips
             that 0.1.0 prepared are not counted.
+        layout: of the files it was made from (`corpora.layouts`); names of clips of ``voxceleb2`` begin with
+            the speaker.
     """
 
     split: str
@@ -84,6 +86,7 @@ class PreparedSet:
     fingerprint: str
     shards: tuple[Shard, ...]
     frame_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    layout: str = "voxceleb2"
 
     def to_json(self) -> str:
         """Returns the text of ``dataset.json``."""

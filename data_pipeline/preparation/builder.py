@@ -111,6 +111,7 @@ def _describe(output: epath.Path, plan: Plan) -> PreparedSet:
             for index, manifest in enumerate(manifests)
         ),
         frame_sizes=dict(sorted(sizes.items())),
+        layout=plan.layout,
     )
     write_tfds_metadata(output, described)
     atomic_files.publish_text(described.to_json(), output, prepared_set.DESCRIPTION)

@@ -265,14 +265,17 @@ def _check_vacant(output: epath.Path) -> None:
 def _bytes_of_a_clip(clips: Sequence[ClipFiles], inputs: Sequence[str], options: Options) -> float:
     """Returns the mean size in bytes of a stored clip's frames, over the first clips that can be used."""
     sizes = []
-    problem = None
+    problems: dict[str, str] = {}  # reason → the first clip that has it
     for clip in clips[:_CLIPS_TRIED]:
         try:
             sizes.append(sum(map(len, clip_files.load(clip, inputs, options.crop).jpegs)))
         except media.UnusableClipError as error:
-            problem = problem or f"{clip.name}: {error}"
+            problems.setdefault(error.reason, f"{clip.name}: {error}")
         if len(sizes) == _MEASURED_CLIPS:
             break
     if not sizes:
-        raise ValueError(f"none of the first {min(len(clips), _CLIPS_TRIED)} clips can be used; {problem}")
+        raise ValueError(
+            f"none of the first {min(len(clips), _CLIPS_TRIED)} clips can be used; "
+            + "; ".join(problems.values())
+        )
     return sum(sizes) / len(sizes)
