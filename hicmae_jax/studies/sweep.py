@@ -196,8 +196,10 @@ class Sweep:
     def _show(self, bar: tqdm) -> None:
         finished = self.finished()
         done = sum(self._work[name] for name in finished)
-        done += sum(self._work[one.run.name] * self._share(one.run) for one in self._running)
-        bar.update(max(done - bar.n, 0))
+        # A run is finished before its process has ended.
+        running = [one.run for one in self._running if one.run.name not in finished]
+        done += sum(self._work[run.name] * self._share(run) for run in running)
+        bar.update(done - bar.n)
         failed = sum(self.attempts[run.name].state == FAILED for run in self._study.runs)
         runs = f"{len(finished)} of {len(self._study.runs)} finished, {len(self._running)} running"
         bar.set_postfix_str(f"{runs}, {failed} failed")

@@ -34,7 +34,9 @@ RUN = """
         sys.exit("out of luck")
     while does == "wait" and not (directory / "go").exists():
         time.sleep(0.02)
+    (directory / "metrics.jsonl").write_text(json.dumps({"step": 10}) + "\\n")
     event("finished")
+    time.sleep(0.3 * (does == "linger"))
 """
 
 
@@ -65,6 +67,19 @@ def quick(monkeypatch):
 
 def starts(root, name):
     return (plan.directory_of(root, name) / "events.jsonl").read_text().count("started")
+
+
+def test_a_run_whose_process_has_not_ended_is_counted_once(tmp_path, monkeypatch):
+    shown, show = [], Sweep._show
+
+    def spy(sweep, bar):
+        show(sweep, bar)
+        shown.append(bar.n)
+
+    monkeypatch.setattr(Sweep, "_show", spy)
+    sweep_of(tmp_path, planned("a", "linger"), planned("b", "linger"), jobs=1).run()
+    assert max(shown) == 2
+    assert {0, 1, 2} == set(shown)
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path, capfd):
