@@ -12,11 +12,11 @@ The samples are the same, bit for bit, unless
   as loud, but another one.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, islice
-from math import gcd
 from typing import Any
 
 import av
@@ -31,7 +31,9 @@ from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.track_frames import whole_frames
 
 _LEAD = Fraction(1, 4)
-"""Seconds of sound before the excerpt, and after it, that are decoded rightly; the resampler needs some."""
+"""Seconds of sound before the excerpt that are decoded rightly; the resampler needs some."""
+_TAIL = Fraction(1, 20)
+"""The same after the excerpt."""
 _PRIMING = 150
 """Packets before those, from which the decoder gets its state: 3 s of AAC or Opus."""
 _BACKS = (Fraction(4), Fraction(30), None)
@@ -64,7 +66,7 @@ def decode_excerpt_sound(
     """
     count: _Count | None = None
     for back in _BACKS:
-        with opened_file(path, if_no_file, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
+        with opened_file(path, if_no_file, Reason.CORRUPT_AUDIO, _damaged) as container:
             stream = chosen(container.streams.audio)
             if stream is None:
                 raise UnusableClipError(if_no_sound, f"{path.name} has no sound")
@@ -77,6 +79,11 @@ def decode_excerpt_sound(
                 continue
             return _joined(source, count, begin, n_samples, path.name)
     raise AssertionError("reading from the beginning always succeeds")
+
+
+def _damaged(head: bytes) -> Reason:
+    """Returns why a file does not open, by its first bytes."""
+    return Reason.CORRUPT_AUDIO if head else Reason.EMPTY_AUDIO
 
 
 def _moved(
@@ -117,7 +124,7 @@ def _aligned(
     if n_before is None or seconds(first.pts, first.time_base) > begin - _LEAD:  # a run begins here
         return chain([first], frames), None
     rate = first.sample_rate
-    step = 2 * rate // gcd(rate, SAMPLE_RATE)  # an even number of samples, for the rounding of places
+    step = 2 * rate // math.gcd(rate, SAMPLE_RATE)  # an even number of samples, for the rounding of places
     n_left_out = -n_before % step
     if n_left_out > rate * _LEAD / 2:  # both rates meet so seldom that a filter has no exact phases
         n_left_out = 0
@@ -172,7 +179,7 @@ class _Count:
 
 
 class _Source:
-    """The frames of an excerpt, and of `_LEAD` s before and after it.
+    """The frames of an excerpt, and of `_LEAD` s before and `_TAIL` s after it.
 
     Attributes:
         goes_on: whether there is sound after them.
@@ -188,7 +195,7 @@ class _Source:
     ) -> None:
         self.goes_on = False
         self._container, self._stream, self._name = container, stream, name
-        self._begin, self._end = begin - _LEAD, end + _LEAD
+        self._begin, self._end = begin - _LEAD, end + _TAIL
         self._tick = exact(stream.time_base)
         packets = readable(container, stream)
         self._first = next(packets, None)
@@ -211,17 +218,18 @@ class _Source:
 
     def _primed_packets(self) -> Iterator[av.Packet]:
         """Yields the packets of the excerpt, after `_PRIMING` ones before them."""
+        begin = math.ceil(self._begin / self._tick)
         before: deque[av.Packet] = deque(maxlen=_PRIMING)
         for packet in self._packets:
             before.append(packet)
-            if packet.pts is None or packet.pts * self._tick >= self._begin:
+            if packet.pts is None or packet.pts >= begin:
                 break
         yield from before
         yield from self._packets
 
     def _check(self, what: str, at: int | None) -> None:
         """Refuses damage within the excerpt."""
-        if at is None or at * self._tick >= self._begin:
+        if at is None or self._begin <= at * self._tick < self._end:
             raise UnusableClipError(Reason.CORRUPT_AUDIO, f"{self._name} does not decode: {what}")
 
 
