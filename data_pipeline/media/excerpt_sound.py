@@ -4,12 +4,14 @@
 samples of the whole track only if its own first sample is counted and resampled alike. `_Count` counts it
 without decoding what is before; sound is resampled from a sample on at which both sample rates meet.
 
-The samples are the same, bit for bit, unless
+The samples are the same, bit for bit, with these exceptions:
 
-* the times of packets are rounded, their lengths differ, or samples are missing somewhere before: then the
-  excerpt begins as its own times say, by which `audio` lets sound be up to 5 ms early or late;
-* the decoder makes noise of its own where a band is only said to be noisy (AAC, AC-3, WMA): the noise is
-  as loud, but another one.
+* The file gives times that are rounded, and its packets have different lengths, or samples are missing
+  somewhere before: the excerpt lies as its own times say, from which `audio` lets sound differ by up to 5 ms.
+* Both sample rates meet too seldom, as 44,056 Hz and 16 kHz do: the sound is shifted by less than a sample.
+* The decoder makes noise of its own, for bands of which the file only says how loud they are (AAC with
+  noise substitution, AC-3, WMA): another noise, as loud. Where it is faint, few samples differ, by 1.
+* The decoder of MP2 carries its rounding on: samples differ by up to 2.
 """
 
 import math
