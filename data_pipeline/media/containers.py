@@ -1,7 +1,8 @@
 """Opens a media file and chooses its track (PyAV 18.1 and later)."""
 
 import io
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import PurePath
@@ -50,9 +51,22 @@ _TEXTS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.sp
 _STILL = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 
 
+def not_media(head: bytes) -> Reason:
+    """Returns why a file does not open, whatever its first bytes are: it is no media file."""
+    return Reason.NOT_MEDIA
+
+
+def damaged_video(head: bytes) -> Reason:
+    """Returns why a video file does not open, by its first 8 bytes: the index of an mp4 file may be lost."""
+    return Reason.TRUNCATED_VIDEO if head[4:8] == b"ftyp" else Reason.NOT_MEDIA
+
+
 @contextmanager
 def opened_file(
-    path: epath.Path, if_absent: Reason, corrupt: Reason, damaged: Reason | None = Reason.NOT_MEDIA
+    path: epath.Path,
+    if_absent: Reason,
+    corrupt: Reason,
+    damaged: Callable[[bytes], Reason] = not_media,
 ) -> Iterator[av.container.InputContainer]:
     """Opens a file of any length, which is read while it is decoded.
 
@@ -60,7 +74,7 @@ def opened_file(
         path: of the file; its ending, in any case, says what the file is.
         if_absent: the reason to give if there is no such file.
         corrupt: reason of an error while it is read.
-        damaged: reason of an error on opening; None: that of `damaged_video`.
+        damaged: gives the reason of an error on opening, by the file's first 8 bytes.
 
     Yields:
         The open file.
@@ -78,25 +92,25 @@ def opened_file(
     with file:
         watched = _WatchedFile(file)
         try:
-            if damaged is None:
-                damaged = damaged_video(watched.read(8))
-                watched.seek(0)
-            with opened(watched, path.name, damaged, corrupt) as container:
+            head = watched.read(8)
+            watched.seek(0)
+            with opened(watched, path.name, damaged(head), corrupt) as container:
                 yield container
         finally:
             if watched.error is not None:
+                watched.error.filename = watched.error.filename or os.fspath(path)
                 raise watched.error
 
 
 @contextmanager
 def opened_picture(
-    path: epath.Path, damaged: Reason | None = None
+    path: epath.Path, damaged: Callable[[bytes], Reason] = damaged_video
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Opens a video file of any length, and chooses the track of its picture.
 
     Args:
         path: of the file.
-        damaged: reason of an error on opening, as for `opened_file`.
+        damaged: gives the reason of an error on opening, as for `opened_file`.
 
     Raises:
         UnusableClipError: as `opened_file`, or there is no picture.
@@ -107,11 +121,6 @@ def opened_picture(
         if stream is None:
             raise UnusableClipError(Reason.NO_VIDEO_STREAM, f"{path.name} has no moving picture")
         yield container, stream
-
-
-def damaged_video(head: bytes) -> Reason:
-    """Returns why a video file does not open, by its first 8 bytes: the index of an mp4 file may be lost."""
-    return Reason.TRUNCATED_VIDEO if head[4:8] == b"ftyp" else Reason.NOT_MEDIA
 
 
 class _WatchedFile:

@@ -1,6 +1,7 @@
 """Reads those packets of a track that an excerpt needs, wherever the reading begins in the file."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -58,8 +59,8 @@ class PicturePackets:
         self.goes_on = False
         self._packets = readable(container, stream)
         self._stream = stream
-        self._before = None if before is None else before / tick
-        self._until = until / tick
+        self._before = None if before is None else math.floor(before / tick)
+        self._until = math.ceil(until / tick)
         # An avi file has only the times at which packets are decoded.
         self._has_times = container.format.name != "avi"
 

@@ -4,19 +4,21 @@
 samples of the whole track only if its own first sample is counted and resampled alike. `_Count` counts it
 without decoding what is before; sound is resampled from a sample on at which both sample rates meet.
 
-The samples are the same, bit for bit, unless
+The samples are the same, bit for bit, with these exceptions:
 
-* the times of packets are rounded, their lengths differ, or samples are missing somewhere before: then the
-  excerpt begins as its own times say, by which `audio` lets sound be up to 5 ms early or late;
-* the decoder makes noise of its own where a band is only said to be noisy (AAC, AC-3, WMA): the noise is
-  as loud, but another one.
+* The file gives times that are rounded, and its packets have different lengths, or samples are missing
+  somewhere before: the excerpt lies as its own times say, from which `audio` lets sound differ by up to 5 ms.
+* Both sample rates meet too seldom, as 44,056 Hz and 16 kHz do: the sound is shifted by less than a sample.
+* The decoder makes noise of its own, for bands of which the file only says how loud they are (AAC with
+  noise substitution, AC-3, WMA): another noise, as loud. Where it is faint, few samples differ, by 1.
+* The decoder of MP2 carries its rounding on: samples differ by up to 2.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, islice
-from math import gcd
 from typing import Any
 
 import av
@@ -31,7 +33,9 @@ from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.track_frames import whole_frames
 
 _LEAD = Fraction(1, 4)
-"""Seconds of sound before the excerpt, and after it, that are decoded rightly; the resampler needs some."""
+"""Seconds of sound before the excerpt that are decoded rightly; the resampler needs some."""
+_TAIL = Fraction(1, 20)
+"""The same after the excerpt."""
 _PRIMING = 150
 """Packets before those, from which the decoder gets its state: 3 s of AAC or Opus."""
 _BACKS = (Fraction(4), Fraction(30), None)
@@ -64,7 +68,7 @@ def decode_excerpt_sound(
     """
     count: _Count | None = None
     for back in _BACKS:
-        with opened_file(path, if_no_file, Reason.CORRUPT_AUDIO, Reason.CORRUPT_AUDIO) as container:
+        with opened_file(path, if_no_file, Reason.CORRUPT_AUDIO, _damaged) as container:
             stream = chosen(container.streams.audio)
             if stream is None:
                 raise UnusableClipError(if_no_sound, f"{path.name} has no sound")
@@ -77,6 +81,11 @@ def decode_excerpt_sound(
                 continue
             return _joined(source, count, begin, n_samples, path.name)
     raise AssertionError("reading from the beginning always succeeds")
+
+
+def _damaged(head: bytes) -> Reason:
+    """Returns why a file does not open, by its first bytes."""
+    return Reason.CORRUPT_AUDIO if head else Reason.EMPTY_AUDIO
 
 
 def _moved(
@@ -117,7 +126,7 @@ def _aligned(
     if n_before is None or seconds(first.pts, first.time_base) > begin - _LEAD:  # a run begins here
         return chain([first], frames), None
     rate = first.sample_rate
-    step = 2 * rate // gcd(rate, SAMPLE_RATE)  # an even number of samples, for the rounding of places
+    step = 2 * rate // math.gcd(rate, SAMPLE_RATE)  # an even number of samples, for the rounding of places
     n_left_out = -n_before % step
     if n_left_out > rate * _LEAD / 2:  # both rates meet so seldom that a filter has no exact phases
         n_left_out = 0
@@ -172,7 +181,7 @@ class _Count:
 
 
 class _Source:
-    """The frames of an excerpt, and of `_LEAD` s before and after it.
+    """The frames of an excerpt, and of `_LEAD` s before and `_TAIL` s after it.
 
     Attributes:
         goes_on: whether there is sound after them.
@@ -188,7 +197,7 @@ class _Source:
     ) -> None:
         self.goes_on = False
         self._container, self._stream, self._name = container, stream, name
-        self._begin, self._end = begin - _LEAD, end + _LEAD
+        self._begin, self._end = begin - _LEAD, end + _TAIL
         self._tick = exact(stream.time_base)
         packets = readable(container, stream)
         self._first = next(packets, None)
@@ -211,17 +220,18 @@ class _Source:
 
     def _primed_packets(self) -> Iterator[av.Packet]:
         """Yields the packets of the excerpt, after `_PRIMING` ones before them."""
+        begin = math.ceil(self._begin / self._tick)
         before: deque[av.Packet] = deque(maxlen=_PRIMING)
         for packet in self._packets:
             before.append(packet)
-            if packet.pts is None or packet.pts * self._tick >= self._begin:
+            if packet.pts is None or packet.pts >= begin:
                 break
         yield from before
         yield from self._packets
 
     def _check(self, what: str, at: int | None) -> None:
         """Refuses damage within the excerpt."""
-        if at is None or at * self._tick >= self._begin:
+        if at is None or self._begin <= at * self._tick < self._end:
             raise UnusableClipError(Reason.CORRUPT_AUDIO, f"{self._name} does not decode: {what}")
 
 

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from etils import epath
 
-from data_pipeline.media.containers import exact, opened_picture, seconds
+from data_pipeline.media.containers import exact, not_media, opened_picture, seconds
 from data_pipeline.media.frame_times import nearest_frame
 from data_pipeline.media.limits import FPS, MAX_GAP, MAX_LENGTH_DIFFERENCE
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
@@ -118,7 +118,7 @@ class VideoStream:
 
     def _opened(self) -> AbstractContextManager[tuple[av.container.InputContainer, av.VideoStream]]:
         """Opens the file and chooses its track."""
-        return opened_picture(self._path, Reason.NOT_MEDIA)
+        return opened_picture(self._path, not_media)
 
     def _upright(self, stream: av.VideoStream, notes: Notes) -> Upright:
         return Upright(exact(stream.sample_aspect_ratio), self._path.name, notes.add)

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 SECONDS = 9.0
 WITHOUT_NOISE = {"aac": {"aac_pns": "0"}}
@@ -44,13 +45,20 @@ def write(
     with av.open(str(path), "w") as container:
         pictures = video and _picture_track(container, video, fps, tick, options, size)
         sounds = audio and container.add_stream(audio, rate=rate, layout=layout, options=audio_options)
+        length = float((times[-1] + 1) * tick) if video else seconds
+        heard = _sound_packets(sounds, rate, layout, length) if audio else iter(())
         if pictures:
+            to_yuv = VideoReformatter()  # to set up a conversion costs more than to convert
             for number, time in enumerate(times):
-                container.mux(pictures.encode(_frame(number, time, tick, pictures.pix_fmt, size)))
+                frame = to_yuv.reformat(_frame(number, size), format=pictures.pix_fmt, threads=1)
+                frame.pts, frame.time_base = time, tick
+                container.mux(pictures.encode(frame))
+                for packet in heard:  # as a camera writes them
+                    container.mux(packet)
+                    if packet.pts * packet.time_base >= time * tick:
+                        break
             container.mux(pictures.encode(None))
-        if sounds:
-            length = float((times[-1] + 1) * tick) if video else seconds
-            _mux_sound(container, sounds, rate, layout, length)
+        container.mux(list(heard))
 
 
 def _picture_track(container, codec, fps, tick, options, size):
@@ -62,14 +70,11 @@ def _picture_track(container, codec, fps, tick, options, size):
     return stream
 
 
-def _frame(number, time, tick, pixels, size):
+def _frame(number, size):
     """A frame of stripes that move, on a grey that changes."""
     rows, columns = np.indices(size)
     grey = (3 * number) % 128 + 60 * (((columns + 2 * number) // 8 + rows // 12) % 2)
-    frame = av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2).astype(np.uint8), format="rgb24")
-    frame = frame.reformat(format=pixels)
-    frame.pts, frame.time_base = time, tick
-    return frame
+    return av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2).astype(np.uint8), format="rgb24")
 
 
 def sound(seconds, rate):
@@ -80,7 +85,8 @@ def sound(seconds, rate):
     return (voice + noise).astype(np.float32)
 
 
-def _mux_sound(container, stream, rate, layout, seconds):
+def _sound_packets(stream, rate, layout, seconds):
+    """Encode the sound of a recording."""
     n_channels = av.AudioLayout(layout).nb_channels
     samples = sound(seconds, rate) * np.linspace(1, 0.5, n_channels, dtype=np.float32)[:, None]
     encoder = stream.codec_context
@@ -89,5 +95,5 @@ def _mux_sound(container, stream, rate, layout, seconds):
     frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
     for part in [*resampler.resample(frame), *resampler.resample(None)]:
         if part is not None:
-            container.mux(stream.encode(part))
-    container.mux(stream.encode(None))
+            yield from stream.encode(part)
+    yield from stream.encode(None)
