@@ -1,6 +1,7 @@
 """What the number of clips costs: time and memory of the input pipeline for sets of up to a million clips.
 
-    python -m benchmarks.many_clips [--clips=1000,10000,100000,1000000] [--order=10000000] [--json=FILE]
+    python -m benchmarks.many_clips [--clips=1000,10000,100000,1000000] [--sets=10] [--order=10000000]
+        [--json=FILE]
 
 A few clips are prepared, and their records are repeated to fill one pair of shards. Each set consists of hard
 links to this pair, so a million clips take no more of the disk than a thousand. Each set is measured in a
@@ -10,6 +11,9 @@ process of its own, with batches of 32 clips:
 * first batch: from starting the pipeline, which makes the permutation of the first epoch, to the batch;
 * later batch: mean of the next 20, which must not depend on the number of clips;
 * peak memory of the process.
+
+With ``--sets``, a mixture of so many sets of the largest size is measured too, and what it costs more than
+one such set. These sets have at most 384 shards, as preparation makes them: a mixture keeps all of them open.
 
 For ``--order`` clips, only the order is measured: the time for the first clip, which makes the permutation of
 an epoch, and for each of the next.
@@ -45,6 +49,7 @@ FLAGS = flags.FLAGS
 REAL_CLIPS = 8
 SECONDS = 3.0
 CLIPS_A_SHARD = 500
+MOST_SHARDS = 384  # that preparation makes of a set, unless it is told the size of a shard
 BATCH = 32
 LATER_BATCHES = 20
 LATER_CLIPS = 10_000
@@ -113,10 +118,32 @@ def link_set(prepared: Path, files: dict[str, Path], clips_a_shard: int, n_shard
     (root / prepared_set.DESCRIPTION).write_text(described.to_json(), encoding="utf-8")
 
 
-def measure_set(root: Path) -> dict[str, float]:
-    """Measures the pipeline over a set; call it in a new process."""
+def link_sets(prepared: Path, directory: Path, n_clips: int, sets: int) -> list[Path]:
+    """Makes sets to mix, of about as many clips each and with as many shards as preparation makes.
+
+    Args:
+        prepared: directory of the set whose clips they hold.
+        directory: of the new sets, and of the shards that they are links to.
+        n_clips: number of clips in a set.
+        sets: number of sets.
+
+    Returns:
+        The directories of the sets.
+    """
+    n_shards = min(-(-n_clips // CLIPS_A_SHARD), MOST_SHARDS)
+    clips_a_shard = -(-n_clips // n_shards)
+    directory.mkdir()
+    files = fill_shards(prepared, directory, clips_a_shard)
+    roots = [directory / f"set-{number}" for number in range(sets)]
+    for root in roots:
+        link_set(prepared, files, clips_a_shard, n_shards, root)
+    return roots
+
+
+def measure_sets(roots: list[Path]) -> dict[str, float]:
+    """Measures the pipeline over one set or a mixture; call it in a new process."""
     begun = time.perf_counter()
-    pipeline = Pipeline(PipelineConfig(data=(str(root),), batch=BATCH))
+    pipeline = Pipeline(PipelineConfig(data=tuple(map(str, roots)), batch=BATCH))
     constructed = time.perf_counter()
     with pipeline.batches() as stream:
         next(stream)
@@ -168,10 +195,16 @@ def main(argv: list[str]) -> int:
         directory = Path(name)
         prepared = prepare_clips(directory)
         files = fill_shards(prepared, directory, CLIPS_A_SHARD)
+
         for size in sizes:
             root = directory / str(size)
             link_set(prepared, files, CLIPS_A_SHARD, max(size // CLIPS_A_SHARD, 1), root)
-            results[f"{size} clips"] = pool.submit(measure_set, root).result()
+            results[f"{size} clips"] = pool.submit(measure_sets, [root]).result()
+        if FLAGS.sets > 1:
+            roots = link_sets(prepared, directory / "mixed", max(sizes), FLAGS.sets)
+            one, mixed = (pool.submit(measure_sets, part).result() for part in (roots[:1], roots))
+            results |= {f"1 x {max(sizes)} clips": one, f"{FLAGS.sets} x {max(sizes)} clips": mixed}
+            results["more than one set"] = {figure: mixed[figure] - one[figure] for figure in one}
         results[f"order of {FLAGS.order} clips"] = pool.submit(measure_order, FLAGS.order).result()
     for part, figures in results.items():
         print(f"{part:26}", *(f"{figure} {value:9.5f} " for figure, value in figures.items()))
@@ -183,6 +216,7 @@ def main(argv: list[str]) -> int:
 def define_flags() -> None:
     """Declares the command line."""
     flags.DEFINE_list("clips", ["1000", "10000", "100000", "1000000"], "Numbers of clips of the sets.")
+    flags.DEFINE_integer("sets", 1, "Number of sets of the largest size to mix; 1 for none.", lower_bound=1)
     flags.DEFINE_integer("order", 10_000_000, "Number of clips to put in order.", lower_bound=1)
     flags.DEFINE_string("json", None, "File to write the figures to.")
 

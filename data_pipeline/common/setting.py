@@ -29,6 +29,7 @@ class Setting:
         above: bound that every value must exceed.
         at_most: largest value that is allowed.
         below: bound that no value may reach.
+        infinite: whether infinity, written inf, is a value too.
     """
 
     meaning: str = ""
@@ -38,6 +39,7 @@ class Setting:
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
+    infinite: bool = False
 
     def limits(self) -> str:
         """The limits in words; empty if there are none."""
@@ -87,6 +89,7 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    infinite: bool = False,
 ) -> Any:
     """Declare a field of a dataclass that is a setting; see `Setting` for the arguments.
 
@@ -99,6 +102,7 @@ def setting(
         above: bound that every value must exceed.
         at_most: largest value that is allowed.
         below: bound that no value may reach.
+        infinite: whether infinity, written inf, is a value too.
     """
     described = Setting(
         meaning=meaning,
@@ -108,6 +112,7 @@ def setting(
         above=above,
         at_most=at_most,
         below=below,
+        infinite=infinite,
     )
     return dataclasses.field(default=default, metadata={_KEY: described})
 

@@ -27,6 +27,7 @@ from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.clip_share import clips_of_share
 from data_pipeline.reading.host_batches import HostBatches, ReadBatch
+from data_pipeline.reading.mixing import shares_of, weights_of
 from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 from data_pipeline.reading.sources import ClipSource
@@ -38,13 +39,21 @@ class PipelineConfig:
     """The prepared sets, and how clips are read from them.
 
     Raises:
-        ValueError: a number is too small, or there is not one positive weight for each set.
+        ValueError: a number is too small, or there is not one positive weight for each set, or there are both
+            weights and a temperature.
     """
 
     data: tuple[str, ...] = setting(meaning="directories of prepared sets", name="sets")
     batch: int = setting(meaning="clips in a batch, over all hosts", at_least=1)
     weights: tuple[float, ...] = setting(
         (), "share of each set in the batches, in any unit; empty: in proportion to the sets' clips"
+    )
+    temperature: float = setting(
+        1.0,
+        "without weights, a set's share of the batches is in proportion to its clips to the power "
+        "1 / temperature: 1 is by clips, 2 by their square root, inf gives all sets the same",
+        above=0,
+        infinite=True,
     )
     share: float = setting(
         1.0,
@@ -73,6 +82,11 @@ class PipelineConfig:
             raise ValueError(f"data {self.data!r}: give a tuple of directories, even of one")
         if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
             raise ValueError(f"weights {self.weights}: give a positive one for each of {len(self.data)} sets")
+        if self.weights and self.temperature != 1:
+            raise ValueError(
+                f"temperature {self.temperature} does not go with weights {self.weights}, which say the "
+                "shares of the sets: leave one of them out"
+            )
         ClipSampling(self.frames, self.stride)
 
 
@@ -84,6 +98,8 @@ class Pipeline:
         source: the sets.
         rows: the rows of each batch that this host reads.
         batch_bytes: size of these rows in bytes.
+        clips_of_sets: number of clips of each set that are trained on.
+        shares: share of each set in the batches.
 
     Args:
         config: the prepared sets, and how clips are read from them.
@@ -101,6 +117,10 @@ class Pipeline:
         if not self.rows or not 0 <= min(self.rows) <= max(self.rows) < config.batch:
             raise ValueError(f"rows {self.rows[:8]}… are not rows of a batch of {config.batch}")
         self.source = ClipSource(config.data, ClipSampling(config.frames, config.stride))
+        counts = [clips_of_share(len(clips), config.share) for clips in self.source.sets]
+        self.clips_of_sets = tuple(counts)
+        self._weights = config.weights or weights_of(counts, config.temperature)
+        self.shares = tuple(shares_of(self._weights))
         if self.clips < config.batch:
             sets = ", ".join(config.data) + (f": data.share = {config.share}" if config.share < 1 else "")
             raise ValueError(f"{sets}: {self.clips} clips are fewer than a batch of {config.batch}")
@@ -117,10 +137,7 @@ class Pipeline:
     @property
     def clips(self) -> int:
         """Number of clips of all sets that are trained on."""
-        return sum(self._clips_of_sets())
-
-    def _clips_of_sets(self) -> list[int]:
-        return [clips_of_share(len(clips), self.config.share) for clips in self.source.sets]
+        return sum(self.clips_of_sets)
 
     def order(self) -> grain.MapDataset[ClipRequest]:
         """Returns the endless order of clips over all sets: position → `ClipRequest`."""
@@ -134,7 +151,7 @@ class Pipeline:
             orders.append(grain.MapDataset.source(order))
         if len(orders) == 1:
             return orders[0]
-        return grain.MapDataset.mix(orders, config.weights or self._clips_of_sets())
+        return grain.MapDataset.mix(orders, self._weights)
 
     def batches(self, first_step: int = 0) -> "BatchStream":
         """Starts to read the batches of `first_step` and of all steps after it; close the stream when done.

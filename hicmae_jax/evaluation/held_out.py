@@ -9,9 +9,10 @@ import numpy as np
 
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.fixed_clips import FixedClips
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.evaluation.batched import BatchedApply, watched_batches
 from hicmae_jax.evaluation.embeddings import embed_clips
-from hicmae_jax.evaluation.reconstruction import score_clips
+from hicmae_jax.evaluation.reconstruction import MaskedForward, score_clips
 from hicmae_jax.evaluation.retrieval import retrieval
 from hicmae_jax.model.config import ExecutionConfig
 from hicmae_jax.objective import losses
@@ -38,6 +39,7 @@ class HeldOut:
         mesh: devices that hold the parameters; None takes one.
         reading: a context manager to enter while a batch is read, for a watchdog.
         execution: how the model is computed.
+        sets: the sets whose losses are scores too; None for none.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class HeldOut:
         mesh: jax.sharding.Mesh | None = None,
         reading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
         execution: ExecutionConfig = ExecutionConfig(),
+        sets: NamedSets | None = None,
     ) -> None:
         self.features: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._clips = clips
         self._reading = reading
         self._loss = loss
         self._negatives = negatives
+        self._sets = sets
         self._score = BatchedApply(score_clips(preprocess, loss, execution), clips.batch, mesh)
         self._embed = BatchedApply(embed_clips(preprocess, execution), clips.batch, mesh)
 
@@ -65,13 +69,15 @@ class HeldOut:
             `total`, `video`, `audio`, `contrastive`, `contrastive_level_0`, … as in training;
             `recall@k/layer_i`, the mean of both directions, for k of 1, 5 and 10, and beside it
             `recall@k/layer_i/video_to_audio` and `recall@k/layer_i/audio_to_video`; `chance@k`; `clips`,
-            the number of clips that could be read.
+            the number of clips that could be read. With `sets`, `video/<name>` and `audio/<name>` of each one
+            of which a clip could be read.
 
         Raises:
             OSError: no clip can be read.
             ValueError: features are not finite.
         """
-        terms = self._score(params, self._batches())
+        examples: list[np.ndarray] = []
+        terms = self._score(params, _noting(self._batches(), examples))
         count = len(terms.video)
         pairs = zip(terms.video_levels, terms.audio_levels, strict=True)
         levels = [contrast(*pair, self._loss.temperature, self._negatives) for pair in pairs]
@@ -87,6 +93,8 @@ class HeldOut:
             "contrastive": contrastive,
             **{f"contrastive_level_{i}": level for i, level in enumerate(levels)},
         }
+        if self._sets is not None:
+            scores |= losses_by_set(terms, np.concatenate(examples), self._sets)
         self.features = self._embed(params, self._batches())
         for layer, (of_video, of_audio) in self.features.items():
             scores |= recalls(of_video, of_audio, layer)
@@ -95,6 +103,32 @@ class HeldOut:
 
     def _batches(self) -> Iterator[HostBatch[np.ndarray]]:
         return watched_batches(self._clips, self._reading)
+
+
+def _noting(batches: Iterator[HostBatch[np.ndarray]], examples: list[np.ndarray]) -> Iterator[HostBatch]:
+    """Pass batches on, and add the ids of their clips to a list."""
+    for batch in batches:
+        examples.append(batch["example"])
+        yield batch
+
+
+def losses_by_set(terms: MaskedForward, examples: np.ndarray, sets: NamedSets) -> dict[str, float]:
+    """Mean losses over the clips of each set.
+
+    Args:
+        terms: of clips, as NumPy arrays.
+        examples: int[B], ids of these clips.
+        sets: the sets that they come from.
+
+    Returns:
+        `video/<name>` and `audio/<name>` of each set that a clip comes from.
+    """
+    numbers = sets.numbers(examples)
+    return {
+        f"{term}/{sets.names[number]}": float(losses[numbers == number].mean())
+        for term, losses in (("video", terms.video), ("audio", terms.audio))
+        for number in np.unique(numbers)
+    }
 
 
 def recalls(video: np.ndarray, audio: np.ndarray, layer: int) -> dict[str, float]:

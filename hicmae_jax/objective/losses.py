@@ -21,6 +21,19 @@ def reconstruction_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(prediction.astype(jnp.float32) - target).mean()
 
 
+def reconstruction_loss_of_clips(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """The same for each clip; the mean over clips is `reconstruction_loss`.
+
+    Args:
+        prediction: [B, N_masked, values].
+        target: float32, same shape.
+
+    Returns:
+        float32[B].
+    """
+    return jnp.square(prediction.astype(jnp.float32) - target).mean((1, 2))
+
+
 def unit(x: jax.Array) -> jax.Array:
     """Scale features [..., C] to length 1, in float32; features of length 0 stay."""
     x = x.astype(jnp.float32)

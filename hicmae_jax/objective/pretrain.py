@@ -1,5 +1,6 @@
 """The pre-training objective of a batch, from model inputs to one number (paper equations 8 to 11)."""
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from hicmae_jax.objective.config import LossConfig
 
 Terms = dict[str, jax.Array]
 """Loss terms by name."""
+OF_CLIPS: Mapping[str, str] = types.MappingProxyType({"video": "video_of_clips", "audio": "audio_of_clips"})
+"""Each term that is a mean over clips → the term that has the loss of each clip."""
 Levels = tuple[Sequence[jax.Array], Sequence[jax.Array]]
 """Pooled features [B, C] of every tapped layer: the video encoder's and the audio encoder's."""
 
@@ -41,26 +44,30 @@ def masked_targets(
     )
 
 
-def reconstruction_terms(output: PretrainOutput, video_target: jax.Array, audio_target: jax.Array) -> Terms:
+def reconstruction_terms(
+    output: PretrainOutput, video_target: jax.Array, audio_target: jax.Array, of_clips: bool = False
+) -> Terms:
     """Terms that are means over clips (equation 8).
 
     Args:
         output: of the model, with reconstructions.
         video_target: float32[B, N_masked, tubelet values].
         audio_target: float32[B, N_masked, patch values].
+        of_clips: whether to give the loss of each clip, too.
 
     Returns:
-        float32 scalars `video` and `audio`.
+        float32 scalars `video` and `audio`; of each clip, float32[B] under the names in `OF_CLIPS`.
 
     Raises:
         ValueError: `output` has no reconstructions.
     """
     if output.video is None or output.audio is None:
         raise ValueError("the output has no reconstructions: call the model with reconstruct=True")
-    return {
-        "video": losses.reconstruction_loss(output.video, video_target),
-        "audio": losses.reconstruction_loss(output.audio, audio_target),
-    }
+    pairs = {"video": (output.video, video_target), "audio": (output.audio, audio_target)}
+    terms = {name: losses.reconstruction_loss(*pair) for name, pair in pairs.items()}
+    if of_clips:
+        terms |= {OF_CLIPS[name]: losses.reconstruction_loss_of_clips(*pair) for name, pair in pairs.items()}
+    return terms
 
 
 def contrastive_terms(levels: Levels, config: LossConfig, mesh: jax.sharding.Mesh | None = None) -> Terms:
@@ -85,6 +92,7 @@ def loss_terms(
     audio_target: jax.Array,
     config: LossConfig,
     mesh: jax.sharding.Mesh | None = None,
+    of_clips: bool = False,
 ) -> Terms:
     """All loss terms of a batch.
 
@@ -94,12 +102,13 @@ def loss_terms(
         audio_target: float32[B, N_masked, patch values].
         config: weight, temperature, negatives.
         mesh: devices that hold the clips, see `contrastive.info_nce`.
+        of_clips: see `reconstruction_terms`.
 
     Returns:
         The terms of `reconstruction_terms` and `contrastive_terms`, and their weighted sum `total`
         (equation 11), a float32 scalar.
     """
-    means = reconstruction_terms(output, video_target, audio_target)
+    means = reconstruction_terms(output, video_target, audio_target, of_clips)
     contrast = contrastive_terms((output.video_levels, output.audio_levels), config, mesh)
     total = means["video"] + means["audio"] + config.contrastive_weight * contrast["contrastive"]
     return {"total": total, **means, **contrast}
@@ -111,6 +120,7 @@ def pretrain_loss(
     inputs: ModelInputs,
     config: LossConfig | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    of_clips: bool = False,
 ) -> tuple[jax.Array, Terms]:
     """Forward pass and loss, ready for `jax.value_and_grad(..., argnums=1, has_aux=True)`.
 
@@ -120,6 +130,7 @@ def pretrain_loss(
         inputs: clips and masks.
         config: choices of the objective; None for the defaults.
         mesh: devices that hold the clips, see `contrastive.info_nce`.
+        of_clips: see `reconstruction_terms`.
 
     Returns:
         The total, and every term as in `loss_terms`.
@@ -129,7 +140,8 @@ def pretrain_loss(
     """
     config = LossConfig() if config is None else config
     output = forward(model, params, inputs)
-    terms = loss_terms(output, *masked_targets(model, inputs, config.frame_difference), config, mesh)
+    goals = masked_targets(model, inputs, config.frame_difference)
+    terms = loss_terms(output, *goals, config, mesh, of_clips)
     return terms["total"], terms
 
 
@@ -146,7 +158,11 @@ def encode_levels(model: HiCMAE, params: Mapping[str, Any], inputs: ModelInputs)
 
 
 def reconstruction_loss_and_levels(
-    model: HiCMAE, params: Mapping[str, Any], inputs: ModelInputs, config: LossConfig
+    model: HiCMAE,
+    params: Mapping[str, Any],
+    inputs: ModelInputs,
+    config: LossConfig,
+    of_clips: bool = False,
 ) -> tuple[jax.Array, Terms, Levels]:
     """The part of the objective that is a mean over clips, and the features for the contrastive part.
 
@@ -158,10 +174,12 @@ def reconstruction_loss_and_levels(
         params: its parameters.
         inputs: clips and masks.
         config: choices of the objective.
+        of_clips: see `reconstruction_terms`.
 
     Returns:
         The sum of the reconstruction terms, these terms, and the levels.
     """
     output = forward(model, params, inputs)
-    terms = reconstruction_terms(output, *masked_targets(model, inputs, config.frame_difference))
+    goals = masked_targets(model, inputs, config.frame_difference)
+    terms = reconstruction_terms(output, *goals, of_clips)
     return terms["video"] + terms["audio"], terms, (output.video_levels, output.audio_levels)

@@ -3,9 +3,11 @@
 import jax
 import optax
 
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.model import shapes
 from hicmae_jax.model.hicmae import HiCMAE
 from hicmae_jax.model.initialise import initialiser
+from hicmae_jax.runs.by_set import means_by_set
 from hicmae_jax.runs.step_loss import pretrain_split_loss, pretrain_terms
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.training import accumulation, compiler_options
@@ -31,14 +33,25 @@ def abstract_run(
     return optimizer, train_state.abstract_state(initialise, optimizer, mesh, config.execution.scan_encoders)
 
 
-def make_gradient(config: PretrainSettings, mesh: jax.sharding.Mesh) -> accumulation.Gradient:
+def make_gradient(
+    config: PretrainSettings, mesh: jax.sharding.Mesh, sets: NamedSets | None = None
+) -> accumulation.Gradient:
     """A function that computes the loss terms and the gradient, in `accumulate` micro-batches.
 
     Args:
         config: settings of the run.
         mesh: the devices of the run.
+        sets: the sets whose losses are terms too; None for none.
     """
-    objective = (HiCMAE(config.model, config.execution), config.preprocess, config.loss, config.seed, mesh)
+    gradient = _gradient(config, mesh, sets)
+    return gradient if sets is None else means_by_set(gradient, sets)
+
+
+def _gradient(
+    config: PretrainSettings, mesh: jax.sharding.Mesh, sets: NamedSets | None
+) -> accumulation.Gradient:
+    model = HiCMAE(config.model, config.execution)
+    objective = (model, config.preprocess, config.loss, config.seed, mesh, sets)
     group = config.loss.group_size
     if config.accumulate == 1:
         return accumulation.whole_batch(pretrain_terms(*objective))
@@ -53,6 +66,7 @@ def make_step(
     schedule: optax.Schedule,
     abstract: TrainState,
     mesh: jax.sharding.Mesh,
+    sets: NamedSets | None = None,
 ) -> TrainStep:
     """The update function of a run, compiled at its first call.
 
@@ -62,9 +76,11 @@ def make_step(
         schedule: learning rate by step.
         abstract: from `abstract_run`.
         mesh: the devices of the run.
+        sets: the sets whose losses are metrics too; None for none.
     """
     options = options_of_compiler(config, mesh)
-    return make_train_step(make_gradient(config, mesh), optimizer, schedule, abstract, mesh, options)
+    gradient = make_gradient(config, mesh, sets)
+    return make_train_step(gradient, optimizer, schedule, abstract, mesh, options)
 
 
 def options_of_compiler(config: PretrainSettings, mesh: jax.sharding.Mesh) -> compiler_options.Options:

@@ -13,8 +13,10 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.logs.metrics import MetricsLog
+from hicmae_jax.runs.by_set import with_shares
 from hicmae_jax.runs.clock import Clock, Work
 from hicmae_jax.supervision.signals import Stopped
 from hicmae_jax.supervision.supervisor import StepInFlight, Supervisor
@@ -80,6 +82,7 @@ class Loop:
         evaluations: evaluations with different names.
         profile_directory: where the profile is written.
         show_progress: whether to draw a progress bar; only on one process.
+        sets: the sets whose shares are logged; None for none.
 
     Raises:
         ValueError: two evaluations have one name, or no evaluation gives the score of the best checkpoint.
@@ -98,6 +101,7 @@ class Loop:
         evaluations: Sequence[Evaluation] = (),
         profile_directory: str = "",
         show_progress: bool = True,
+        sets: NamedSets | None = None,
     ) -> None:
         _check_names(evaluations, checkpoints)
         self._train_step = train_step
@@ -110,13 +114,14 @@ class Loop:
         self._evaluations = evaluations
         self._profile_directory = profile_directory
         self._show_progress = show_progress
+        self._sets = sets
         self._start(0, 0)
 
     def _start(self, first_step: int, total_steps: int) -> None:
         """Set the variables that change while the loop runs."""
         self._first_step, self._total_steps = first_step, total_steps
         self._clock = Clock(self._work)
-        self._unwritten: list[tuple[int, dict[str, Any]]] = []
+        self._unwritten: list[tuple[int, dict[str, Any], Any]] = []
         self._in_flight: collections.deque[StepInFlight] = collections.deque()
         self._stop_reason: BaseException | None = None
         self._profiling = contextlib.ExitStack()
@@ -157,11 +162,12 @@ class Loop:
                         state, metrics = self._train_step(state, batch)
                 made += 1
                 failed = self._checkpoints.has_failed()
-                self._in_flight.append(self._supervisor.step_started(made, metrics, batch, failed))
+                started = self._supervisor.step_started(made, metrics, batch, failed)
+                self._in_flight.append(started)
                 self._wait_for_steps(STEPS_IN_FLIGHT)
                 self._show_step(made)
                 self._stop_profile(made)
-                self._log_metrics(made, metrics)
+                self._log_metrics(made, metrics, started.numbers["examples"])
                 self._evaluate_and_save(made, state)
             if unread:
                 self._wait_for_steps(0)
@@ -213,17 +219,19 @@ class Loop:
     def _is_due(self, made: int, every: int | None) -> bool:
         return made == self._total_steps or bool(every and made % every == 0)
 
-    def _log_metrics(self, made: int, metrics: Metrics) -> None:
-        """Write the line that waits, and let the metrics of this step wait in its place."""
+    def _log_metrics(self, made: int, metrics: Metrics, examples: jax.Array) -> None:
+        """Write the line that waits, and let the metrics and clips of this step wait in its place."""
         if self._is_due(made, self._intervals.log):
             with self._supervisor.stage("log"):
                 self._write_lines()
-            self._unwritten = [(made, {**metrics, **self._clock.lap(made)})]
+            self._unwritten = [(made, {**metrics, **self._clock.lap(made)}, examples)]
 
     def _write_lines(self) -> None:
         """Fetch and write the metrics that wait; this waits for their steps."""
-        for made, waiting in self._unwritten:
+        for made, waiting, examples in self._unwritten:
             values = {name: float(value) for name, value in jax.device_get(waiting).items()}
+            if self._sets is not None:
+                values = with_shares(values, jax.device_get(examples), self._sets)
             self._log.write(made, values)
             self._bar.set_postfix(loss=f"{values['loss/total']:.4f}", refresh=False)
         self._unwritten.clear()

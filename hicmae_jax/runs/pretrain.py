@@ -12,6 +12,7 @@ from etils import epath
 
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.device_feed import sharding_rows, to_device
+from data_pipeline.reading.named_sets import NamedSets
 from data_pipeline.reading.pipeline import BatchStream, Pipeline
 from hicmae_jax.hosts import agreement
 from hicmae_jax.model import shapes
@@ -81,12 +82,13 @@ def run(
             abstract, lambda: train_state.create(initialise, optimizer, abstract, key)
         )
         return session.train(
-            build.make_step(config, optimizer, schedule, abstract, data.mesh),
+            build.make_step(config, optimizer, schedule, abstract, data.mesh, data.scored_sets),
             state,
             data.on_devices(stream, session),
             mesh=data.mesh,
             work=Work(clips=config.batch, flops=_flops(config)),
             evaluations=data.evaluations.of(session, data.mesh),
+            sets=data.sets,
         )
 
 
@@ -102,6 +104,7 @@ class _Data:
         pipeline: gives the batches.
         evaluations: what the model is evaluated on.
         fingerprints: directory → fingerprint of each set to train on.
+        sets: the sets to train on, if there are several.
 
     Raises:
         ValueError: the devices or the sets do not fit the settings, or the settings are impossible here.
@@ -116,6 +119,7 @@ class _Data:
         compiler_options.check(build.options_of_compiler(config, self.mesh), self.mesh)
         self._spread = sharding.batch_sharding(self.mesh)
         self.pipeline = Pipeline(config.data, sharding_rows(self._spread, config.batch))
+        self.sets = NamedSets.of(self.pipeline.source) if len(config.data.data) > 1 else None
         self.evaluations = Evaluations(config)
         self.fingerprints = fingerprints_of(self.pipeline.source)
 
@@ -123,6 +127,11 @@ class _Data:
     def steps_per_epoch(self) -> int:
         """Whole batches in the data."""
         return self.pipeline.steps_per_epoch
+
+    @property
+    def scored_sets(self) -> NamedSets | None:
+        """The sets whose losses are logged."""
+        return self.sets if self.config.log.by_set else None
 
     def on_devices(self, stream: BatchStream, session: Session) -> Iterator[HostBatch[jax.Array]]:
         """The batches on the devices; clips that cannot be read are listed in the directory of the run."""
@@ -163,6 +172,14 @@ def _flops(config: PretrainSettings) -> float:
     return sum(flops(config.model, config.masks).training.values())
 
 
+def _lines_of_sets(data: _Data, clips: int) -> Iterator[str]:
+    """A line for each of several sets: how much of it a run of so many clips sees."""
+    names = data.sets.names if data.sets else ()
+    for name, own, share in zip(names, data.pipeline.clips_of_sets, data.pipeline.shares):
+        passes = clips * share / own
+        yield f"set         {name}: {own:,} clips, {share:.1%} of the batches, {passes:,.2f} passes"
+
+
 def _print_size(session: Session, data: _Data) -> None:
     config, mesh = data.config, data.mesh
     parameters = shapes.pretrain_parameters(config.model, config.masks)
@@ -174,6 +191,8 @@ def _print_size(session: Session, data: _Data) -> None:
     sizes = f"{parameters / 1e6:.2f} M parameters, {_flops(config) / 1e9:.2f} GFLOP a clip"
     session.say(f"model       {config.size}, {sizes}")
     session.say(f"data        {clips}, {data.steps_per_epoch:,} steps to an epoch")
+    for line in _lines_of_sets(data, total * config.batch):
+        session.say(line)
     session.say(f"devices     {mesh.size} × {kind}, mesh {dict(mesh.shape)}, {jax.process_count()} hosts")
     options = build.options_of_compiler(config, mesh)
     if options:

@@ -27,7 +27,10 @@ FINETUNING = (
     *("finetune.modality", "finetune.feature_fusion", "tuning.mode"),
 )
 # The settings that decide which clips each step sees.
-BATCHES = ("seed", "batch", "data.weights", "data.share", "data.stride", "data.shuffle_window")
+BATCHES = (
+    *("seed", "batch", "data.weights", "data.temperature", "data.share"),
+    *("data.stride", "data.shuffle_window"),
+)
 # Those that do so in fine-tuning, besides.
 FINETUNING_BATCHES = (
     *("data.other_protocols", "data.selection", "data.validation_share", "data.labels_share"),

@@ -26,6 +26,7 @@ import jax
 from etils import epath
 
 from data_pipeline.common.errors import typed_line
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.hosts import agreement
@@ -281,6 +282,7 @@ class Session:
         mesh: jax.sharding.Mesh,
         work: Work,
         evaluations: Sequence[Evaluation] = (),
+        sets: NamedSets | None = None,
     ) -> TrainState:
         """Train to the last step, and write to the events how the run has started and ended.
 
@@ -291,6 +293,7 @@ class Session:
             mesh: the devices of the run.
             work: the work of one step.
             evaluations: evaluations with their intervals.
+            sets: the sets whose shares are logged; None for none.
 
         Returns:
             The last state.
@@ -313,6 +316,7 @@ class Session:
             evaluations=evaluations,
             profile_directory=str(self.directory / PROFILE),
             show_progress=self._show_progress and self.is_first,
+            sets=sets,
         )
         self.events.write("started", step=self.first_step, processes=jax.process_count(), devices=mesh.size)
         with _end_written(self.events):

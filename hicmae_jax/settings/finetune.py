@@ -51,7 +51,8 @@ SCHEMA = Schema(
             ),
         ),
         "checkpoint": Section(CheckpointConfig),
-        "log": Section(LogConfig),
+        # Losses by set are for pre-training.
+        "log": Section(LogConfig, elsewhere=("by_set",)),
         "scoring": Section(ScoringConfig),
         "faults": Section(FaultsConfig),
     },

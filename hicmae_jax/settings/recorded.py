@@ -33,6 +33,8 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "checkpoint.branches": [],
         "optimizer.base_width": None,
         "data.share": 1.0,
+        "data.temperature": 1.0,
+        "log.by_set": False,
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

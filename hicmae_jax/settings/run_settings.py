@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from hicmae_jax.model.config import ExecutionConfig, ModelConfig
 from hicmae_jax.settings.schedule import length_and_warmup
-from hicmae_jax.settings.schema import Schema, nested, shown
+from hicmae_jax.settings.schema import Schema, as_json, nested, shown
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, GeneralConfig, LogConfig
 from hicmae_jax.training.optimizer import OptimizerConfig
 
@@ -135,7 +135,7 @@ class RunSettings:
         `from_config_dict` makes equal settings of it. Nothing is left open: widths, threads and dtype are
         those of the run.
         """
-        return nested({k: list(v) if isinstance(v, tuple) else v for k, v in self.values.items()})
+        return nested({key: as_json(value) for key, value in self.values.items()})
 
     def as_text(self) -> str:
         """All values as aligned lines, one for each setting."""

@@ -20,6 +20,8 @@ from data_pipeline.common.setting import Setting, settings_of
 
 Made = TypeVar("Made")
 AUTO = "auto"
+INFINITE = "inf"
+"""Infinity as a record has it, because JSON has no such number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,13 @@ class Schema:
             raise ValueError("the configuration leaves a required_placeholder without a value") from None
         except Exception as error:  # a reference may compute its value with any function
             raise ValueError(f"the configuration cannot be computed: {typed_line(error)}") from None
-        return check(flatten(tree), self.hints)
+        flat = flatten(tree)
+        infinite = {
+            key: math.inf
+            for key, entry in self.entries.items()
+            if entry.about.infinite and flat.get(key) in (INFINITE, math.inf)
+        }
+        return check({**flat, **dict.fromkeys(infinite, 0.0)}, self.hints) | infinite
 
     def make(self, section: str, kind: Callable[..., Made], values: Mapping[str, Any], **others: Any) -> Made:
         """Make the dataclass of a section.
@@ -208,6 +216,11 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
         section, _, name = key.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = value
     return tree
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON can hold it, which `Schema.read` takes too."""
+    return list(value) if isinstance(value, tuple) else INFINITE if value == math.inf else value
 
 
 def nearest(key: str, valid: Iterable[str]) -> str:

@@ -94,6 +94,11 @@ class LogConfig:
     """
 
     every: int = setting(50, "steps from one line of metrics to the next", at_least=1)
+    by_set: bool = setting(
+        False,
+        "log the losses of reconstruction of each of several data.sets, and of each of several "
+        "evaluation.sets, too",
+    )
     tensorboard: bool = setting(False, "write TensorBoard's files too")
     wandb: str = setting("", "Weights & Biases project to write to; empty for none")
     profile_step: int | None = setting(

@@ -9,10 +9,12 @@ import pytest
 
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.reading.fixed_clips import FixedClips
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.evaluation.batched import BatchedApply
-from hicmae_jax.evaluation.held_out import HeldOut, contrast, recalls
+from hicmae_jax.evaluation.held_out import HeldOut, contrast, losses_by_set, recalls
 from hicmae_jax.evaluation.reconstruction import (
     ZERO,
+    MaskedForward,
     draw_clips,
     rebuild,
     reconstruction_errors,
@@ -84,6 +86,15 @@ def test_held_out_scores_are_the_terms_of_the_loss(params, clips, held_out_set):
     assert held_out(params) == scores
     other = held_out(tiny_model.parameters(MODEL, seed=1))
     assert other["total"] != scores["total"]
+
+
+def test_held_out_losses_of_sets_are_means_over_their_clips():
+    """The clips 1 and 6 could not be read, and none was chosen of one set."""
+    examples = np.array([0, 2, 5, 7, 8])
+    video, audio = np.float32([1, 2, 3, 5, 7]), np.float32([10, 20, 30, 50, 70])
+    terms = MaskedForward(video, audio, video, audio, (), ())
+    scores = losses_by_set(terms, examples, NamedSets(("a", "none", "x/b"), (0, 3, 4)))
+    assert scores == {"video/a": 1.5, "video/x/b": 5, "audio/a": 15, "audio/x/b": 50}
 
 
 def test_only_whole_groups_are_contrasted():

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.checkpoints.load import find_step
 from hicmae_jax.checkpoints.manager import Checkpoints
@@ -156,6 +157,29 @@ def test_every_logged_number_belongs_to_its_step(tmp_path):
     np.testing.assert_allclose(state.params["w"], w, rtol=1e-6)
     with Checkpoints(tmp_path) as checkpoints:
         jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(first_state()), state)
+
+
+def test_a_line_has_the_share_of_each_set_in_its_step(tmp_path):
+    def step(state, batch):
+        after, metrics = step_function(state, batch)
+        return after, metrics | {f"loss/video/{name}": metrics["loss/total"] for name in ("few", "many")}
+
+    run(tmp_path, total=7, step=step, sets=NamedSets(("few", "many"), (0, 3)))
+    lines = [line for line in read_metrics(tmp_path) if "loss/total" in line]
+    found = {
+        line["step"]: tuple(line.get(name) for name in ("data/share/few", "data/share/many"))
+        for line in lines
+    }
+    # The clips of update n are n - 1, 0, 0 and 0.
+    assert found == {2: (1, 0), 4: (0.75, 0.25), 6: (0.75, 0.25), 7: (0.75, 0.25)}
+    # A set without a clip has no loss.
+    assert all("loss/video/few" in line for line in lines)
+    assert [line["step"] for line in lines if "loss/video/many" in line] == [4, 6, 7]
+
+
+def test_a_run_of_one_set_has_no_shares(tmp_path):
+    run(tmp_path, total=2)
+    assert not any("data/share" in name for line in read_metrics(tmp_path) for name in line)
 
 
 # --- Steps ---

@@ -94,6 +94,8 @@ def test_a_checkpoint_without_a_recorded_optimiser_is_of_adamw():
         ({"batch": 8}, "batch is 16 in the checkpoint, 8 in the config"),
         ({"data__stride": 8}, "data.stride is 4 in the checkpoint, 8 in the config"),
         ({"data__weights": (1.0, 2.0)}, "data.weights is"),
+        ({"data__temperature": 2.0}, "data.temperature is 1.0"),
+        ({"data__temperature": "inf"}, "data.temperature is 1.0 in the checkpoint, 'inf' in the config"),
         ({"data__share": 0.5}, "data.share is 1.0"),
         ({"data__shuffle_window": 8}, "data.shuffle_window is 0"),
     ],

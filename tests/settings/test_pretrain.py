@@ -87,6 +87,15 @@ def test_every_setting_arrives_and_comes_back(key):
     assert run_config.from_config_dict(read_back, "tpu") == changed
 
 
+def test_a_temperature_may_be_infinite_also_in_a_record_which_json_can_hold():
+    run = run_of({"data.temperature": float("inf"), "data.sets": ("a", "b")})
+    assert run.data.temperature == float("inf")
+    record = json.dumps(run.to_dict(), allow_nan=False)
+    assert json.loads(record)["data"]["temperature"] == "inf"
+    assert run_config.from_config_dict(json.loads(record), "cpu") == run
+    assert "data.temperature " in run.as_text()
+
+
 def test_the_recipe_has_every_setting_and_no_other():
     assert set(schema.flatten(pretrain.get_config().to_dict())) == set(run_config.settings())
 
@@ -339,6 +348,13 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"data.sets": ()}, "data.sets is empty: name the directories of prepared sets to train on"),
         ({"data.sets": ("a", "a")}, "data.sets ('a', 'a') names a set twice: say its share by data.weights"),
         ({"data.weights": (1.0, 2.0)}, "data.weights (1.0, 2.0): give a positive one for each of 1 sets"),
+        ({"data.temperature": 0.0}, "data.temperature 0.0 is not above 0"),
+        ({"data.temperature": float("-inf")}, "data.temperature = -inf is not a number"),
+        ({"data.temperature": float("nan")}, "data.temperature = nan is not a number"),
+        (
+            {"data.weights": (2.0,), "data.temperature": 2.0},
+            "data.temperature 2.0 does not go with weights (2.0,), which say the shares of the sets",
+        ),
         ({"data.stride": 0}, "model.frames 16 and stride 0 must both be at least 1"),
         ({"data.threads": 0}, "data.threads 0 is not at least 1"),
         ({"data.workers": -1}, "data.workers -1 is not at least 0"),

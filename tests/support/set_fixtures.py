@@ -39,7 +39,7 @@ def write_set(
     `noisy` set every clip is noise instead of flat colours and a ramp: patches of one colour have hardly any
     deviation to normalise by.
     """
-    root.mkdir(exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     groups = [range(i, min(i + clips_a_shard, len(n_frames))) for i in range(0, len(n_frames), clips_a_shard)]
     shards = []
     for index, clips in enumerate(groups):

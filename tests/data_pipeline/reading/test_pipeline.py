@@ -1,15 +1,19 @@
 import dataclasses
 import logging
+import math
 import multiprocessing
 import os
 import shutil
 
+import grain
 import numpy as np
 import pytest
 
 from data_pipeline.reading import worker_batches
+from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.clip_share import choose
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
+from data_pipeline.reading.requests import hash_of
 from data_pipeline.reading.sources import ClipSet
 from tests.support.set_fixtures import write_set
 from tests.support.shard_damage import flip_bytes, shard, truncate
@@ -138,6 +142,62 @@ def test_sets_are_mixed_by_weight_on_any_host(root, tmp_path):
     assert (plain >= len(FRAMES)).sum() == pytest.approx(4 * 8, abs=1)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return str(write_set(tmp_path_factory.mktemp("small") / "few", [64, 70, 80, 90, 75]))
+
+
+def ids(settings: PipelineConfig, count: int) -> np.ndarray:
+    """Example ids of the first rows, without reading them."""
+    order = Pipeline(settings).order()
+    return np.array([order[position].example for position in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "share"),
+    [
+        ({}, 0.2),
+        ({"temperature": 2.0}, 1 / 3),  # 5 and 20 clips: 1 to 2
+        ({"temperature": math.inf}, 0.5),
+        ({"temperature": 2.0, "share": 0.8}, 1 / 3),  # 4 and 16 clips
+        ({"weights": (1.0, 9.0)}, 0.9),
+    ],
+)
+def test_a_mixture_has_the_shares_that_it_tells(root, small, changes, share):
+    pipeline = Pipeline(config(root, small, **changes))
+    assert pipeline.shares == pytest.approx((1 - share, share))
+    from_small = ids(config(root, small, **changes), 3_000) >= len(FRAMES)
+    assert from_small.mean() == pytest.approx(share, abs=0.005)
+    # In a fixed pattern: also in every part of the stream.
+    assert np.ptp(from_small.reshape(50, 60).mean(1)) < 0.05
+
+
+def test_a_set_in_a_larger_share_is_repeated_more_often(root, small):
+    found = ids(config(root, small, temperature=math.inf), 400)
+    _, times = np.unique(found, return_counts=True)
+    assert set(times[:20]) == {10}  # 200 rows of each set
+    assert set(times[20:]) == {40}
+
+
+def test_a_temperature_of_1_is_the_order_of_before(root, small):
+    """The numbers of clips as weights, as whole numbers."""
+    pipeline = Pipeline(config(root, small))
+    parents = [grain.MapDataset.source(ClipOrder([4] * 5, 0, hash_of(3, 0) % 2**32))]
+    parents.append(grain.MapDataset.source(ClipOrder([4, 1], 20, hash_of(3, 1) % 2**32)))
+    expected = grain.MapDataset.mix(parents, [20, 5])
+    order = pipeline.order()
+    assert [order[i] for i in range(200)] == [expected[i] for i in range(200)]
+
+
+@pytest.mark.parametrize("changes", [{"weights": (2.0, 3.0)}, {"temperature": 3.0, "share": 0.7}])
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_a_mixture_resumes_on_any_number_of_hosts(root, small, changes, hosts):
+    settings = config(root, small, shuffle_window=2, **changes)
+    whole = read(settings, 5)
+    parts = [read(settings, 3, first_step=2, rows=host_rows(host, hosts)) for host in range(hosts)]
+    assert_same(join(parts), whole[2:])
+
+
 # --- Broken storage -----------------------------------------------------------------------------------------
 
 
@@ -233,6 +293,9 @@ def test_too_little_shared_memory_is_found_before_workers_start(root, monkeypatc
         ({"weights": (1.0, 2.0)}, "give a positive one for each of 1 sets"),
         ({"weights": (0.0,)}, "give a positive one for each of 1 sets"),
         ({"frames": 0}, "must both be at least 1"),
+        ({"temperature": 0.0}, "temperature 0.0 is not above 0"),
+        ({"temperature": math.nan}, "temperature nan is not above 0"),
+        ({"temperature": 2.0, "weights": (1.0,)}, r"temperature 2.0 does not go with weights \(1.0,\)"),
     ],
 )
 def test_impossible_configurations_are_refused(changes, message):
