@@ -32,6 +32,15 @@ def test_scores_are_joined_and_unfit_runs_are_hollow_and_apart():
     assert axes.get_xscale() == "log"
 
 
+def test_lines_join_the_means_of_seeds():
+    points = [Point(1.0, 0.5, "T"), Point(2.0, 0.2, "T"), Point(2.0, 0.4, "T")]
+    (axes,) = scaling.draw_points(points, "clips", "score").axes
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_xydata(), [[1, 0.5], [2, 0.3]])
+    (drawn,) = axes.collections
+    assert len(drawn.get_offsets()) == 3
+
+
 def test_the_law_is_dashed_beyond_its_longest_run_and_has_a_band_where_it_predicts():
     places = np.geomspace(1e16, 1e17, 5)
     measured = Curve(places, places * 0 + 0.5, "T", 4e16)

@@ -5,6 +5,7 @@ not be fitted are hollow.
 """
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -60,7 +61,7 @@ class Curve:
 
 
 def draw_points(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
-    """Draw runs, and join those of a group (paper figures 6 and 7).
+    """Draw runs, and join the means of each group (paper figures 6 and 7).
 
     Args:
         points: at least one.
@@ -76,12 +77,19 @@ def draw_points(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
     for number, group in enumerate(_groups(points)):
         colour, marker = style(number)
         own = sorted((point for point in points if point.group == group), key=lambda point: point.x)
-        joined = [point for point in own if point.fitted]
-        axes.plot([one.x for one in joined], [one.y for one in joined], color=colour, linewidth=1.2, zorder=1)
+        axes.plot(*_means([point for point in own if point.fitted]), color=colour, linewidth=1.2, zorder=1)
         _scatter(axes, own, colour, marker, group)
     _log_axis(axes, [point.x for point in points])
     _legend(figure, axes)
     return figure
+
+
+def _means(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Places, and the mean of the runs at each, such as those of several seeds."""
+    of_place: dict[float, list[float]] = {}
+    for point in points:
+        of_place.setdefault(point.x, []).append(point.y)
+    return list(of_place), [statistics.mean(values) for values in of_place.values()]
 
 
 def draw_law(
