@@ -44,7 +44,8 @@ def of_downstream(runs: Sequence[ReportedRun]) -> list[Picture]:
         )
         for label, place, group in against:
             if points := _points(runs, score, place, group):
-                caption = f"{capital(score.title)} against {label}. Lines join means of seeds. Hollow: runs that are not fitted."
+                meaning = "Lines join the means of seeds. Hollow: runs that are not fitted."
+                caption = f"{capital(score.title)} against {label}. {meaning}"
                 found.append(Picture(svg(scaling.draw_points(points, label, score.title)), caption))
     return found
 
