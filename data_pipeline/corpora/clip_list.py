@@ -14,12 +14,12 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from etils import epath
 from tqdm import tqdm
 
+from data_pipeline.common.threads import in_threads
 from data_pipeline.corpora.clip_files import ClipFiles, Clips, InputFile, check_name
 from data_pipeline.media.containers import SOUNDS, VIDEOS
 
@@ -239,6 +239,5 @@ def _missing(clips: Sequence[ClipFiles], roots: Sequence[str]) -> list[str]:
                 return os.fspath(path)
         return None
 
-    with ThreadPoolExecutor(_LOOKUPS) as pool:
-        found = tqdm(pool.map(missing, clips, chunksize=1_000), "looking up", len(clips), unit="clip")
-        return [path for path in found if path is not None]
+    found = in_threads(missing, clips, _LOOKUPS, "looking up", "clip")
+    return [path for path in found if path is not None]

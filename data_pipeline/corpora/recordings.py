@@ -2,10 +2,8 @@
 
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
-from tqdm import tqdm
-
+from data_pipeline.common.threads import in_threads
 from data_pipeline.corpora.clip_files import ClipFiles, Clips
 from data_pipeline.corpora.clip_list import span_name
 from data_pipeline.media.limits import FPS
@@ -40,9 +38,8 @@ def cut(clips: Clips, inputs: Sequence[str], clip_seconds: float) -> Clips:
         name = clip.name.rpartition("@")[0] if clip.span else clip.name
         return [clip._replace(name=span_name(name, part), span=part) for part in parts]
 
-    with ThreadPoolExecutor(_OPENERS) as pool:
-        bar = tqdm(pool.map(spans, clips.clips), "measuring", len(clips.clips), unit="recording")
-        found = sorted(itertools.chain.from_iterable(bar))
+    parts = in_threads(spans, clips.clips, _OPENERS, "measuring", "recording")
+    found = sorted(itertools.chain.from_iterable(parts))
     return Clips(found, clips.passed_over, f"{clips.found}, cut into {len(found):,} clips")
 
 
