@@ -10,6 +10,7 @@ A permutation takes 4 bytes a clip and is kept in memory while it is in use.
 import bisect
 import functools
 import itertools
+import threading
 from collections.abc import Sequence
 
 from data_pipeline.reading import clip_share
@@ -59,6 +60,9 @@ class ClipOrder:
         # needs the permutations of two epochs.
         self._epoch = functools.lru_cache(maxsize=2)(self._epoch_shards)
         self._permutation = functools.lru_cache(maxsize=4)(permutation)
+        # Threads that read ahead need a new permutation at the same time. One makes it and the others wait:
+        # making it takes five times the memory that it keeps.
+        self._making = threading.Lock()
 
     def __reduce__(self) -> tuple:
         return ClipOrder, self._given
@@ -83,7 +87,8 @@ class ClipOrder:
         after_shard = min(first_shard + self._window, len(shards))
         start = ends[first_shard - 1] if first_shard else 0
         size = ends[after_shard - 1] - start
-        shuffled = self._permutation(size, hash_of(self._seed, epoch, first_shard))
+        with self._making:
+            shuffled = self._permutation(size, hash_of(self._seed, epoch, first_shard))
         place = start + int(shuffled[place - start])
         shard = bisect.bisect_right(ends, place)
         return self._starts[shards[shard]] + place - (ends[shard - 1] if shard else 0)

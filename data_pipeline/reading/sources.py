@@ -28,13 +28,14 @@ class ClipSet:
 
     Args:
         root: the set's directory.
+        sets: number of sets that are opened together, see `open_shards`.
 
     Raises:
         FileNotFoundError: there is no finished prepared set at `root`.
         ValueError: its description is damaged or contradicts a shard, it has no clip, or it lies in a bucket.
     """
 
-    def __init__(self, root: epath.PathLike) -> None:
+    def __init__(self, root: epath.PathLike, sets: int = 1) -> None:
         self.root = epath.Path(root)
         if not is_local(self.root):
             raise ValueError(
@@ -43,16 +44,16 @@ class ClipSet:
         self.about: PreparedSet = read_prepared_set(self.root)
         if not self.about.n_clips:
             raise ValueError(f"{self.root} holds no clip: see its rejected.jsonl")
-        self.audio = self._open("audio", 1)
-        self.video = self._open("video", records.STRIDE)
+        self.audio = self._open("audio", 1, sets)
+        self.video = self._open("video", records.STRIDE, sets)
 
-    def _open(self, kind: str, records_a_clip: int) -> ArrayRecordDataSource:
+    def _open(self, kind: str, records_a_clip: int, sets: int) -> ArrayRecordDataSource:
         lengths = {
             str(self.root / getattr(shard, kind)): records_a_clip * shard.n_clips
             for shard in self.about.shards
             if shard.n_clips
         }
-        return open_shards(self.root / DESCRIPTION, lengths)
+        return open_shards(self.root / DESCRIPTION, lengths, sets)
 
     def __len__(self) -> int:
         """Returns the number of clips."""
@@ -126,7 +127,7 @@ class ClipSource(ReplacingSource):
     def __init__(self, roots: Sequence[epath.PathLike], sampling: ClipSampling) -> None:
         if not roots:
             raise ValueError("no prepared set is named: give at least one directory")
-        sets = tuple(ClipSet(root) for root in roots)
+        sets = tuple(ClipSet(root, len(roots)) for root in roots)
         if sampling.stride % records.STRIDE:
             raise ValueError(f"stride {sampling.stride} is not a multiple of {records.STRIDE}, as stored")
         formats = {(s.about.height, s.about.width, s.about.fps, s.about.sample_rate) for s in sets}

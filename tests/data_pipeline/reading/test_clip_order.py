@@ -1,5 +1,8 @@
 import collections
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,6 +109,27 @@ def test_mixing_many_sets_does_not_shuffle_them_again_and_again(monkeypatch):
         for order in orders:
             order[position]
     assert len(made) == 40 * 2 * 2  # of shards and of clips, in two epochs
+
+
+def test_threads_that_need_a_permutation_at_once_make_one(monkeypatch):
+    made, all_here = [], threading.Barrier(4)
+
+    def slow(size, seed):
+        made.append(size)
+        time.sleep(0.05)
+        return permutation.permutation(size, seed)
+
+    monkeypatch.setattr(clip_order, "permutation", slow)
+    order = ClipOrder([1_000])
+
+    def read(position):
+        all_here.wait()
+        return order[position].example
+
+    with ThreadPoolExecutor(4) as pool:
+        read_at_once = list(pool.map(read, range(4)))
+    assert made.count(1_000) == 1
+    assert read_at_once == [ClipOrder([1_000])[position].example for position in range(4)]
 
 
 def test_impossible_orders_are_refused():

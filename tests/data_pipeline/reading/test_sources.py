@@ -225,6 +225,26 @@ def test_a_shard_of_another_version_of_the_set_is_refused(copy, tmp_path):
         ClipSource([copy], SAMPLING)
 
 
+@pytest.mark.parametrize(("sets", "every"), [(1, 2), (2, 2), (3, 3), (30, 20)])
+def test_of_many_large_sets_not_every_shard_is_counted(healthy, monkeypatch, sets, every):
+    """Of 20 shards, if 10 of a set and 24 in all are counted."""
+    found = []
+    monkeypatch.setattr(shards, "_CHECKED", 10)
+    monkeypatch.setattr(shards, "_CHECKED_IN_ALL", 24)
+    monkeypatch.setattr(shards, "_records_in", lambda file: found.append(file) or 4)
+    lengths = {str(shard(healthy, "audio", number)): 4 for number in range(3)}
+    lengths |= {f"{number}.array_record": 4 for number in range(17)}
+    shards.open_shards(healthy / "dataset.json", lengths, sets)
+    assert sorted(found) == sorted(list(lengths)[::every])
+
+
+def test_a_shard_of_another_version_is_found_in_a_mixture_too(healthy, copy, tmp_path):
+    other = write_set(tmp_path / "other", [64] * 9, clips_a_shard=3)
+    shutil.copy(shard(other, "audio", 0), shard(copy, "audio", 1))
+    with pytest.raises(ValueError, match=r"audio.*00001-of-00003 should hold 4 records but holds 3"):
+        ClipSource([healthy, copy], SAMPLING)
+
+
 def test_too_low_a_limit_on_open_files_is_found_early(monkeypatch):
     limits = {"now": (100, 1_000)}
     monkeypatch.setattr(shards.resource, "getrlimit", lambda _: limits["now"])
