@@ -53,7 +53,7 @@ def dual_masking(runs: Sequence[Row]) -> str:
         runs: of several seeds.
     """
     lines = [
-        "| decoded in training | steps | PFLOP | loss on all masked tokens (between seeds) | probe UAR, % |",
+        "| decoded in training | steps | TFLOP | loss on all masked tokens (between seeds) | probe UAR, % |",
         "|---|---|---|---|---|",
     ]
     for (share,), rows in sorted(_by(runs, ("masks.video_decode_fraction",)).items(), reverse=True):
@@ -61,7 +61,7 @@ def dual_masking(runs: Sequence[Row]) -> str:
         uar = ", ".join(f"{PERCENT * float(row['probe_uar']):.1f}" for row in rows)
         lines.append(
             f"| {PERCENT * float(share):.0f} % | {int(rows[0]['steps']):,} | "
-            f"{float(rows[0]['flops']) / 1e15:.3f} | {statistics.mean(losses):.4f} "
+            f"{float(rows[0]['flops']) / 1e12:.2f} | {statistics.mean(losses):.4f} "
             f"({max(losses) - min(losses):.4f}) | {uar} |"
         )
     return "\n".join(lines)

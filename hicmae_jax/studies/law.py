@@ -67,7 +67,7 @@ def losses(laws: Sequence[Law], parameters: float, examples: float) -> np.ndarra
         return E + of_size + np.exp(np.log(B) - beta * math.log(examples))
 
 
-def _term(factor: float, exponent: float | None, amount: Any) -> np.ndarray | float:
+def _term(factor: float, exponent: float | None, amount: Any) -> np.ndarray:
     if exponent is None or factor == 0:
-        return 0.0
+        return np.zeros(np.shape(amount))
     return np.exp(math.log(factor) - exponent * np.log(amount))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import scaling_study
+from benchmarks import scaling_comparisons, scaling_study
 from configs import scaling
 from hicmae_jax.settings import pretrain
 from hicmae_jax.studies.budgets import Lengths
@@ -49,3 +49,30 @@ def test_every_study_is_trained_and_then_reported(tmp_path):
     names = [stage.name for stage in scaling_study.stages(tmp_path, 2)]
     for study in scaling_study.STUDIES:
         assert names.index(f"train the study {study}") < names.index(f"report the study {study}")
+
+
+def run(name, **columns):
+    return {"run": name, "state": "done", "parameters": "1000", "steps": "150", "flops": "2e12"} | columns
+
+
+def test_branches_stand_beside_separate_runs_of_their_size_and_length():
+    branches = [run("a", loss="1.0"), run("b", loss="1.1"), run("c", steps="300", loss="0.9")]
+    table = scaling_comparisons.branches_and_separate_runs(branches, [run("d", loss="1.25")])
+    assert table.splitlines()[2:] == ["| 1,000 | 150 | 1.0500 (0.1000) | 1.2500 | -16.00 % |"]
+
+
+def test_shares_that_are_decoded_stand_below_each_other():
+    runs = [
+        run("a", **{"masks.video_decode_fraction": "0.5"}, loss="1.0", probe_uar="0.25"),
+        run("b", **{"masks.video_decode_fraction": "1.0"}, loss="1.2", probe_uar="0.3"),
+        run("c", **{"masks.video_decode_fraction": "1.0"}, loss="1.4", probe_uar="0.5"),
+    ]
+    assert scaling_comparisons.dual_masking(runs).splitlines()[2:] == [
+        "| 100 % | 150 | 2.00 | 1.3000 (0.2000) | 30.0, 50.0 |",
+        "| 50 % | 150 | 2.00 | 1.0000 (0.0000) | 25.0 |",
+    ]
+
+
+def test_runs_that_are_not_finished_are_left_out(tmp_path):
+    (tmp_path / "runs.csv").write_text("run,state\na,done\nb,failed\n")
+    assert [row["run"] for row in scaling_comparisons.read_runs(tmp_path)] == ["a"]

@@ -77,6 +77,12 @@ def test_many_laws_at_once_give_what_each_gives():
     assert losses(laws_, 1e7, 1e8) == pytest.approx(each)
 
 
+def test_a_law_without_terms_gives_a_loss_for_every_run():
+    constant = Law(0.7, 0.0, 0.0, 0.4, None)
+    assert constant.loss(1e6, np.array([1e3, 1e4])).tolist() == [0.7, 0.7]
+    assert constant.loss(np.ones((2, 1)), 1e3).tolist() == [[0.7], [0.7]]
+
+
 def test_seeds_of_one_point_are_drawn_together():
     runs = points(noise=0.003, sizes=3, budgets=3, repeats=4)
     assert runs.groups.tolist() == np.repeat(np.arange(9).reshape(3, 3).T.ravel(), 4).tolist()
