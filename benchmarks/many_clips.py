@@ -9,8 +9,9 @@ process of its own, with batches of 32 clips:
 
 * construction: `Pipeline(…)`, which checks the set's description and its shards;
 * first batch: from starting the pipeline, which makes the permutation of the first epoch, to the batch;
+* the processor time of both, which depends less on what else the machine does;
 * later batch: mean of the next 20, which must not depend on the number of clips;
-* peak memory of the process.
+* peak memory of the process, at the first batch and at the end.
 
 With ``--sets``, a mixture of so many sets of the largest size is measured too, and what it costs more than
 one such set. These sets have at most 384 shards, as preparation makes them: a mixture keeps all of them open.
@@ -142,19 +143,22 @@ def link_sets(prepared: Path, directory: Path, n_clips: int, sets: int) -> list[
 
 def measure_sets(roots: list[Path]) -> dict[str, float]:
     """Measures the pipeline over one set or a mixture; call it in a new process."""
-    begun = time.perf_counter()
+    begun, begun_cpu = time.perf_counter(), time.process_time()
     pipeline = Pipeline(PipelineConfig(data=tuple(map(str, roots)), batch=BATCH))
-    constructed = time.perf_counter()
+    constructed, constructed_cpu = time.perf_counter(), time.process_time()
     with pipeline.batches() as stream:
         next(stream)
-        first = time.perf_counter()
+        first, first_cpu, first_peak = time.perf_counter(), time.process_time(), peak_memory()
         for _ in range(LATER_BATCHES):
             next(stream)
         later = time.perf_counter()
     return {
         "construction_s": constructed - begun,
+        "construction_cpu_s": constructed_cpu - begun_cpu,
         "first_batch_s": first - constructed,
+        "first_batch_cpu_s": first_cpu - constructed_cpu,
         "later_batch_s": (later - first) / LATER_BATCHES,
+        "first_batch_peak_mb": first_peak / 1e6,
         "peak_mb": peak_memory() / 1e6,
     }
 
