@@ -5,11 +5,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Self
 
 import numpy as np
-
-from data_pipeline.reading.replacing_source import ReplacingSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +20,6 @@ class NamedSets:
 
     names: tuple[str, ...]
     first_examples: tuple[int, ...]
-
-    @classmethod
-    def of(cls, source: ReplacingSource) -> Self:
-        """The sets of a source, named by `set_names`."""
-        names = set_names([os.fspath(one.root) for one in source.sets])
-        return cls(names, tuple(map(source.first_example, range(len(names)))))
 
     def numbers(self, examples: np.ndarray) -> np.ndarray:
         """The number of the set that each clip comes from, from 0: int64[B].

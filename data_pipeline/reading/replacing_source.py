@@ -7,6 +7,7 @@ every restart. `ReplacingSource.read` only returns which clip it read. The proce
 (`ReplacingSource.diagnose`) and reports each broken clip once.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from data_pipeline.common.errors import typed_line
+from data_pipeline.reading.named_sets import NamedSets, set_names
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
 
 _ATTEMPTS = 32  # clips chosen by hash, the first of which is the requested one
@@ -105,6 +107,11 @@ class ReplacingSource:
     def first_example(self, number: int) -> int:
         """Returns the example id of the first clip of set `number`."""
         return sum(len(clips) for clips in self.sets[:number])
+
+    def named_sets(self) -> NamedSets:
+        """Returns the sets with the short names by which they are logged."""
+        names = set_names([os.fspath(clips.root) for clips in self.sets])
+        return NamedSets(names, tuple(map(self.first_example, range(len(names)))))
 
     def read(self, request: ClipRequest, frames: np.ndarray, audio: np.ndarray) -> tuple[int, int]:
         """Reads a sample, or its replacement, into the caller's arrays.

@@ -18,7 +18,6 @@ import jax
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.reading.fixed_clips import FixedClips
-from data_pipeline.reading.named_sets import NamedSets
 from data_pipeline.reading.sources import ClipSource
 from hicmae_jax.evaluation.geometry import Geometry
 from hicmae_jax.evaluation.held_out import HeldOut
@@ -98,7 +97,7 @@ class Evaluations:
         found = []
         if self._clips is not None:
             negatives = config.loss.group_size or config.batch
-            sets = NamedSets.of(self._clips.source) if config.log.by_set and len(settings.sets) > 1 else None
+            sets = self._clips.source.named_sets() if config.log.by_set and len(settings.sets) > 1 else None
             held_out = HeldOut(self._clips, preprocess, config.loss, negatives, *computed, sets=sets)
             collapse = functools.partial(session.events.note, "collapse")
             found += [

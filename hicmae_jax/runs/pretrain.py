@@ -119,7 +119,7 @@ class _Data:
         compiler_options.check(build.options_of_compiler(config, self.mesh), self.mesh)
         self._spread = sharding.batch_sharding(self.mesh)
         self.pipeline = Pipeline(config.data, sharding_rows(self._spread, config.batch))
-        self.sets = NamedSets.of(self.pipeline.source) if len(config.data.data) > 1 else None
+        self.sets = self.pipeline.source.named_sets() if len(config.data.data) > 1 else None
         self.evaluations = Evaluations(config)
         self.fingerprints = fingerprints_of(self.pipeline.source)
 

@@ -83,7 +83,7 @@ def test_a_labelled_set_keeps_faces_and_refuses_another_crop(tmp_path, bright_is
     [
         (("--dataset=made_up", "--crop=0,0,32,32"), "--crop=0,0,32,32 does not go with --dataset"),
         (("--dataset=made_up", "--crop=face", "--frames=a"), "--crop=face does not go with --frames"),
-        (("--crop=faces",), "--crop=faces is neither face nor top,left,height,width in pixels"),
+        (("--crop=faces",), "--crop=faces is not face, none or top,left,height,width in pixels"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, words, message):

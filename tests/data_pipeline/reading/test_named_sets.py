@@ -30,7 +30,7 @@ def test_names_are_the_last_parts_that_tell_directories_apart(roots, names):
 def test_clips_are_counted_for_their_set(tmp_path):
     roots = [write_set(tmp_path / "a" / "dev", [64] * 5), write_set(tmp_path / "few", [64] * 2)]
     roots.append(write_set(tmp_path / "b" / "dev", [64] * 3))
-    sets = NamedSets.of(ClipSource(roots, ClipSampling()))
+    sets = ClipSource(roots, ClipSampling()).named_sets()
     assert sets == NamedSets(("a/dev", "few", "b/dev"), (0, 5, 7))
     assert sets.numbers(np.arange(10)).tolist() == [0] * 5 + [1] * 2 + [2] * 3
     assert sets.shares(np.array([4, 0, 7, 9, 9, 9, 8, 7])) == {"a/dev": 0.25, "few": 0, "b/dev": 0.75}
