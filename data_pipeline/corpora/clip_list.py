@@ -118,6 +118,8 @@ def read_rows(path: epath.Path) -> Iterator[Row]:
                 yield from _annotations(path, file)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: give the path of a list of clips") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a directory: --layout=list takes a file that lists clips") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a list in UTF-8: {error}") from error
     except csv.Error as error:

@@ -111,6 +111,8 @@ def test_mistakes_are_one_line_with_the_place(tmp_path, name, lines, message):
 def test_a_list_that_is_missing_or_no_text_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"x\.csv is missing"):
         find(epath.Path(tmp_path / "x.csv"))
+    with pytest.raises(ValueError, match="is a directory: --layout=list takes a file"):
+        find(epath.Path(tmp_path))
     (tmp_path / "y.csv").write_bytes(b"video\n\xff\xfe.mp4\n")
     with pytest.raises(ValueError, match=r"y\.csv is not a list in UTF-8"):
         find(epath.Path(tmp_path / "y.csv"))
