@@ -7,7 +7,7 @@ Makes a corpus, and trains and reports four studies by `launch.sweep` and `launc
 - `sizes`: the lengths branch off one run of each size and seed;
 - `separate`: the same lengths of two sizes, each trained from the start with a cosine, to compare with;
 - `decoded`: half of the masked tokens decoded, against all, for the same arithmetic;
-- `rates`: three learning rates of three sizes.
+- `rates`: five learning rates of three sizes.
 
 Prints tables that compare branches with separate runs, and dual masking with all tokens. After an
 interruption, the same command continues.
@@ -40,8 +40,8 @@ SEEDS = "seed=0,1"
 HALF = {"masks.video_decode_fraction": 0.5, "masks.audio_decode_fraction": 0.5}
 SAME_MASKS = {"evaluation.video_ratio": 0.5, "evaluation.audio_ratio": 0.75}
 """The masks of the recipe, with every masked token decoded: runs that decode other tokens are compared so."""
-RATES = (4e-3, 8e-3, 1.6e-2)
-"""Base rates; that of the recipe is the middle one."""
+RATES = (4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2)
+"""Base rates; that of the recipe is the second one."""
 STUDIES = ("sizes", "separate", "decoded", "rates")
 
 

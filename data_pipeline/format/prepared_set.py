@@ -144,7 +144,9 @@ def _check_fields(kind: type, fields: object, where: str) -> None:
     types = {field.name: field.type for field in dataclasses.fields(kind)}
     # The fields with a default came later; earlier versions did not write them.
     required = [
-        field.name for field in dataclasses.fields(kind) if field.default_factory is dataclasses.MISSING
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is field.default_factory is dataclasses.MISSING
     ]
     for name in (*required, *fields):
         if name not in fields:

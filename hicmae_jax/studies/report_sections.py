@@ -131,7 +131,10 @@ def _rates(runs: Sequence[ReportedRun]) -> list[Section]:
     """The best learning rate of each size, if the runs differ in it."""
     points = [
         rates.RatePoint(
-            run.settings.size, run.settings.model.encoder_dim, run.settings.optimizer.base_rate, run.loss
+            report_pictures.group_of(run),
+            run.settings.model.encoder_dim,
+            run.settings.optimizer.base_rate,
+            run.loss,
         )
         for run in runs
         if run.state == DONE and run.settings is not None and run.loss is not None

@@ -284,7 +284,8 @@ def test_a_sweep_of_rates_names_the_best_rate_of_each_size(tmp_path):
     text = (tmp_path / "out" / "report.md").read_text()
     assert "## Learning rates" in text
     # The losses are alike on both sides, so the best rate is the middle one, in both sizes.
-    assert [line.split(",")[0] for line in text.splitlines() if "best rate 0" in line] == [
+    lines = [line.split(" (")[0] for line in text.splitlines() if "best rate 0" in line]
+    assert [re.sub(r", \d.* M:", ":", line).split(", loss")[0] for line in lines] == [
         "- T: best rate 0.002",
         "- S: best rate 0.002",
     ]

@@ -133,18 +133,21 @@ def test_a_shard_lies_in_the_directory_and_has_one_name(tmp_path, kind, path):
     assert message == f"shards[1].{kind} must be the plain path of a file below {tmp_path}, not {path!r}"
 
 
-LATER = "frame_sizes"  # earlier versions did not write it
+LATER = ("frame_sizes", "layout")  # earlier versions did not write them
 
 
-def test_the_description_of_an_earlier_version_is_read(tmp_path):
-    fields = json.loads(DESCRIBED.to_json())
-    del fields[LATER]
+@pytest.mark.parametrize("lacking", [LATER, LATER[1:]])
+def test_the_description_of_an_earlier_version_is_read(tmp_path, lacking):
+    fields = json.loads(dataclasses.replace(DESCRIBED, layout="folder").to_json())
+    for name in lacking:
+        del fields[name]
     (tmp_path / prepared_set.DESCRIPTION).write_text(json.dumps(fields))
-    assert read_prepared_set(tmp_path) == dataclasses.replace(DESCRIBED, frame_sizes={})
+    sizes = {} if "frame_sizes" in lacking else DESCRIBED.frame_sizes
+    assert read_prepared_set(tmp_path) == dataclasses.replace(DESCRIBED, frame_sizes=sizes)
 
 
 @pytest.mark.parametrize(
-    "field", [field.name for field in dataclasses.fields(PreparedSet) if field.name != LATER]
+    "field", [field.name for field in dataclasses.fields(PreparedSet) if field.name not in LATER]
 )
 def test_a_missing_field_is_named(tmp_path, field):
     fields = json.loads(DESCRIBED.to_json())
