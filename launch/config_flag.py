@@ -21,6 +21,8 @@ from launch import command, home_paths
 
 _FILE = re.compile(r"--?config(?:=(?P<value>.*))?", re.DOTALL)
 _MISSING = "--config is missing: name a recipe or a file, such as --config=pretrain:B"
+_WORDS = re.compile(r"[^'\"()\[\],]+(?:,[^'\"()\[\],]+)+")
+"""Directories or other words between commas, without quotes or brackets."""
 _CHANGE = re.compile(r"--?(?:no)?config\.(?P<key>[^=]*)(?:=.*)?", re.DOTALL)
 
 
@@ -37,7 +39,9 @@ class _WholeNumberOrNone(flags.IntegerParser):
 
 
 class _Tuple(flags.ArgumentParser):
-    """Parses a tuple, a list or a single value; `none` unsets a setting. Of several the last counts.
+    """Parses a tuple, a list, a single value, or words between commas; `none` unsets a setting.
+
+    Of several the last counts.
 
     It is no `TupleParser` of `ml_collections`, which would add up the values of a flag that is given twice.
     """
@@ -45,7 +49,14 @@ class _Tuple(flags.ArgumentParser):
     def parse(self, argument: Any) -> tuple[Any, ...] | None:
         if argument in ("none", "None"):
             return None
-        return () if argument == "" else tuple_parser.TupleParser().parse(argument)
+        if argument == "":
+            return ()
+        try:
+            return tuple_parser.TupleParser().parse(argument)
+        except ValueError:
+            if not _WORDS.fullmatch(str(argument)):
+                raise
+            return tuple(word.strip() for word in argument.split(","))
 
     def flag_type(self) -> str:
         return "tuple"

@@ -82,6 +82,7 @@ def test_none_unsets_a_whole_number(parsed):
         ("--config.data.sets=none --config.data.sets=a", ("a",)),
         ("--config.data.sets=./none", ("./none",)),
         ("--config.data.sets=data/a-b*", ("data/a-b*",)),
+        ("--config.data.sets=a,data/b.c,d", ("a", "data/b.c", "d")),
     ],
 )
 def test_of_a_tuple_given_twice_the_last_counts_as_for_scalars(parsed, words, expected):
@@ -96,6 +97,7 @@ def test_of_a_tuple_given_twice_the_last_counts_as_for_scalars(parsed, words, ex
         ("--config.model.taps=(1,2) --config.model.taps=none", None),
         ("--config.model.taps=none --config.model.taps=(1.5,2)", (1.5, 2)),
         ("--config.model.taps=()", ()),
+        ("--config.model.taps=1,2", (1, 2)),
     ],
 )
 def test_so_it_does_for_numbers_and_for_a_tuple_that_may_be_none(parsed, words, expected):
