@@ -51,15 +51,21 @@ class _Tuple(flags.ArgumentParser):
             return None
         if argument == "":
             return ()
-        try:
-            return tuple_parser.TupleParser().parse(argument)
-        except ValueError:
-            if not _WORDS.fullmatch(str(argument)):
-                raise
-            return tuple(word.strip() for word in argument.split(","))
+        words = tuple(word.strip() for word in str(argument).split(","))
+        if _WORDS.fullmatch(str(argument)) and not all(map(_is_number, words)):
+            return words
+        return tuple_parser.TupleParser().parse(argument)
 
     def flag_type(self) -> str:
         return "tuple"
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def parse(argv: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
