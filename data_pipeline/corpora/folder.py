@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_pipeline.corpora import passed_over
 from data_pipeline.corpora.clip_files import ClipFiles, Clips, InputFile, check_name
-from data_pipeline.corpora.tree import walk
+from data_pipeline.corpora.tree import suffix_rank, walk
 from data_pipeline.media.containers import SOUNDS, VIDEOS
 from data_pipeline.media.inputs import PICTURE_FOLDERS, SOUND_FOLDERS
 
@@ -90,14 +90,10 @@ def _sort_in(place: str, name: str, videos: dict[str, str], sounds: dict[str, st
     for suffixes, found in ((VIDEOS, videos), (SOUNDS, sounds)):
         if suffix.lower() in suffixes:
             second = stem in found
-            if not second or _rank(suffix, suffixes) < _rank(found[stem], suffixes):
+            if not second or suffix_rank(suffix, suffixes) < suffix_rank(found[stem], suffixes):
                 found[stem] = suffix
             return [passed_over.SECOND] * second
     return [passed_over.other_kind(name)]
-
-
-def _rank(suffix: str, suffixes: Sequence[str]) -> tuple:
-    return suffixes.index(suffix.lower()), suffix != suffix.lower(), suffix
 
 
 def _sound_of(stem: str, sounds: Mapping[str, str]) -> str | None:

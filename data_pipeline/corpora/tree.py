@@ -1,7 +1,7 @@
 """Walks a tree of files: every directory once, links last."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from etils import epath
@@ -21,6 +21,18 @@ class Place(NamedTuple):
     path: str
     not_entered: list[str]
     files: list[str]
+
+
+def suffix_rank(suffix: str, suffixes: Sequence[str]) -> tuple[int, bool, str]:
+    """A key that sorts the files of a clip: the better kind first, and small letters before capitals.
+
+    Args:
+        suffix: of a file.
+        suffixes: in small letters, the best one first; others come last.
+    """
+    lowered = suffix.lower()
+    place = suffixes.index(lowered) if lowered in suffixes else len(suffixes)
+    return place, suffix != lowered, suffix
 
 
 Enters = Callable[[str, str], bool]

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_pipeline.corpora import passed_over
 from data_pipeline.corpora.clip_files import ClipFiles, Clips, InputFile, check_name
-from data_pipeline.corpora.tree import walk
+from data_pipeline.corpora.tree import suffix_rank, walk
 from data_pipeline.media.containers import SOUNDS, VIDEOS
 
 SPLITS = ("dev", "test")
@@ -186,7 +186,7 @@ def _list(
             for name in not_entered:
                 counts[passed_over.kind_of(name) or passed_over.MISPLACED] += 1
             # The best suffix first, so that the others are second ones.
-            for name in sorted(files, key=lambda file: _rank(file, suffixes)):
+            for name in sorted(files, key=lambda file: suffix_rank(os.path.splitext(file)[1], suffixes)):
                 kind, stem, suffix = _kind(place, name, suffixes)
                 if kind is None and f"{place}/{stem}" in found:
                     kind = passed_over.SECOND
@@ -213,14 +213,6 @@ def _kind(place: str, name: str, suffixes: Sequence[str]) -> tuple[str | None, s
     if kind is None and not _holds_clips(place):
         kind = passed_over.MISPLACED
     return kind, stem, suffix
-
-
-def _rank(file: str, suffixes: Sequence[str]) -> tuple:
-    """A key that sorts the files of a clip: the better kind first, and small letters before capitals."""
-    suffix = os.path.splitext(file)[1]
-    lowered = suffix.lower()
-    place = suffixes.index(lowered) if lowered in suffixes else len(suffixes)
-    return place, suffix != lowered, suffix
 
 
 def _holds_clips(place: str) -> bool:

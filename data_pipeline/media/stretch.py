@@ -6,11 +6,13 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from data_pipeline.media.kept_square import KeptSquare
+
 QUALITY = 95  # with full chroma, because faces are small
 
 
 @dataclasses.dataclass(frozen=True)
-class Stretch:
+class Stretch(KeptSquare):
     """A frame is stretched to a square; its aspect is ignored (published code).
 
     Attributes:
@@ -20,21 +22,9 @@ class Stretch:
         ValueError: the side is not 16 to 1,024.
     """
 
-    side: int = 160
-
     def __post_init__(self) -> None:
         if not 16 <= self.side <= 1_024:
             raise ValueError(f"side {self.side} must be from 16 to 1,024 pixels")
-
-    @property
-    def height(self) -> int:
-        """Height of what is kept, in pixels."""
-        return self.side
-
-    @property
-    def width(self) -> int:
-        """Width of what is kept, in pixels."""
-        return self.side
 
     def jpeg(self, picture: np.ndarray) -> bytes:
         """Returns the JPEG of a stretched frame.

@@ -11,6 +11,7 @@ import simplejpeg
 from data_pipeline.media.containers import chosen, damaged_video, exact, opened, seconds
 from data_pipeline.media.faces import DETECTOR
 from data_pipeline.media.frame_times import frames_on_screen
+from data_pipeline.media.kept_square import KeptSquare
 from data_pipeline.media.limits import FPS, MAX_LENGTH_DIFFERENCE, check_seconds
 from data_pipeline.media.reasons import Reason, UnusableClipError
 from data_pipeline.media.stretch import Stretch
@@ -52,7 +53,7 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceCrop:
+class FaceCrop(KeptSquare):
     """The largest face of a clip is found, followed and cut out of every frame (`face_crop`).
 
     Attributes:
@@ -60,18 +61,7 @@ class FaceCrop:
         detector: what finds the face.
     """
 
-    side: int = 160
     detector: str = DETECTOR
-
-    @property
-    def height(self) -> int:
-        """Height of what is kept, in pixels."""
-        return self.side
-
-    @property
-    def width(self) -> int:
-        """Width of what is kept, in pixels."""
-        return self.side
 
 
 @dataclasses.dataclass(frozen=True)

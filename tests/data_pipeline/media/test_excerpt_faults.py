@@ -14,6 +14,7 @@ from data_pipeline.media.encode import write_mp4, write_wav
 from data_pipeline.media.excerpt import load_excerpt
 from data_pipeline.media.faces import Face
 from tests.support import recordings
+from tests.support.damaged_bytes import damaged
 from tests.support.face_pictures import FACE, film
 from tests.support.media_files import remux, tone
 
@@ -188,17 +189,7 @@ def test_damaged_bytes_raise_only_unusable_clip_error(tmp_path, name, capfd):
     codecs = {"a.avi": {"audio": "libmp3lame"}, "a.mpg": {"video": "mpeg2video", "audio": "mp2"}}
     recordings.write(tmp_path / name, options=A_SECOND, seconds=6.0, **codecs.get(name, {}))
     whole = (tmp_path / name).read_bytes()
-    rng = np.random.default_rng(0)
-    for turn in range(16):
-        data = bytearray(whole)
-        place = int(rng.integers(len(data)))
-        if turn % 4 == 0:
-            del data[place:]
-        elif turn % 4 == 1:
-            del data[place : place + 1_000]
-        else:
-            for changed in rng.integers(0, len(data), 20):
-                data[changed] = rng.integers(256)
+    for data in damaged(whole):
         (tmp_path / name).write_bytes(data)
         with contextlib.suppress(UnusableClipError):
             load_excerpt(epath.Path(tmp_path / name), None, 4, 5, WHOLE)

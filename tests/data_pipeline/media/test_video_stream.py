@@ -13,6 +13,7 @@ from data_pipeline.media.encode import write_mp4, write_wav
 from data_pipeline.media.reasons import Notes, Reason, UnusableClipError
 from data_pipeline.media.video_stream import VideoStream
 from data_pipeline.media.whole_sound import read_sound
+from tests.support.damaged_bytes import damaged
 from tests.support.flash_and_click import write
 from tests.support.media_files import grey_steps, remux, tone, write_pictures
 
@@ -251,17 +252,7 @@ def test_damaged_bytes_raise_only_unusable_clip_error(tmp_path, name, capfd):
     codecs = {"a.avi": {"audio": "libmp3lame"}, "a.mpg": {"video": "mpeg2video", "audio": "mp2"}}
     write(tmp_path / name, rate=44_100, **codecs.get(name, {}))
     whole = (tmp_path / name).read_bytes()
-    rng = np.random.default_rng(0)
-    for turn in range(16):
-        data = bytearray(whole)
-        place = int(rng.integers(len(data)))
-        if turn % 4 == 0:
-            del data[place:]
-        elif turn % 4 == 1:
-            del data[place : place + 1_000]
-        else:
-            for changed in rng.integers(0, len(data), 20):
-                data[changed] = rng.integers(256)
+    for data in damaged(whole):
         (tmp_path / name).write_bytes(data)
         notes, start = Notes(), None
         with contextlib.suppress(UnusableClipError):
