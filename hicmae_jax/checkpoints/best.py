@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from hicmae_jax.checkpoints import reader
+from hicmae_jax.checkpoints.listing import find_all
 
 BEST = "best"
 """Given instead of a step's number, this means the step of the best checkpoint."""
@@ -97,7 +98,7 @@ def find_best(root: epath.Path, best: BestBy | None = None) -> Scored | None:
 def _read_scores(root: epath.Path) -> dict[int, dict[str, Any]]:
     """Step → `name`, `mode` and `value` of the score, of each checkpoint that has one."""
     scores = {}
-    for step, path in reader.find_all(root).items():
+    for step, path in find_all(root).items():
         # A record may be damaged, or its checkpoint may just be removed.
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
             score = reader.read_record(path)[_SCORE]

@@ -34,24 +34,34 @@ def seal(directory: epath.PathLike) -> None:
         OSError: a file cannot be read, or the seal cannot be written, for example because the disk is full.
     """
     directory = epath.Path(directory)
-    names = _files(directory)
-    for name in names:
+    for name in _files(directory):
         sync(directory / name)
     for inside, _, _ in os.walk(directory):
         sync(inside)
-    with ThreadPoolExecutor(THREADS) as pool:
-        files = dict(zip(names, pool.map(lambda name: _describe(directory / name), names), strict=True))
+    files = describe(directory)
     with atomic_files.replacing(directory / SEAL) as partial:
         partial.write_text(json.dumps({"files": files}, indent=1) + "\n")
         sync(partial)
     sync(directory)
 
 
+def describe(directory: epath.PathLike) -> dict[str, Any]:
+    """Size and checksum of every file in a directory, by its name there; without the seal.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    directory = epath.Path(directory)
+    names = _files(directory)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(names, pool.map(lambda name: _describe(directory / name), names), strict=True))
+
+
 def check(directory: epath.PathLike) -> str | None:
     """Compare a directory with its seal; files added after the seal are ignored.
 
     Args:
-        directory: directory of a checkpoint, on any file system.
+        directory: directory of a checkpoint, on a local or mounted disk.
 
     Returns:
         One line that names the damaged file and says what is wrong with it; None if the directory is whole.
@@ -61,7 +71,7 @@ def check(directory: epath.PathLike) -> str | None:
         return "there is no such directory"
     try:
         files = json.loads((directory / SEAL).read_text(encoding="utf-8"))["files"]
-        sealed = [(name, about["bytes"], about["sha256"]) for name, about in sorted(files.items())]
+        return compare(directory, files)
     except FileNotFoundError:
         return f"{SEAL} is missing: it was never finished, or copied by half"
     except OSError as error:
@@ -69,6 +79,20 @@ def check(directory: epath.PathLike) -> str | None:
     # After a flipped bit the seal may not be text, may not be JSON, or may lack a key.
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{SEAL} is damaged"
+
+
+def compare(directory: epath.PathLike, files: Mapping[str, Any]) -> str | None:
+    """Compare files of a directory with their sizes and checksums.
+
+    Args:
+        directory: directory on a local or mounted disk.
+        files: as from `describe`.
+
+    Returns:
+        One line that names the first file that differs and says how; None if none does.
+    """
+    directory = epath.Path(directory)
+    sealed = [(name, about["bytes"], about["sha256"]) for name, about in sorted(files.items())]
     # Compare sizes first: that finds a truncated file without reading any.
     for name, size, _ in sealed:
         path = directory / name

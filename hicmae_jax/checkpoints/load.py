@@ -10,6 +10,7 @@ from etils import epath
 from hicmae_jax.checkpoints import reader
 from hicmae_jax.checkpoints.best import BEST, find_best
 from hicmae_jax.checkpoints.damage import find_damage
+from hicmae_jax.checkpoints.fetched import on_disk
 
 PARAMETERS = "params"
 """The field or key of the saved state that holds the parameters."""
@@ -32,14 +33,20 @@ def load_parameters(directory: epath.PathLike, step: int | str | None = None) ->
         FileNotFoundError: the directory is not that of a run, or has no such checkpoint.
         ValueError: the checkpoint is damaged, or holds no parameters.
     """
-    path = _find(directory, step)
+    found = _find(directory, step)
+    with on_disk(found) as path:
+        return _read_parameters(found, path)
+
+
+def _read_parameters(found: epath.Path, path: epath.Path) -> tuple[Any, dict[str, Any]]:
+    """The parameters and the record of a checkpoint that was found in one place and is read in another."""
     if reason := find_damage(path):
         raise ValueError(
-            f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
+            f"{found}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
         )
     shapes = reader.read_shapes(path)
     if PARAMETERS not in shapes:
-        raise ValueError(f"{path}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
+        raise ValueError(f"{found}: the checkpoint holds no `{PARAMETERS}`, only {', '.join(shapes)}")
     wanted = {PARAMETERS: shapes[PARAMETERS]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
     arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
@@ -73,4 +80,4 @@ def _checkpoints_of(directory: epath.PathLike) -> epath.Path:
     """The directory of checkpoints of a run, from either the run's directory or that directory."""
     root = reader.absolute(directory)
     inside = root / reader.DIRECTORY
-    return inside if inside.exists() else root
+    return inside if reader.exists(inside) else root

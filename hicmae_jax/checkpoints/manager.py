@@ -7,10 +7,10 @@
     <run>/checkpoints/<step>/checksums.json    size and checksum of every other file
     <run>/damaged_checkpoints/<step>           damaged checkpoints that a resumed run has moved here
 
-A thread writes a checkpoint under a temporary name. When every part of every array is there, it writes the
-checksums, renames the checkpoint to its step, and only then removes older checkpoints. The checksums show
-whether the files have changed since. A resumed run removes what a killed save has left. Any number of devices
-and hosts can read a checkpoint, whatever number wrote it.
+A thread writes a checkpoint. When every part of every array is there, it writes the checksums, makes the
+checkpoint complete in one moment (see `disk_store` and `bucket_store`), and only then removes older
+checkpoints. The checksums show whether the files have changed since. A resumed run removes what a killed
+save has left. Any number of devices and hosts can read a checkpoint, whatever number wrote it.
 
 The last `keep` checkpoints stay, and so do milestones, those for branches and, if asked for, the best by a
 score (see `best`).
@@ -24,17 +24,17 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.best import BestBy, find_best, with_score
 from hicmae_jax.checkpoints.damage import find_damage
-from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
-from hicmae_jax.checkpoints.writer import MARKS, Writer
+from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD
+from hicmae_jax.checkpoints.store import open_store
+from hicmae_jax.checkpoints.writer import Writer
 from hicmae_jax.hosts import agreement
 
 DAMAGED = "damaged_checkpoints"
-# Endings of the name of a checkpoint that is not complete yet, and of one that is being removed.
-PARTIAL, REMOVED = ".partial", ".removed"
 # Seconds for which a process that ends with an error waits for the other processes to write their parts.
 SECONDS_FOR_OTHERS = 30.0
 
@@ -58,24 +58,29 @@ class Checkpoints:
         milestone: int | None = None,
         best: BestBy | None = None,
         branches: Collection[int] = (),
+        before_publish: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the checkpoints of a run.
 
         Args:
-            run: directory of the run on a local or mounted disk; it is made if it is missing.
+            run: directory of the run, on a disk or in a bucket; it is made if it is missing.
             keep: number of last checkpoints to keep.
             milestone: checkpoints of steps that are multiples of it are never removed; None for none.
             best: also keep the best checkpoint by this score.
             branches: checkpoints of these steps are never removed.
+            before_publish: called in a thread of the first process just before a checkpoint becomes complete;
+                after an error of its, the checkpoint is not saved.
 
         Raises:
             ValueError: `keep` or `milestone` is below 1.
             OSError: the directory cannot be made or read.
+            ImportError: the package for this kind of bucket is missing.
         """
         if keep < 1 or (milestone is not None and milestone < 1):
             raise ValueError(f"keep = {keep} and milestone = {milestone} must be at least 1")
-        self._run = reader.absolute(run)
-        self._root = self._run / DIRECTORY
+        directory = reader.absolute(run)
+        self._root = directory / DIRECTORY
+        self._store = open_store(self._root, directory / DAMAGED, before_publish)
         self._keep, self._milestone, self._branches = keep, milestone, frozenset(branches)
         self._writer: Writer | None = None
         self._step_being_saved: int | None = None
@@ -86,11 +91,11 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            # The other processes may go on, so this one cannot exchange messages with them.
-            self._finish(ask_others=False)
+        try:
+            # After an error the other processes may go on, so this one cannot exchange messages with them.
+            self._finish(ask_others=kind is None)
+        finally:
+            self._store.close()
 
     def latest_step(self) -> int | None:
         """The last step that is saved or being saved; None if there is none."""
@@ -163,11 +168,10 @@ class Checkpoints:
             if self.is_best(scores):
                 self._best_value = value
             record = with_score(record, self.best, value)
-        partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
-        self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
+        self._raise_first(agreement.exchange(self._failure_to_begin(step)))
         arrays, record_text = len(jax.tree.leaves(state)), json.dumps(record)
-        self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
+        self._writer = Writer(self._store, step, state, lambda: self._complete(step, arrays, record_text))
 
     def restore(self, abstract_state: Any) -> Any:
         """Read the state of the latest step, bit for bit, with the shardings asked for.
@@ -185,9 +189,14 @@ class Checkpoints:
         self.wait()
         arguments = ocp.args.StandardRestore(abstract_state)
         with agreement.all_or_none():
-            path = reader.find(self._root, self._latest)
+            step = int(reader.find(self._root, self._latest).name)
+            path = self._store.local(step)
+            if is_bucket(self._root) and (reason := find_damage(path)):
+                raise ValueError(f"{self._root / str(step)}: {reason} after it was fetched from the bucket")
             reader.check_same_arrays(path, reader.read_shapes(path), abstract_state)
-            return reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
+            state = reader.read_state(path, ocp.StandardCheckpointHandler(), arguments)
+        self._store.forget()
+        return state
 
     def read_record(self) -> dict[str, Any]:
         """Read the record of the latest checkpoint.
@@ -215,46 +224,40 @@ class Checkpoints:
             RuntimeError: it has failed in this or another process.
         """
         self.wait()
+        self._store.close()
 
     # --- Saving ---
 
-    def _failure_to_begin(self, partial: epath.Path) -> str:
-        """Make the directories to write to, in the first process.
+    def _failure_to_begin(self, step: int) -> str:
+        """Make the directories to write to.
 
         Returns:
             One line about the failure; empty if there was none.
         """
-        if jax.process_index() > 0:
-            return ""
         try:
-            if partial.exists():  # of a save that failed
-                partial.rmtree()
-            for name in (STATE, MARKS):
-                (partial / name).mkdir(parents=True)
+            self._store.begin(step)
         except OSError as error:
             return self._not_saved(error)
         return ""
 
-    def _complete(self, step: int, partial: epath.Path, arrays: int, record: str) -> None:
+    def _complete(self, step: int, arrays: int, record: str) -> None:
         """Complete the checkpoint that all processes have written, and remove older ones; in a thread."""
-        (partial / RECORD).write_text(record)
-        reader.check_written(partial, arrays)
-        checksums.seal(partial)
-        partial.rename(self._root / str(step))
-        checksums.sync(self._root)
+        whole = self._store.part(step)
+        (whole / RECORD).write_text(record)
+        reader.check_written(whole, arrays)
+        checksums.seal(whole)
+        self._store.publish(step)
         self._remove_old()
 
     def _remove_old(self) -> None:
-        steps = sorted(reader.find_all(self._root))
+        steps = self._store.steps()
         scored = find_best(self._root, self.best) if self.best else None
         for step in steps[: -self._keep]:
             is_milestone = self._milestone is not None and step % self._milestone == 0
             is_best = scored is not None and step == scored.step
             if is_milestone or is_best or step in self._branches:
                 continue
-            # Removed under another name: an interrupted removal must not look like a complete checkpoint.
-            removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")
-            removed.rmtree()
+            self._store.remove(step)
 
     def _finish(self, ask_others: bool) -> None:
         """Wait for the current save.
@@ -289,7 +292,7 @@ class Checkpoints:
 
     def _not_saved(self, error: Exception) -> str:
         step = self._step_being_saved
-        saved = (self._root / str(step)).exists()
+        saved = step is not None and self._store.holds(step)
         what = "is saved, but older ones were not removed" if saved else "was not saved"
         last = step if saved else self._latest
         again = "begin again" if last is None else f"go on from step {last}"
@@ -308,14 +311,8 @@ class Checkpoints:
 
     def _open(self) -> tuple[int | None, float | None]:
         """Make the directory; returns the last step and the best score in it."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        return max(reader.find_all(self._root), default=None), self._read_best_value()
-
-    def _remove_leftovers(self) -> None:
-        """Remove what interrupted saves and removals have left."""
-        for path in self._root.iterdir():
-            if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
-                path.rmtree()
+        self._store.open()
+        return max(self._store.steps(), default=None), self._read_best_value()
 
     def _read_best_value(self) -> float | None:
         scored = find_best(self._root, self.best) if self.best else None
@@ -325,10 +322,10 @@ class Checkpoints:
         good, damaged = self._find_good()
         if good is not None:
             accept(good, reader.read_record(self._root / str(good)))
-        self._remove_leftovers()
+        self._store.clear()
         lines = []
         for step, reason in damaged.items():
-            aside = self._move_away(step)
+            aside = self._store.move_away(step)
             lines.append(
                 f"the checkpoint of step {step} is damaged ({reason}) and now in {aside}; going on from step "
                 f"{good}"
@@ -339,8 +336,8 @@ class Checkpoints:
     def _find_good(self) -> tuple[int | None, dict[int, str]]:
         """The last good step, None if there are no checkpoints; and what is wrong with each one after it."""
         damaged: dict[int, str] = {}
-        for step in sorted(reader.find_all(self._root), reverse=True):
-            reason = find_damage(self._root / str(step))
+        for step in reversed(self._store.steps()):
+            reason = find_damage(self._store.local(step))
             if reason is None:
                 return step, damaged
             damaged[step] = reason
@@ -356,28 +353,14 @@ class Checkpoints:
         """Move the best checkpoint away while it is damaged, so that the next one becomes the best."""
         lines = []
         while self.best and (scored := find_best(self._root, self.best)) and scored.step != good:
-            reason = find_damage(self._root / str(scored.step))
+            reason = find_damage(self._store.local(scored.step))
             if reason is None:
                 break
-            aside = self._move_away(scored.step)
+            aside = self._store.move_away(scored.step)
             lines.append(
                 f"the best checkpoint, of step {scored.step}, is damaged ({reason}) and now in {aside}"
             )
         return lines
-
-    def _move_away(self, step: int) -> epath.Path:
-        aside = _free_name(self._run / DAMAGED / str(step))
-        aside.parent.mkdir(exist_ok=True)
-        return (self._root / str(step)).rename(aside)
-
-
-def _free_name(path: epath.Path) -> epath.Path:
-    """The path, with a number added to its name if something has that name already."""
-    free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.parent / f"{path.name}-{number}"
-    return free
 
 
 def _decided_by_first_process(decide: Callable[[], Decision]) -> Decision:

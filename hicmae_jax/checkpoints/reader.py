@@ -4,8 +4,6 @@ import collections
 import contextlib
 import json
 import math
-import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,12 +12,13 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
+from data_pipeline.common.buckets import Bucket, is_bucket
 from data_pipeline.common.errors import first_line
+from hicmae_jax.checkpoints.listing import find_all
 
 DIRECTORY = "checkpoints"
 """Name of the directory of checkpoints in the directory of a run."""
 STATE, RECORD = "state", "record.json"
-_STEP = re.compile(r"0|[1-9][0-9]*")
 # In Orbax's database, a name with one of these endings holds the description of an array; any other name
 # holds a part of an array.
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
@@ -32,23 +31,17 @@ def absolute(directory: epath.PathLike) -> epath.Path:
     return path if path.is_absolute() else path.resolve()
 
 
-def find_all(root: epath.Path) -> dict[int, epath.Path]:
-    """Step → directory of every completed checkpoint, including those damaged since."""
-    # Not isdecimal: it allows 007, and the digits of other scripts.
-    return {int(path.name): path for path in root.iterdir() if _STEP.fullmatch(path.name)}
-
-
 def find(root: epath.Path, step: int | None) -> epath.Path:
     """Directory of the completed checkpoint of a step, or of the last one if `step` is None.
 
     Raises:
         FileNotFoundError: there is no such checkpoint; the message lists what there is.
     """
-    if not root.exists():
+    if not is_bucket(root) and not root.exists():
         raise FileNotFoundError(f"{root}: no such directory")
     found = find_all(root)
     if not found:
-        names = sorted(entry.name for entry in root.iterdir()) or ["nothing"]
+        names = _names(root) or ["nothing"]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise FileNotFoundError(f"{root} holds no complete checkpoint, only {', '.join(names[:8])}{more}")
     step = max(found) if step is None else step
@@ -56,6 +49,17 @@ def find(root: epath.Path, step: int | None) -> epath.Path:
         steps = ", ".join(map(str, sorted(found)))
         raise FileNotFoundError(f"{root} holds no checkpoint of step {step}; it holds those of {steps}")
     return found[step]
+
+
+def exists(directory: epath.Path) -> bool:
+    """Whether there is a directory; in a bucket, whether anything lies below its name."""
+    return bool(Bucket(directory).list()) if is_bucket(directory) else directory.exists()
+
+
+def _names(root: epath.Path) -> list[str]:
+    if is_bucket(root):
+        return sorted({name.partition("/")[0] for name in Bucket(root).list()})
+    return sorted(entry.name for entry in root.iterdir())
 
 
 def read_state(path: epath.Path, handler: ocp.CheckpointHandler, arguments: ocp.args.CheckpointArgs) -> Any:
@@ -69,13 +73,13 @@ def read_state(path: epath.Path, handler: ocp.CheckpointHandler, arguments: ocp.
 
 
 def read_record(path: epath.Path) -> dict[str, Any]:
-    """Read the record of the run that wrote the checkpoint.
+    """Read the record of the run that wrote the checkpoint, from a disk or a bucket.
 
     Raises:
         ValueError: the record cannot be read.
     """
     with _damage_named(path):
-        return json.loads((path / RECORD).read_text(encoding="utf-8"))
+        return json.loads(Bucket(path).read(RECORD) if is_bucket(path) else (path / RECORD).read_bytes())
 
 
 def read_step(path: epath.Path) -> int | None:
@@ -164,10 +168,8 @@ def check_same_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Any) -
 
 def _database(path: epath.Path) -> dict[str, Any]:
     """The database of the arrays of a checkpoint, in TensorStore's words."""
-    directory = os.fspath(absolute(path) / STATE)
-    # A bucket's path is a URL; in a URL of a file, characters such as # would have to be escaped.
-    base = f"{directory}/" if "://" in directory else {"driver": "file", "path": f"{directory}/"}
-    return {"driver": "ocdbt", "base": base}
+    # Not a URL, in which characters such as # would have to be escaped.
+    return {"driver": "ocdbt", "base": {"driver": "file", "path": f"{absolute(path) / STATE}/"}}
 
 
 def _parts(description: Mapping[str, Any]) -> int:

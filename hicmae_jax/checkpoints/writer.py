@@ -12,13 +12,9 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from hicmae_jax.checkpoints.reader import STATE
-
-MARKS = "written_by"
-# Interval at which the first process looks for the marks of the others.
-SECONDS_BETWEEN_LOOKS = 0.1
+from hicmae_jax.checkpoints.store import Store
 
 
 class Writer:
@@ -28,16 +24,18 @@ class Writer:
         failure: the error of this process; None if there is none so far.
     """
 
-    def __init__(self, directory: epath.Path, state: Any, complete: Callable[[], None]) -> None:
+    def __init__(self, store: Store, step: int, state: Any, complete: Callable[[], None]) -> None:
         """Begin to write. Returns once the state has been copied; the caller may then donate it.
 
         Args:
-            directory: directory with the empty directories `state` and `written_by`, shared by all processes.
+            store: where the checkpoint will lie; its `begin` was called in every process.
+            step: step of the checkpoint.
             state: tree of arrays.
             complete: called in the first process when all parts are written.
         """
         self.failure: Exception | None = None
-        self._directory = directory
+        self._store, self._step = store, step
+        self._directory = store.part(step)
         self._complete = complete
         self._copied, self._written, self._given_up = (threading.Event() for _ in range(3))
         # A daemon thread, so that a process that ends for another reason does not wait for missing marks.
@@ -72,9 +70,9 @@ class Writer:
             try:
                 self._write(handler, state)
                 if jax.process_index() == 0 and self._all_written():
+                    self._store.gather(self._step)
                     # Merge the parts of all processes into one checkpoint.
                     handler.finalize(self._directory / STATE)
-                    (self._directory / MARKS).rmtree()
                     self._complete()
             finally:
                 handler.close()
@@ -91,12 +89,12 @@ class Writer:
         self._copied.set()
         for part in parts or ():
             part.result()
-        (self._directory / MARKS / str(jax.process_index())).touch()
+        self._store.mark(self._step)
         self._written.set()
 
     def _all_written(self) -> bool:
         """Wait for the marks of all processes; false if `give_up` was called."""
-        while len(list((self._directory / MARKS).iterdir())) < jax.process_count():
-            if self._given_up.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._store.has_all(self._step):
+            if self._given_up.wait(self._store.seconds_between_looks):
                 return False
         return True

@@ -6,20 +6,25 @@ see the same batches and rates up to the checkpoint, so both are compared. With 
 different lengths never have the same rates.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optax
 from etils import epath
 
+from data_pipeline.common.buckets import is_bucket
 from hicmae_jax.checkpoints import checksums, reader
 from hicmae_jax.checkpoints.damage import find_damage
-from hicmae_jax.checkpoints.manager import PARTIAL
+from hicmae_jax.checkpoints.fetched import on_disk
+from hicmae_jax.checkpoints.manager import DAMAGED
 from hicmae_jax.checkpoints.reader import DIRECTORY
+from hicmae_jax.checkpoints.store import open_store
 from hicmae_jax.runs import resuming
 from hicmae_jax.settings import recorded as recorded_config
 
@@ -50,7 +55,7 @@ def begin(
 
     Args:
         branch: the checkpoint to copy.
-        directory: directory of the new run, on a local or mounted disk.
+        directory: directory of the new run, on a disk or in a bucket.
         config: settings of the new run, from `PretrainSettings.to_dict`.
         data: directory → fingerprint of each prepared set of the new run.
         schedule: learning rates of the new run.
@@ -66,31 +71,57 @@ def begin(
         OSError: the checkpoint cannot be copied.
     """
     source, root = epath.Path(branch.source), epath.Path(directory) / DIRECTORY
-    if os.path.realpath(source) == os.path.realpath(directory):
+    if _is_same(source, epath.Path(directory)):
         raise ValueError(f"--branch_from={branch.source} is the run itself: give --run a new directory")
-    if root.exists() and reader.find_all(root):
+    if reader.exists(root) and reader.find_all(root):
         return None
     path = reader.find(source / DIRECTORY, branch.step)
-    if reason := find_damage(path):
-        raise ValueError(
-            f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good copy"
-        )
-    record = reader.read_record(path)
+    with on_disk(path) as here:
+        if reason := find_damage(here):
+            raise ValueError(
+                f"{path}: the checkpoint of step {path.name} is damaged ({reason}); use another or a good "
+                "copy"
+            )
+        _check_fits(path, reader.read_record(here), config, data, schedule, steps_per_epoch, allow)
+        _copy(path, here, root)
+    return f"branched from {path}"
+
+
+def _is_same(one: epath.Path, other: epath.Path) -> bool:
+    if is_bucket(one) or is_bucket(other):
+        return os.fspath(one).rstrip("/") == os.fspath(other).rstrip("/")
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _check_fits(
+    path: epath.Path,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+    data: Mapping[str, str],
+    schedule: optax.Schedule,
+    steps_per_epoch: int,
+    allow: bool,
+) -> None:
     resuming.check_fits(record, config)
     resuming.check_same_batches(record, config, data, allow)
     if not allow:
         # The rates do not depend on the platform, so any name will do.
         before = recorded_config.load(record["config"], "cpu").optimizer_config(steps_per_epoch)
         _check_same_rates(path, before.schedule(), schedule)
-    partial = root / f"{path.name}{PARTIAL}"
-    if partial.exists():
-        partial.rmtree()
-    shutil.copytree(path, partial)
-    if reason := checksums.check(partial):
-        raise ValueError(f"{partial}: the copy of {path} is damaged ({reason}): see to the disk")
-    partial.rename(root / path.name)
-    checksums.sync(root)
-    return f"branched from {path}"
+
+
+def _copy(path: epath.Path, here: epath.Path, root: epath.Path) -> None:
+    """Copy a checkpoint, whose files are `here`, to the checkpoints of the new run."""
+    step, store = int(path.name), open_store(root, root.parent / DAMAGED, lambda: None)
+    with contextlib.closing(store):
+        store.open()
+        store.begin(step)
+        part = Path(store.part(step))
+        shutil.rmtree(part)
+        shutil.copytree(here, part)
+        if reason := checksums.check(part):
+            raise ValueError(f"{part}: the copy of {path} is damaged ({reason}): see to the disk")
+        store.publish(step)
 
 
 def _check_same_rates(path: epath.Path, before: optax.Schedule, now: optax.Schedule) -> None:

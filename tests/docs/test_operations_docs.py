@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from configs import pretrain as recipe
+from hicmae_jax.checkpoints import disk_store
 from hicmae_jax.checkpoints import manager as checkpoints
 from hicmae_jax.checkpoints.reader import DIRECTORY as CHECKPOINTS
 from hicmae_jax.hosts import liveness
@@ -115,7 +116,7 @@ def test_the_files_are_those_of_a_run():
             "wandb/",
         ),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),
-        *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", checkpoints.PARTIAL, checkpoints.REMOVED)),
+        *(f"{CHECKPOINTS}/STEP{end}/" for end in ("", disk_store.PARTIAL, disk_store.REMOVED)),
         f"{checkpoints.DAMAGED}/STEP/",
     }
 
