@@ -12,7 +12,8 @@ import orbax.checkpoint as ocp
 import tensorstore
 from etils import epath
 
-from data_pipeline.common.buckets import Bucket, is_bucket
+from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints.listing import find_all
 
@@ -41,7 +42,7 @@ def find(root: epath.Path, step: int | None) -> epath.Path:
         raise FileNotFoundError(f"{root}: no such directory")
     found = find_all(root)
     if not found:
-        names = _names(root) or ["nothing"]
+        names = anywhere.names(root) or ["nothing"]
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         raise FileNotFoundError(f"{root} holds no complete checkpoint, only {', '.join(names[:8])}{more}")
     step = max(found) if step is None else step
@@ -53,13 +54,7 @@ def find(root: epath.Path, step: int | None) -> epath.Path:
 
 def exists(directory: epath.Path) -> bool:
     """Whether there is a directory; in a bucket, whether anything lies below its name."""
-    return bool(Bucket(directory).list()) if is_bucket(directory) else directory.exists()
-
-
-def _names(root: epath.Path) -> list[str]:
-    if is_bucket(root):
-        return sorted({name.partition("/")[0] for name in Bucket(root).list()})
-    return sorted(entry.name for entry in root.iterdir())
+    return bool(anywhere.names(directory)) if is_bucket(directory) else directory.exists()
 
 
 def read_state(path: epath.Path, handler: ocp.CheckpointHandler, arguments: ocp.args.CheckpointArgs) -> Any:
@@ -79,7 +74,7 @@ def read_record(path: epath.Path) -> dict[str, Any]:
         ValueError: the record cannot be read.
     """
     with _damage_named(path):
-        return json.loads(Bucket(path).read(RECORD) if is_bucket(path) else (path / RECORD).read_bytes())
+        return json.loads(anywhere.read(path / RECORD))
 
 
 def read_step(path: epath.Path) -> int | None:

@@ -13,7 +13,8 @@ from hicmae_jax.checkpoints.disk_store import DiskStore
 class Store(Protocol):
     """The checkpoints of a run.
 
-    A save calls `begin`, `mark`, `has_all`, `gather` and `publish`, in this order. All but `begin`, `part`, `mark`, `local` and `forget` are for the first process only.
+    A save calls `begin`, `mark`, `has_all`, `gather` and `publish`, in this order. All but `begin`, `part`,
+    `mark`, `local` and `forget` are for the first process only.
 
     Attributes:
         seconds_between_looks: pause between two calls of `has_all`.

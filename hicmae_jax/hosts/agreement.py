@@ -17,6 +17,8 @@ from etils import epath
 from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 
+from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import one_line
 
 # By default as many as the host has cores; the results do not depend on it.
@@ -116,7 +118,7 @@ def check_shared(directory: epath.PathLike) -> None:
         return
     directory = epath.Path(directory)
     mark, first = directory / MARK, jax.process_index() == 0
-    begun = directory.exists()
+    begun = is_bucket(directory) or directory.exists()
     token = exchange(secrets.token_hex(8))[0]
     try:
         with all_or_none():
@@ -131,18 +133,17 @@ def check_shared(directory: epath.PathLike) -> None:
     finally:
         if first:
             with contextlib.suppress(OSError):  # also if it could not be written
-                mark.unlink(missing_ok=True)
+                anywhere.remove(mark)
                 if not begun and not any(directory.iterdir()):
                     directory.rmdir()
 
 
 def _write(mark: epath.Path, token: str) -> None:
     try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(token)
+        anywhere.write(mark, token.encode())
     except OSError as error:
         raise OSError(
-            f"{mark.parent} cannot be written ({error.strerror}): give another directory"
+            f"{mark.parent} cannot be written ({error.strerror or error}): give another directory"
         ) from error
 
 
@@ -157,7 +158,7 @@ def _shows(mark: epath.Path, token: str) -> bool:
     end = time.monotonic() + SECONDS_TO_SEE
     while True:
         with contextlib.suppress(OSError):
-            if mark.read_text(encoding="utf-8") == token:
+            if anywhere.read(mark).decode("utf-8", "replace") == token:
                 return True
         if time.monotonic() > end:
             return False

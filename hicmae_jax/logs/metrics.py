@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from etils import epath
 
-from data_pipeline.common import atomic_files
+from data_pipeline.common import anywhere, atomic_files
 from hicmae_jax.logs.words import REMEDY
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
-_WANDB_ID = "wandb_id.txt"
+WANDB_ID = "wandb_id.txt"
 _NOT_IN_JSON = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Values = Mapping[str, float | Sequence[float]]
@@ -54,12 +55,11 @@ class MetricsLog:
 
         Raises:
             RuntimeError: TensorBoard or Weights & Biases is requested but not installed.
-            ValueError: the file is damaged, or the directory is not on a disk.
+            ValueError: the file is damaged.
         """
         self._file = self._tensorboard = self._wandb = None
         if not active:
             return
-        check_on_disk(directory)
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         last_step = -1 if resume_step is None else resume_step
@@ -120,24 +120,11 @@ class MetricsLog:
             self._wandb.finish()
 
 
-def check_on_disk(directory: str | os.PathLike[str]) -> None:
-    """Refuse a bucket as the directory of the log.
-
-    Raises:
-        ValueError: the directory is not on a disk.
-    """
-    if "://" in os.fspath(directory):
-        raise ValueError(
-            f"{os.fspath(directory)}: lines are added to the metrics, so the directory must be on a local or "
-            "mounted disk"
-        )
-
-
 def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read the lines of a run's log in order, without a last line that is still being written.
 
     Args:
-        directory: directory of the run.
+        directory: directory of the run, on a disk or in a bucket.
 
     Returns:
         For each line, a dictionary with `step` and the values: numbers or lists of numbers.
@@ -146,16 +133,18 @@ def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
         FileNotFoundError: the run has no log.
         ValueError: the file is damaged.
     """
-    path = Path(directory) / FILE
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file, so this is not the directory of a run")
-    return [{name: _from_json(value) for name, value in line.items()} for _, line in _lines(path)]
+    path = epath.Path(directory) / FILE
+    try:
+        lines = _lines(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file, so this is not the directory of a run") from None
+    return [{name: _from_json(value) for name, value in line.items()} for _, line in lines]
 
 
-def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _lines(path: epath.PathLike) -> list[tuple[str, dict[str, Any]]]:
     """Text and content of each line, without an incomplete last line."""
     found = []
-    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    texts = anywhere.read(path).decode("utf-8", "replace").splitlines()
     for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text)
@@ -226,7 +215,7 @@ def _open_wandb(directory: Path, project: str, config: Mapping[str, Any] | None)
     except ModuleNotFoundError as error:
         raise RuntimeError(f"Weights & Biases needs {error.name}: pip install 'hicmae_jax[wandb]'") from error
     # A resumed run keeps its id, so Weights & Biases shows one run.
-    identity = directory / _WANDB_ID
+    identity = directory / WANDB_ID
     if not identity.exists():
         identity.write_text(uuid.uuid4().hex, encoding="utf-8")
     run = wandb.init(

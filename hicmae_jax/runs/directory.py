@@ -1,4 +1,4 @@
-"""The directory of a run: what it may be, and files that are written whole or not at all."""
+"""The directory of a run: what it may be, and JSON files in it."""
 
 import json
 from collections.abc import Mapping
@@ -6,30 +6,29 @@ from typing import Any
 
 from etils import epath
 
-from data_pipeline.common import atomic_files
+from data_pipeline.common import anywhere
 from hicmae_jax.checkpoints.path_names import check_path
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.hosts import agreement
-from hicmae_jax.logs.metrics import check_on_disk
 from hicmae_jax.runs import in_use
 
 
 def check_directory(directory: epath.Path) -> None:
-    """Refuse a bucket, a file, a name that checkpoints cannot have, and a directory that is not a run's.
+    """Refuse a file, a name that checkpoints cannot have, and a directory that is not a run's.
 
     Args:
-        directory: directory of the run, which need not exist.
+        directory: directory of the run on a disk or in a bucket, which need not exist.
 
     Raises:
         ValueError: names the directory, and what is in it.
+        OSError: the bucket cannot be read.
+        ImportError: the package for this kind of bucket is missing.
     """
-    check_on_disk(directory)
     check_path(directory)
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory: give another one for the run")
-    names = {path.name for path in directory.iterdir()} - {agreement.MARK, in_use.FILE}
+    try:
+        names = set(anywhere.names(directory)) - {agreement.MARK, in_use.FILE}
+    except NotADirectoryError:
+        raise ValueError(f"{directory} is not a directory: give another one for the run") from None
     # A config.json does not show that it is a run: other programs have files of that name, which the run
     # would overwrite.
     if names and DIRECTORY not in names:
@@ -48,5 +47,4 @@ def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file was not written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.replace_text(path, json.dumps(value, indent=1) + "\n")
+    anywhere.write(path, f"{json.dumps(value, indent=1)}\n".encode())

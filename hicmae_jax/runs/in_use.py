@@ -74,7 +74,7 @@ class Hold:
     ) -> None:
         self._directory = Path(directory)
         self._path = self._directory / FILE
-        self._lost = lost or _end
+        self._lost = lost or end_process
         self._me = Holder(os.getpid(), socket.gethostname(), secrets.token_hex(8))
         self._made: list[Path] = []
         self._descriptor, self._locked = -1, False
@@ -225,7 +225,7 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _end(line: str) -> NoReturn:
+def end_process(line: str) -> NoReturn:
     """End the process from another thread, before it writes anything more."""
     try:
         final_message.write(line)

@@ -153,7 +153,7 @@ def _branch(
             return None
         return branching.begin(
             branch,
-            session.directory,
+            session.address,
             data.config.to_dict(),
             data.fingerprints,
             schedule,

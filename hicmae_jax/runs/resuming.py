@@ -12,8 +12,8 @@ from typing import Any
 from etils import epath
 from flax.traverse_util import flatten_dict
 
+from data_pipeline.common.buckets import is_bucket
 from hicmae_jax.checkpoints import reader
-from hicmae_jax.logs.metrics import check_on_disk
 from hicmae_jax.settings import recorded
 
 # Scanned encoders stack their parameters and Adam moments, so their checkpoints hold different arrays. The
@@ -50,11 +50,11 @@ def begun_settings(directory: epath.PathLike) -> Config | None:
         directory: directory of the run, which need not exist.
 
     Raises:
-        ValueError: the directory is not on a disk.
+        OSError: the bucket cannot be read.
+        ImportError: the package for this kind of bucket is missing.
     """
-    check_on_disk(epath.Path(directory))
-    root = epath.Path(directory) / reader.DIRECTORY
-    if not root.is_dir():
+    root = reader.absolute(directory) / reader.DIRECTORY
+    if not is_bucket(root) and not root.is_dir():
         return None
     for _, path in sorted(reader.find_all(root).items(), reverse=True):
         try:

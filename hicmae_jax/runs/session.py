@@ -14,6 +14,9 @@ The directory of a run::
                                    begins with the number of the process
     <directory>/profile/           if a profile was asked for
     <directory>/pictures/          if pictures of rebuilt clips were asked for
+
+If the directory is in a bucket, all but the checkpoints, `in_use.json` and `hosts/` is written to a local
+disk, and sent from there (see `mirror`).
 """
 
 import contextlib
@@ -25,19 +28,24 @@ from typing import Any, Protocol, Self, TypeVar
 import jax
 from etils import epath
 
+from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import typed_line
 from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.hosts import agreement
+from hicmae_jax.logs import events, metrics
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.logs.versions import versions
 from hicmae_jax.runs import resuming
+from hicmae_jax.runs.broken_clips import BROKEN
+from hicmae_jax.runs.bucket_lease import BucketLease
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.directory import check_directory, write_json
 from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
+from hicmae_jax.runs.mirror import Mirror
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
@@ -96,14 +104,15 @@ class Session:
 
     Args:
         settings: settings of the run.
-        directory: directory of the run: new, empty, or of an earlier call.
+        directory: directory of the run, on a disk or in a bucket: new, empty, or of an earlier call.
         allow_changes: resume from a checkpoint that was made with other batches.
         show_progress: whether to draw a progress bar, on the first process.
         stop_signals: takes the signals, and is entered already; None leaves the signals to Python.
         arguments: further arguments of the command, which must be the same on all hosts.
 
     Attributes:
-        directory: directory of the run.
+        address: directory of the run, as given.
+        directory: the same, or the local directory for the files of a run in a bucket.
         is_first: whether this is the first process, which prints and writes for all.
         events: events of the run; after `resume`.
         first_step: updates made so far; after `resume`.
@@ -111,6 +120,7 @@ class Session:
 
     Raises:
         agreement.RefusedError: the hosts have different settings, arguments or code.
+        ImportError: the package for this kind of bucket is missing.
     """
 
     events: Events
@@ -130,7 +140,8 @@ class Session:
         stop_signals: StopSignals | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
-        self.directory = epath.Path(directory)
+        self.address = epath.Path(directory)
+        self._lease: BucketLease | None = None
         self.is_first = jax.process_index() == 0
         self._settings = settings
         self._described = settings.to_dict()
@@ -141,6 +152,9 @@ class Session:
         self._exit_stack = contextlib.ExitStack()
         told = {"directory": str(directory), "allow_changes": allow_changes, **(arguments or {})}
         agreement.check_alike(config=self._described, run=told, code=self._versions)
+        with agreement.all_or_none():
+            self._mirror = Mirror(self.address) if is_bucket(self.address) else None
+        self.directory = epath.Path(self._mirror.directory) if self._mirror else self.address
 
     def __enter__(self) -> Self:
         return self
@@ -149,6 +163,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit_stack.__exit__(kind, error, trace)
+        if self._mirror:
+            self._mirror.close()
 
     # --- In the order of the calls ---
 
@@ -162,17 +178,18 @@ class Session:
             **others: the same for other sets, such as those of an evaluation.
 
         Raises:
-            ValueError: the directory holds something else than a run, is not on a disk, or is in use by
-                another process.
+            ValueError: the directory holds something else than a run, or is in use by another process.
             OSError: the directory cannot be written.
             agreement.RefusedError: the hosts have different data, or do not share the directory.
         """
         with agreement.all_or_none():
-            check_directory(self.directory)
+            check_directory(self.address)
             if self.is_first:
-                self._exit_stack.enter_context(Hold(self.directory))
+                self._hold()
         agreement.check_alike(data=data, **others)
-        agreement.check_shared(self.directory)
+        agreement.check_shared(self.address)
+        with agreement.all_or_none():
+            self._fetch()
         self._record = {"config": self._described, "versions": self._versions, "data": dict(data)}
 
     def resume(self, total_steps: int, best: BestBy | None = None, branched: str | None = None) -> bool:
@@ -193,7 +210,7 @@ class Session:
         self._total_steps = total_steps
         kept = self._settings.checkpoint
         self._checkpoints = self._exit_stack.enter_context(
-            Checkpoints(self.directory, kept.keep, kept.milestone, best, kept.branches)
+            Checkpoints(self.address, kept.keep, kept.milestone, best, kept.branches, self._before_publish)
         )
         self._resumed_step, damaged = self._checkpoints.last_good(self._check_resumed)
         self.first_step = self._resumed_step or 0
@@ -206,7 +223,7 @@ class Session:
             self._say_resumed(self._resumed_step)
         finished = self._resumed_step is not None and self._resumed_step >= total_steps
         if finished:
-            self.say(f"finished    already: {self.directory} holds step {self._resumed_step:,}")
+            self.say(f"finished    already: {self.address} holds step {self._resumed_step:,}")
         return finished
 
     def open_logs(self, open_batches: Callable[[int], contextlib.AbstractContextManager[Opened]]) -> Opened:
@@ -238,12 +255,13 @@ class Session:
         self.watchdog = self._exit_stack.enter_context(
             Watchdog(
                 functools.partial(self.events.note, "slow") if self.is_first else say,
-                self.directory,
+                self.address,
                 jax.process_index(),
                 jax.process_count(),
                 slow=faults.slow,
                 minutes=faults.minutes,
                 step=self.first_step,
+                stacks=self.directory,
             )
         )
         if self._resumed_step is None:
@@ -328,6 +346,28 @@ class Session:
         """Print a line, on the first process only."""
         if self.is_first:
             print(line, flush=True)
+
+    def _hold(self) -> None:
+        """Keep other processes out of the directory until the session ends."""
+        if self._mirror:
+            self._lease = self._exit_stack.enter_context(BucketLease(self.address))
+        else:
+            self._exit_stack.enter_context(Hold(self.address))
+
+    def _fetch(self) -> None:
+        """Fetch the files that this process continues from a bucket, and send what changes from then on."""
+        if self._mirror:
+            broken = BROKEN if self.is_first else f"{jax.process_index()}-{BROKEN}"
+            continued = (metrics.FILE, events.FILE, metrics.WANDB_ID) if self.is_first else ()
+            self._mirror.fetch([*continued, broken])
+            self._exit_stack.enter_context(self._mirror)
+
+    def _before_publish(self) -> None:
+        """Send the log up to a checkpoint before the checkpoint is complete, and only as the holder."""
+        if self._mirror:
+            self._mirror.send()
+        if self._lease:
+            self._lease.check()
 
     def _check_resumed(self, step: int, before: Record) -> None:
         """Refuse a checkpoint that does not fit the settings."""

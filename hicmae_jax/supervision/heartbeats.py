@@ -12,10 +12,12 @@ import datetime
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-from data_pipeline.common import atomic_files
+from etils import epath
+
+from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import is_bucket
 from hicmae_jax.logs.words import duration
 
 DIRECTORY = "hosts"
@@ -32,6 +34,8 @@ DOING = {
 """The stages of a run → their words in messages; `training` is everything outside the other stages."""
 STOPPED = "stopped"
 """Stage of a host that has ended with an error."""
+PATIENCE = 5.0
+"""Seconds for which a request to a bucket is tried again; the next heartbeat tries anew."""
 SILENT_AFTER = 30.0
 """Seconds without a new heartbeat after which a host counts as silent: three beats."""
 
@@ -58,16 +62,20 @@ class Heartbeats:
     beat: the run goes on.
 
     Args:
-        directory: directory of the run, which all hosts share.
+        directory: directory of the run, on a disk that all hosts share, or in a bucket.
         process: number of this process.
         processes: number of processes of the run.
         clock: returns seconds that never go back.
     """
 
     def __init__(
-        self, directory: Path, process: int, processes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        directory: epath.PathLike,
+        process: int,
+        processes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._directory = Path(directory) / DIRECTORY
+        self._directory = epath.Path(directory) / DIRECTORY
         self._process = process
         self._processes = processes
         self._clock = clock
@@ -82,9 +90,10 @@ class Heartbeats:
             return
         if self._process == 0:
             with contextlib.suppress(OSError):
-                for path in self._directory.glob("*.json"):
-                    if path.stem.isdecimal() and int(path.stem) >= self._processes:
-                        path.unlink()
+                for name in anywhere.names(self._directory, PATIENCE):
+                    number = name.removesuffix(".json")
+                    if number.isdecimal() and int(number) >= self._processes:
+                        anywhere.remove(self._directory / name, PATIENCE)
         self._left = {host: self._read(host) for host in self._watched}
 
     def write(self, step: int, stage: str, seconds: float) -> None:
@@ -107,8 +116,7 @@ class Heartbeats:
         }
         path = self._path(self._process)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
-            atomic_files.replace_text(path, json.dumps(beat) + "\n")
+            anywhere.write(path, f"{json.dumps(beat)}\n".encode(), PATIENCE)
 
     def held_up_by(self, step: int, stage: str) -> str:
         """Name the hosts that this one may be waiting for; call it repeatedly while the host is held up.
@@ -133,8 +141,9 @@ class Heartbeats:
         if self._processes == 1:
             return
         with contextlib.suppress(OSError):
-            self._path(self._process).unlink()
-            self._directory.rmdir()  # succeeds on the last host only
+            anywhere.remove(self._path(self._process), PATIENCE)
+            if not is_bucket(self._directory):
+                self._directory.rmdir()  # succeeds on the last host only
 
     def _reason(self, host: int, step: int, stage: str) -> str:
         now, text = self._clock(), self._read(host)
@@ -156,12 +165,12 @@ class Heartbeats:
         doing = f"{DOING[beat.stage]} for {duration(beat.seconds)}"
         return f"host {host} has been {doing}, after step {beat.step:,}"
 
-    def _path(self, host: int) -> Path:
+    def _path(self, host: int) -> epath.Path:
         return self._directory / f"{host}.json"
 
     def _read(self, host: int) -> str:
         try:
-            return self._path(host).read_text(encoding="utf-8")
+            return anywhere.read(self._path(host), PATIENCE).decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 

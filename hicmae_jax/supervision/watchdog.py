@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from etils import epath
+
 from hicmae_jax.logs.words import duration
 from hicmae_jax.supervision.deadline import STACKS, Deadline
 from hicmae_jax.supervision.heartbeats import DOING, SILENT_AFTER, STOPPED, Heartbeats
@@ -83,7 +85,7 @@ class Watchdog:
 
     Args:
         report: called with one line, from another thread.
-        directory: directory of the run, shared by all its processes; it must exist.
+        directory: directory of the run, shared by all its processes, on a disk or in a bucket.
         process: number of this process.
         processes: number of processes of the run.
         slow: multiple of the median above which a step is slow.
@@ -91,12 +93,13 @@ class Watchdog:
         step: number of steps made before.
         clock: returns seconds that never go back.
         interval: seconds from one look to the next.
+        stacks: directory on a disk for the stacks of a run that hangs; None for the run's.
     """
 
     def __init__(
         self,
         report: Callable[[str], None],
-        directory: Path,
+        directory: epath.PathLike,
         process: int = 0,
         processes: int = 1,
         *,
@@ -105,8 +108,8 @@ class Watchdog:
         step: int = 0,
         clock: Callable[[], float] = time.monotonic,
         interval: float = 1.0,
+        stacks: epath.PathLike | None = None,
     ) -> None:
-        directory = Path(directory)
         self._report = report
         self._several = processes > 1
         self._name = f"watchdog of host {process}" if self._several else "watchdog"
@@ -122,7 +125,7 @@ class Watchdog:
             60 * minutes,
             heard=lambda: self._activity.since,
             describe=self._describe,
-            stacks=directory / STACKS.format(process=process),
+            stacks=Path(stacks or directory) / STACKS.format(process=process),
             clock=clock,
             interval=interval,
         )

@@ -112,7 +112,7 @@ def test_the_files_are_those_of_a_run():
             f"{session.PROFILE}/",
             f"{evaluations.PICTURES}/",
             f"{metrics.TENSORBOARD}/",
-            metrics._WANDB_ID,
+            metrics.WANDB_ID,
             "wandb/",
         ),
         *(f"{heartbeats.DIRECTORY}/", deadline.STACKS.format(process=0)),

@@ -1,0 +1,73 @@
+"""Small files on a disk or in a bucket: read whole, and written whole or not at all."""
+
+import os
+from pathlib import Path
+
+from data_pipeline.common import atomic_files
+from data_pipeline.common.buckets import PATIENCE, Bucket, is_bucket
+
+FilePath = str | os.PathLike[str]
+
+
+def read(path: FilePath, patience: float = PATIENCE) -> bytes:
+    """The content of a file.
+
+    Args:
+        path: on a disk or in a bucket.
+        patience: seconds for which a request to a bucket is tried again.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+    """
+    if not is_bucket(path):
+        return Path(path).read_bytes()
+    directory, name = _split(path)
+    return Bucket(directory, patience).read(name)
+
+
+def write(path: FilePath, content: bytes, patience: float = PATIENCE) -> None:
+    """Write a file in place of an earlier one, and make its directory if it is missing.
+
+    Raises:
+        OSError: it cannot be written; an earlier file stays.
+    """
+    if is_bucket(path):
+        directory, name = _split(path)
+        Bucket(directory, patience).write(name, content)
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def remove(path: FilePath, patience: float = PATIENCE) -> None:
+    """Remove a file; one that is not there is no error.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if is_bucket(path):
+        directory, name = _split(path)
+        Bucket(directory, patience).delete([name])
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def names(directory: FilePath, patience: float = PATIENCE) -> list[str]:
+    """The sorted names of files and directories in a directory; none if it is missing.
+
+    Raises:
+        OSError: it cannot be listed, or is a file.
+    """
+    if is_bucket(directory):
+        return sorted({name.partition("/")[0] for name in Bucket(directory, patience).list()})
+    try:
+        return sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+
+
+def _split(path: FilePath) -> tuple[str, str]:
+    directory, _, name = os.fspath(path).rpartition("/")
+    return directory, name
