@@ -140,7 +140,7 @@ def _train_one(root: Path, name: str) -> int:
     trunk = runs[name].trunk
     if trunk is not None and not attempts.is_finished(plan.directory_of(root, trunk)):
         raise CommandError(f"{name} waits for {trunk}; run the same command again later", TRY_AGAIN)
-    words = command_of(root, study, runs[name]) + ["--distributed"] * FLAGS.distributed
+    words = [*command_of(root, study, runs[name]), *["--distributed"] * FLAGS.distributed]
     sys.stdout.flush()
     os.execv(words[0], words)
 

@@ -1,12 +1,12 @@
-"""Print a template: a script, or a file of a cluster, that starts a run: `python -m launch.template slurm.sh`.
+"""Print a template: a script, or a file of a cluster, that starts a run: `python -m launch.template NAME`.
 
     python -m launch.template
     python -m launch.template gke_gpu.yaml
     python -m launch.template gke_gpu.yaml --fill="image=registry.example/hicmae:cuda" \
         --fill="hosts of a run=4" --output=run.yaml
 
-The first command lists the templates. The last one fills two blanks, `<image>` and `<hosts of a run>`, and says
-on stderr which are left.
+The first command lists the templates. The last one fills two blanks, `<image>` and `<hosts of a run>`, and
+says on stderr which are left.
 """
 
 import re

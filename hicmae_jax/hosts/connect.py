@@ -84,8 +84,8 @@ def find_cluster(wait_seconds: int) -> tuple[str, int, int]:
     )
     if address is None or count is None or number is None:
         raise ValueError(
-            "--distributed finds no TPU pod, Slurm, Open MPI or Kubernetes: give --coordinator, --processes and "
-            "--process"
+            "--distributed finds no TPU pod, Slurm, Open MPI or Kubernetes: give --coordinator, --processes "
+            "and --process"
         )
     return address, count, number
 

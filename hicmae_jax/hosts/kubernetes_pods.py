@@ -1,7 +1,7 @@
 """Asks Kubernetes which pods of a Job or a JobSet run together, by JAX's own detection.
 
-JAX's detection waits for the name of the first pod for half a minute at most, and reports what it lacks in many
-lines. Here nothing waits, because the processes wait for each other later, and each refusal is one line.
+JAX's detection waits for the name of the first pod for half a minute at most, and reports what it lacks in
+many lines. Here nothing waits, because the processes wait for each other later, and each refusal is one line.
 """
 
 import os
@@ -20,7 +20,9 @@ def is_pod() -> bool:
     """Whether this process runs in a pod, and none of a TPU slice, Slurm or Open MPI in it."""
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
         return False
-    others = [env for env in ClusterEnv._cluster_types if env is not K8sCluster and not env.opt_in_only_method]
+    others = [
+        env for env in ClusterEnv._cluster_types if env is not K8sCluster and not env.opt_in_only_method
+    ]
     return not any(env.is_env_present() for env in others)
 
 
@@ -55,8 +57,8 @@ def _explain(error: Exception) -> str:
     why = one_line(error)
     if "API Error: 403" in why:
         return (
-            "--distributed: the service account of this pod may not read pods and jobs: give it the Role that "
-            f"`hicmae template gke_gpu.yaml` has, {INSTEAD}"
+            "--distributed: the service account of this pod may not read pods and jobs: give it the Role of "
+            f"`hicmae template gke_gpu.yaml`, {INSTEAD}"
         )
     if "Indexed" in why:
         return f'--distributed: the Job of this pod is not indexed: set completionMode: "Indexed", {INSTEAD}'

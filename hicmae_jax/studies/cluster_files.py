@@ -66,7 +66,13 @@ def slurm(root: Path, study: Study, template: str) -> str:
 
 def _submission(name: str, job: str, after: str | None) -> list[str]:
     wait = f' --dependency="afterok:${after}"' if after else ""
-    return [f"{name}=$(sbatch --parsable{wait} <<'JOB'", job.rstrip("\n"), "JOB", ")", f'echo "{name}: ${name}"']
+    return [
+        f"{name}=$(sbatch --parsable{wait} <<'JOB'",
+        job.rstrip("\n"),
+        "JOB",
+        ")",
+        f'echo "{name}: ${name}"',
+    ]
 
 
 def _array(root: Path, runs: Sequence[PlannedRun], template: str) -> str:

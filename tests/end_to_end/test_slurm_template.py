@@ -58,7 +58,9 @@ def test_a_job_is_stopped_queued_again_and_finishes(compiled, tmp_path):
     script, run = write_script(tmp_path)
     job = str(free_port(range(FIRST_PORT, FIRST_PORT + 4096)) - FIRST_PORT)
     slurm = {"SLURM_JOB_ID": job, "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "1"}
-    given = environment(compiled, 1, **slurm, PATH=f"{tmp_path}/programs:{os.environ['PATH']}", PYTHONPATH=str(ROOT))
+    given = environment(
+        compiled, 1, **slurm, PATH=f"{tmp_path}/programs:{os.environ['PATH']}", PYTHONPATH=str(ROOT)
+    )
 
     def start():
         return subprocess.Popen(["bash", script], env=given, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

@@ -73,7 +73,9 @@ def test_a_pod_of_a_jobset_finds_the_first_one_and_its_own_number(in_pod, monkey
 def test_a_service_account_without_the_role_is_told_which(in_pod, forbidden):
     with serve(answers(), {forbidden}) as address:
         in_pod(address)
-        with pytest.raises(ValueError, match="service account of this pod may not read pods and jobs: give it"):
+        with pytest.raises(
+            ValueError, match="service account of this pod may not read pods and jobs: give it"
+        ):
             kubernetes_pods.find()
 
 
@@ -85,7 +87,9 @@ def test_a_job_that_is_not_indexed_is_named(in_pod, monkeypatch):
             kubernetes_pods.find()
 
 
-@pytest.mark.parametrize(("owner", "why"), [("", "does not have a controller"), ("ReplicaSet", "only supports Job")])
+@pytest.mark.parametrize(
+    ("owner", "why"), [("", "does not have a controller"), ("ReplicaSet", "only supports Job")]
+)
 def test_a_pod_of_no_job_is_refused_in_one_line(in_pod, owner, why):
     with serve(answers(owner=owner)) as address:
         in_pod(address)
@@ -98,7 +102,10 @@ def test_a_pod_of_no_job_is_refused_in_one_line(in_pod, owner, why):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    with pytest.raises(ImportError, match=r"^--distributed in a pod needs a package: pip install 'hicmae_jax\[k8s\]', or give"):
+    with pytest.raises(
+        ImportError,
+        match=r"^--distributed in a pod needs a package: pip install 'hicmae_jax\[k8s\]', or give",
+    ):
         connect.find_cluster(300)
 
 

@@ -1,4 +1,4 @@
-"""The command `hicmae template`: it lists the templates, fills their blanks, and refuses mistakes in one line."""
+"""The command `hicmae template` lists the templates, fills their blanks, and refuses mistakes in one line."""
 
 import subprocess
 import sys
@@ -47,7 +47,10 @@ def test_it_writes_a_new_file_and_never_over_another(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("slurm",), "there is no template slurm; the nearest is slurm.sh; without a name the command lists all"),
+        (
+            ("slurm",),
+            "there is no template slurm; the nearest is slurm.sh; without a name the command lists all",
+        ),
         (("slurm.sh", "--fill=host of a run=4"), "no blank <host of a run>; the nearest is <hosts of a run>"),
         (("restart.sh", "--fill=image=a"), "the template has no blank <image>; it has none"),
         (("slurm.sh", "--fill=hosts of a run"), "--fill=hosts of a run is not NAME=TEXT"),

@@ -118,7 +118,13 @@ def test_the_role_lets_jax_ask_for_pods_and_jobs():
 
 def resource(kind, group, version):
     plural = kind.lower() + "s"
-    found = {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["create"]}
+    found = {
+        "name": plural,
+        "singularName": kind.lower(),
+        "namespaced": True,
+        "kind": kind,
+        "verbs": ["create"],
+    }
     return {"kind": "APIResourceList", "groupVersion": f"{group}/{version}".strip("/"), "resources": [found]}
 
 

