@@ -10,8 +10,8 @@
 #   bash tpu_vm.sh delete     give the TPUs back
 #
 # On each host restart.sh gives the same command again after 75, 137 and 143, and once after 70. After 1 and 130 it ends:
-# read the last line (watch), then start again. When Google takes the TPUs away (spot), do delete, create, install
-# and start again: the run goes on from the bucket.
+# read the last line (watch), then stop and start again, as after a reboot of a host. When Google takes the TPUs away
+# (spot), do delete, create, install and start: the run goes on from the bucket.
 set -euo pipefail
 
 project="<project>"
@@ -65,7 +65,7 @@ case "${1:-}" in
       --setenv=JAX_COMPILATION_CACHE_DIR='$bucket/compiled' bash restart.sh ${command[*]@Q}"
     ;;
   watch) tpus tpu-vm ssh "$name" --worker=0 --command="sudo journalctl --unit=hicmae --lines=50 --follow" ;;
-  stop) on_all "sudo systemctl stop hicmae" ;;
+  stop) on_all "sudo systemctl stop hicmae || true" ;;  # a host on which it has ended has no such unit
   delete) tpus queued-resources delete "$name" --force --quiet ;;
   *)
     echo "bash tpu_vm.sh create | install | start | watch | stop | delete" >&2

@@ -116,3 +116,17 @@ def test_slurm_in_a_pod_comes_first(monkeypatch):
     for name in ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"):
         monkeypatch.setenv(name, "0")
     assert not kubernetes_pods.is_pod()
+
+
+def test_jax_does_not_ask_again_when_it_connects(monkeypatch):
+    """It would ask a pod's API server also where flags name the coordinator, and fail without an answer."""
+    asked = []
+    monkeypatch.setattr(
+        connect.jax.distributed,
+        "initialize",
+        lambda *place, cluster_detection_method, **given: asked.append(cluster_detection_method),
+    )
+    connect.connect("localhost:1", 1, 0, 1.0, "pretrain")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    connect.connect("localhost:1", 1, 0, 1.0, "pretrain")
+    assert asked == [None, "deactivate"]
