@@ -27,6 +27,7 @@ COMMANDS = {
     "score": ("launch.score", "score a fine-tuned model on another data set, or without one modality"),
     "settings": ("launch.settings", "list every setting with its type, default, limits and meaning"),
     "sizes": ("launch.sizes", "print parameters, FLOPs and memory of every model size"),
+    "template": ("launch.template", "print a script that starts a run on a cluster, with its blanks filled"),
     "aot": ("launch.aot", "compile the training step for TPUs that this machine does not have"),
     "demo": ("launch.demo", "run the steps of pre-training once, in ten minutes on two CPU cores"),
 }

@@ -13,7 +13,7 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "distributed",
         False,
-        "This is one of several processes that a TPU pod, Slurm or Open MPI has started.",
+        "This is one of several processes that a TPU pod, Slurm, Open MPI or Kubernetes has started.",
     )
     flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process, where no cluster names it.")
     flags.DEFINE_integer(
@@ -32,6 +32,7 @@ def connect(program: str) -> None:
     Raises:
         ValueError: the flags contradict each other; or there is neither a cluster nor a coordinator; or a
             process is missing or has other flags.
+        ImportError: in a pod of Kubernetes, a package is missing.
         OSError: the coordinator's port is in use.
     """
     place = find()
@@ -48,6 +49,7 @@ def find() -> tuple[str, int, int] | None:
 
     Raises:
         ValueError: the flags contradict each other, or there is neither a cluster nor a coordinator.
+        ImportError: in a pod of Kubernetes, a package is missing.
     """
     address, count, number = FLAGS.coordinator, FLAGS.processes, FLAGS.process
     if (address, count, number) == (None, None, None):

@@ -31,7 +31,7 @@ from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.studies import attempts, budgets, cluster_files, grid, plan, price
 from hicmae_jax.studies.plan import PlannedRun, Study
 from hicmae_jax.studies.sweep import Sweep, command_of
-from launch import command, config_flag, sweep_memory
+from launch import command, config_flag, sweep_memory, template
 
 FLAGS = flags.FLAGS
 _WORD = re.compile(r"--?config(?:\.(?P<key>[^=]*))?(?:=(?P<value>.*))?", re.DOTALL)
@@ -60,7 +60,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("slurm", None, "Write a Slurm script to this file, and start nothing.")
     flags.DEFINE_string("jobset", None, "Write JobSets for Kubernetes to this file, and start nothing.")
+    flags.DEFINE_enum("jobset_for", "gpu", ["gpu", "tpu"], "Devices of --jobset.")
     flags.DEFINE_string("only", None, "Train only this run, in this process; for jobs of a cluster.")
+    flags.DEFINE_bool("distributed", False, "With --only: this is one of several processes, see `pretrain`.")
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -88,17 +90,27 @@ def main(argv: list[str]) -> int:
     if FLAGS.dry_run:
         print_prices(study, configs)
         return 0
-    scripts = {FLAGS.slurm: cluster_files.slurm, FLAGS.jobset: cluster_files.jobsets}
-    written = [path for path in scripts if path]
+    written = [path for path in (FLAGS.slurm, FLAGS.jobset) if path]
     for path in written:
         if not Path(path).absolute().parent.is_dir():
             raise ValueError(f"{path} cannot be written: there is no directory {Path(path).parent}")
     plan.write(root, study)
     attempts.check_runs_are_planned(root, study)
-    for path in written:
-        Path(path).write_text(scripts[path](root, study), encoding="utf-8")
+    for path, text in _cluster_files(root, study).items():
+        Path(path).write_text(text, encoding="utf-8")
         print(f"written     {path}: {len(study.runs)} jobs; fill in what is between < and >")
     return 0 if written else _train(root, study, configs)
+
+
+def _cluster_files(root: Path, study: Study) -> dict[str, str]:
+    """The scripts for a cluster that were asked for, by the file to write them to."""
+    texts = {}
+    if FLAGS.slurm:
+        texts[FLAGS.slurm] = cluster_files.slurm(root, study, template.read("slurm.sh"))
+    if FLAGS.jobset:
+        jobset = template.read(f"gke_{FLAGS.jobset_for}.yaml")
+        texts[FLAGS.jobset] = cluster_files.jobsets(root, study, jobset)
+    return texts
 
 
 def _train(root: Path, study: Study, configs: Mapping[str, PretrainSettings]) -> int:
@@ -128,7 +140,7 @@ def _train_one(root: Path, name: str) -> int:
     trunk = runs[name].trunk
     if trunk is not None and not attempts.is_finished(plan.directory_of(root, trunk)):
         raise CommandError(f"{name} waits for {trunk}; run the same command again later", TRY_AGAIN)
-    words = command_of(root, study, runs[name])
+    words = [*command_of(root, study, runs[name]), *["--distributed"] * FLAGS.distributed]
     sys.stdout.flush()
     os.execv(words[0], words)
 

@@ -11,7 +11,7 @@ import jax
 from jax._src.clusters import ClusterEnv
 from tqdm import tqdm
 
-from hicmae_jax.hosts import final_message, rendezvous
+from hicmae_jax.hosts import final_message, kubernetes_pods, rendezvous
 from hicmae_jax.hosts.liveness import LivenessMonitor
 
 JAX_HEARTBEAT_SECONDS = 7 * 24 * 3600
@@ -54,11 +54,18 @@ def connect(address: str, count: int, number: int, wait_seconds: float, program:
             _monitor = rendezvous.gather(port, count, wait_seconds, end)
         else:
             _monitor = rendezvous.join(address, number, count, wait_seconds, end)
-    jax.distributed.initialize(address, count, number, heartbeat_timeout_seconds=JAX_HEARTBEAT_SECONDS)
+    jax.distributed.initialize(
+        address,
+        count,
+        number,
+        # JAX would ask Kubernetes again, also where it does not answer; a pod has all GPUs that it sees.
+        cluster_detection_method="deactivate" if kubernetes_pods.is_pod() else None,
+        heartbeat_timeout_seconds=JAX_HEARTBEAT_SECONDS,
+    )
 
 
 def find_cluster(wait_seconds: int) -> tuple[str, int, int]:
-    """Ask the TPU pod, Slurm or Open MPI that started this process.
+    """Ask the TPU pod, Slurm, Open MPI or Kubernetes that started this process.
 
     Args:
         wait_seconds: seconds for which JAX may wait for the cluster's answer.
@@ -67,14 +74,18 @@ def find_cluster(wait_seconds: int) -> tuple[str, int, int]:
         HOST:PORT of the first process, how many processes there are, and which of them this is.
 
     Raises:
-        ValueError: no such cluster has started this process.
+        ValueError: no such cluster has started this process, or it does not answer.
+        ImportError: this is a pod of Kubernetes, and the package that asks it is missing.
     """
+    if kubernetes_pods.is_pod():
+        return kubernetes_pods.find()
     address, count, number, _ = ClusterEnv.auto_detect_unset_distributed_params(
         None, None, None, None, None, wait_seconds
     )
     if address is None or count is None or number is None:
         raise ValueError(
-            "--distributed finds no TPU pod, Slurm or Open MPI: give --coordinator, --processes and --process"
+            "--distributed finds no TPU pod, Slurm, Open MPI or Kubernetes: give --coordinator, --processes "
+            "and --process"
         )
     return address, count, number
 

@@ -1,7 +1,8 @@
 """Scripts that train the runs of a study as jobs of a cluster: an array of Slurm, or JobSets of Kubernetes.
 
-Each job runs `python -m launch.sweep --root=ROOT --only=NAME`. Branches wait for their trunks. Words between
-< and > are for the user to fill in.
+They are made from the templates for one run, whose texts the caller gives. Each job runs
+`hicmae sweep --root=ROOT --only=NAME`. Branches wait for their trunks. Words between < and > are for the user
+to fill in.
 """
 
 import json
@@ -10,23 +11,42 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from hicmae_jax.studies import template_text
 from hicmae_jax.studies.plan import LOGS, PlannedRun, Study
 
-_HOURS = 24
 _LONGEST_LABEL = 52
 """Letters of a JobSet's name, so that the names of its pods stay below Kubernetes' 63."""
+_FIRST_SETTING = "#SBATCH --job-name=hicmae"
+_SBATCH_OUTPUT = re.compile(r"^#SBATCH --output=.*\n", re.MULTILINE)
+_ONE_RUN = re.compile(r"\A#!.*\n(#(?!SBATCH).*\n)+")
+"""The first lines of a template, which say how to start one run."""
+_RESTARTS = re.compile(r"\bmaxRestarts: \d+")
+_MOST_RESTARTS = 100_000
+"""Restarts of a branch's JobSet, which begins again and again while its trunk trains."""
+_NAME, _ENVIRONMENT = "name of the run", "directory of the environment"
 
 
 def only(root: Path, name: str) -> list[str]:
     """The command of one job, on every host of it."""
-    return ["python", "-m", "launch.sweep", f"--root={root}", f"--only={name}"]
+    return ["hicmae", "sweep", f"--root={root}", f"--only={name}", "--distributed"]
 
 
-def slurm(root: Path, study: Study) -> str:
+def slurm(root: Path, study: Study, template: str) -> str:
     """A shell script that submits one array of jobs for the runs, and one for the branches.
 
     A job of the second array starts when the whole first array has ended well. A job that Slurm takes away
     saves, ends with exit code 75 and is queued again.
+
+    Args:
+        root: directory of the study.
+        study: its runs.
+        template: a batch script of Slurm for one run, with marks around its command.
+
+    Returns:
+        Text of the script.
+
+    Raises:
+        ValueError: the template does not have the lines that are replaced.
     """
     first = [run for run in study.runs if run.trunk is None]
     branches = [run for run in study.runs if run.trunk is not None]
@@ -37,82 +57,76 @@ def slurm(root: Path, study: Study) -> str:
         f"cd {shlex.quote(str(Path.cwd()))}",
         f"mkdir -p {shlex.quote(str(root / LOGS))}",
         "",
-        *_array("first", root, first, after=None),
+        *_submission("first", _array(root, first, template), after=None),
     ]
     if branches:
-        lines += ["", *_array("branches", root, branches, after="first")]
+        lines += ["", *_submission("branches", _array(root, branches, template), after="first")]
     return "\n".join(lines) + "\n"
 
 
-def _array(name: str, root: Path, runs: Sequence[PlannedRun], after: str | None) -> list[str]:
-    names = " ".join(shlex.quote(run.name) for run in runs)
+def _submission(name: str, job: str, after: str | None) -> list[str]:
     wait = f' --dependency="afterok:${after}"' if after else ""
-    job = [
-        "#!/usr/bin/env bash",
-        f"#SBATCH --array=0-{len(runs) - 1}",
-        "#SBATCH --nodes=<hosts of a run>",
-        "#SBATCH --ntasks-per-node=1",
-        "#SBATCH --gpus-per-node=<GPUs of a host>",
-        f"#SBATCH --time={_HOURS}:00:00",
-        "#SBATCH --requeue --signal=TERM@120",
-        f"#SBATCH --output={root / LOGS}/slurm-%A_%a.txt",
-        f"runs=({names})",
-        f"srun python -m launch.sweep --root={shlex.quote(str(root))} "
-        '--only="${runs[$SLURM_ARRAY_TASK_ID]}" && exit 0',
-        "code=$?",
-        # 75: the run has saved and wants to go on.
-        '[ "$code" -eq 75 ] && scontrol requeue "$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID"',
-        'exit "$code"',
+    return [
+        f"{name}=$(sbatch --parsable{wait} <<'JOB'",
+        job.rstrip("\n"),
+        "JOB",
+        ")",
+        f'echo "{name}: ${name}"',
     ]
-    return [f"{name}=$(sbatch --parsable{wait} <<'JOB'", *job, "JOB", ")", f'echo "{name}: ${name}"']
 
 
-def jobsets(root: Path, study: Study) -> str:
-    """JobSets in YAML, one for each run.
+def _array(root: Path, runs: Sequence[PlannedRun], template: str) -> str:
+    """The batch script of an array: that of one run with another command."""
+    names = " ".join(shlex.quote(run.name) for run in runs)
+    words = only(root, "")
+    command = [
+        f"runs=({names})",
+        "command=(",
+        f'  "<{_ENVIRONMENT}>/bin/{words[0]}" {words[1]}',
+        f"  {shlex.quote(words[2])}",
+        '  --only="${runs[$SLURM_ARRAY_TASK_ID]}"',
+        *(f"  {word}" for word in words[4:]),
+        ")",
+    ]
+    job = template_text.with_command(_ONE_RUN.sub("#!/usr/bin/env bash\n", template), command)
+    job = template_text.inserted(job, _FIRST_SETTING, [f"#SBATCH --array=0-{len(runs) - 1}"])
+    return _SBATCH_OUTPUT.sub(lambda _: f"#SBATCH --output={root / LOGS}/slurm-%A_%a.txt\n", job)
 
-    A branch's JobSet fails and is restarted until its trunk is finished: Kubernetes has no dependencies.
+
+def jobsets(root: Path, study: Study, template: str) -> str:
+    """JobSets in YAML, one for each run, after what they share.
+
+    A branch's JobSet starts again until its trunk is finished: Kubernetes has no dependencies.
+
+    Args:
+        root: directory of the study.
+        study: its runs.
+        template: YAML whose last document is the JobSet of one run, with marks around its command.
+
+    Returns:
+        Text of the file.
+
+    Raises:
+        ValueError: the template does not have the lines that are replaced.
     """
-    names: dict[str, str] = {}
-    for number, run in enumerate(study.runs):
-        # Names of Kubernetes allow small letters, digits and hyphens, so the number tells runs apart.
-        label = re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-")
-        names[run.name] = f"r{number}-{label}"[:_LONGEST_LABEL].strip("-")
-    return "---\n".join(_jobset(root, run, names[run.name]) for run in study.runs)
+    *shared, jobset = re.sub(r"\A(#.*\n)+", "", template).split("---\n")
+    documents = [*shared, *(_jobset(root, run, number, jobset) for number, run in enumerate(study.runs))]
+    return "# The runs of a study: kubectl apply -f THIS_FILE\n" + "---\n".join(documents)
 
 
-def _jobset(root: Path, run: PlannedRun, name: str) -> str:
-    command = json.dumps(only(root, run.name))  # a list in JSON is one in YAML
-    return f"""\
-apiVersion: jobset.x-k8s.io/v1alpha2
-kind: JobSet
-metadata:
-  name: {name}
-  annotations:
-    run: {json.dumps(run.name)}
-spec:
-  failurePolicy:
-    maxRestarts: 100
-  replicatedJobs:
-    - name: hosts
-      replicas: 1
-      template:
-        spec:
-          parallelism: 1  # <hosts of a run>
-          completions: 1  # <hosts of a run>
-          backoffLimit: 0
-          template:
-            spec:
-              restartPolicy: Never
-              terminationGracePeriodSeconds: 120
-              containers:
-                - name: run
-                  image: <image>
-                  command: {command}
-                  volumeMounts:
-                    - name: data
-                      mountPath: <directory of the study and the data>
-              volumes:
-                - name: data
-                  persistentVolumeClaim:
-                    claimName: <claim>
-"""
+def _jobset(root: Path, run: PlannedRun, number: int, template: str) -> str:
+    # Names of Kubernetes allow small letters, digits and hyphens, so the number tells runs apart.
+    label = re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-")
+    name = f"r{number}-{label}"[:_LONGEST_LABEL].strip("-")
+    command = f"command: {json.dumps(only(root, run.name))}"  # a list in JSON is one in YAML
+    text = template_text.with_command(template_text.fill(template, {_NAME: name}), [command])
+    mount = ["- name: study", "  mountPath: <directory of the study and the data>"]
+    claim = ["- name: study", "  persistentVolumeClaim:", "    claimName: <claim>"]
+    text = template_text.inserted(text, "volumeMounts:", [f"  {line}" for line in mount])
+    text = template_text.inserted(text, "volumes:", [f"  {line}" for line in claim])
+    note = f"run: {json.dumps(run.name)}"
+    if "\n  annotations:\n" in text:
+        text = template_text.inserted(text, "annotations:", [f"  {note}"])
+    else:
+        text = template_text.inserted(text, "metadata:", ["  annotations:", f"    {note}"])
+    return text if run.trunk is None else _RESTARTS.sub(f"maxRestarts: {_MOST_RESTARTS}", text)

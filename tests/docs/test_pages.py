@@ -7,6 +7,7 @@ import pytest
 from hicmae_jax.settings import recipes, schema
 from launch.__main__ import COMMANDS
 from launch.settings import SCHEMAS
+from tests.support.declared_flags import flags_of
 from tests.support.paths import ROOT
 
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -25,23 +26,6 @@ def commands(page: str) -> list[tuple[str, list[str]]]:
             if match := _COMMAND.search(line):
                 found.append((match[1], re.findall(r"--\S+", match[2])))
     return found
-
-
-def flags_of(command: str) -> set[str]:
-    """Names of the flags that a command and the modules of `launch` that it imports declare."""
-    module = COMMANDS[command][0].removeprefix("launch.") if command in COMMANDS else command
-    paths, seen = [ROOT / "launch" / f"{module}.py"], set()
-    declared = ""
-    while paths:
-        path = paths.pop()
-        if path in seen or not path.exists():
-            continue
-        seen.add(path)
-        source = path.read_text(encoding="utf-8")
-        declared += source
-        imported = re.findall(r"^from launch import (.+)$", source, re.MULTILINE)
-        paths += [ROOT / "launch" / f"{name}.py" for line in imported for name in line.split(", ")]
-    return set(re.findall(r'flags\.DEFINE_\w+\(\s*"(\w+)"', declared))
 
 
 def test_the_pages_have_commands():

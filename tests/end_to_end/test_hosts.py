@@ -83,7 +83,10 @@ def test_without_flags_there_is_one_process_even_on_a_cluster(given, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"distributed": True}, "--distributed finds no TPU pod, Slurm or Open MPI: give --coordinator"),
+        (
+            {"distributed": True},
+            "--distributed finds no TPU pod, Slurm, Open MPI or Kubernetes: give --coordinator",
+        ),
         ({"process": 1}, "--coordinator, --processes and --process go together"),
         ({"coordinator": "a:1", "processes": 2, "process": 2}, "--process=2 is not below --processes=2"),
         ({"coordinator": "a", "processes": 2, "process": 1}, "--coordinator='a' is not HOST:PORT"),

@@ -67,6 +67,7 @@ def test_the_readmes_steps_in_an_empty_directory(installed, tmp_path):
     files = call(installed / "python", "-c", where, cwd=tmp_path).split()
     assert all(file.startswith(str(installed.parent)) for file in files)
     assert hicmae("--version") == "0.2.0\n"
+    assert "\nslurm.sh " in hicmae("template")
 
     hicmae("make_corpus", "--root=raw", "--clips=12", "--speakers=6", "--test_speakers=2", "--seconds=3,3.5")
     for split in ("dev", "test"):

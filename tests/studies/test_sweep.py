@@ -8,11 +8,13 @@ import textwrap
 import threading
 
 import pytest
+import yaml
 
-from hicmae_jax.studies import plan
+from hicmae_jax.studies import cluster_files, plan
 from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, Attempts
 from hicmae_jax.studies.plan import PlannedRun, Study
 from hicmae_jax.studies.sweep import Sweep, command_of
+from launch import template
 from tests.support.paths import ROOT
 from tests.support.processes import wait_until
 
@@ -193,17 +195,15 @@ def test_the_command_of_a_run():
     assert branch[-2:] == (f"--branch_from={ROOT}/s/runs/a", "--branch_step=4")
 
 
-def test_slurm_and_jobset_scripts_name_every_run(tmp_path):
-    import yaml
+STUDY = Study(
+    (PlannedRun("size=T", {"size": "T"}, 10), PlannedRun("size=T,steps=5", {}, 5, "branch", "size=T", 4)),
+    {"config": "pretrain:B"},
+)
 
-    from hicmae_jax.studies import cluster_files
 
-    study = Study(
-        (PlannedRun("size=T", {"size": "T"}, 10), PlannedRun("size=T,steps=5", {}, 5, "branch", "size=T", 4)),
-        {"config": "pretrain:B"},
-    )
+def test_the_script_for_slurm_submits_every_run(tmp_path):
     script = tmp_path / "submit.sh"
-    script.write_text(cluster_files.slurm(tmp_path / "my study", study))
+    script.write_text(cluster_files.slurm(tmp_path / "my study", STUDY, template.read("slurm.sh")))
     stand_in = tmp_path / "sbatch"
     # Prints a number as sbatch does, and keeps its arguments and the script of the job.
     stand_in.write_text(
@@ -221,7 +221,25 @@ def test_slurm_and_jobset_scripts_name_every_run(tmp_path):
     assert "runs=(size=T,steps=5)" in branches
     for number in (0, 1):
         subprocess.run(["bash", "-n", str(tmp_path / f"job{number}")], check=True)
-    sets = list(yaml.safe_load_all(cluster_files.jobsets(tmp_path, study)))
-    assert [one["metadata"]["name"] for one in sets] == ["r0-size-t", "r1-size-t-steps-5"]
-    pod = sets[1]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    assert pod["containers"][0]["command"][-1] == "--only=size=T,steps=5"
+
+
+@pytest.mark.parametrize(("name", "shared"), [("gke_gpu.yaml", 3), ("gke_tpu.yaml", 1)])
+def test_a_jobset_of_each_run_is_made_from_the_template_of_one(tmp_path, name, shared):
+    documents = list(yaml.safe_load_all(cluster_files.jobsets(tmp_path, STUDY, template.read(name))))
+    assert "JobSet" not in [one["kind"] for one in documents[:shared]]
+    first, branch = documents[shared:]
+    assert [one["metadata"]["name"] for one in (first, branch)] == ["r0-size-t", "r1-size-t-steps-5"]
+    assert branch["metadata"]["annotations"]["run"] == "size=T,steps=5"
+    pod = branch["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    only = ["--only=size=T,steps=5", "--distributed"]
+    assert container["command"] == ["hicmae", "sweep", f"--root={tmp_path}", *only]
+    assert container["volumeMounts"][0]["name"] == pod["volumes"][0]["name"] == "study"
+    # A branch begins again and again while its trunk trains.
+    restarts = [one["spec"]["failurePolicy"]["maxRestarts"] for one in (first, branch)]
+    assert restarts == [100, 100_000]
+
+
+def test_templates_without_marks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="the template marks 0 commands; it must mark one"):
+        cluster_files.slurm(tmp_path, STUDY, "#!/usr/bin/env bash\nsrun true\n")
