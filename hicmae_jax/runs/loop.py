@@ -7,6 +7,7 @@ step two steps later, and fetches the metrics of a line of the log when the next
 import collections
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -57,12 +58,14 @@ class Intervals:
     Attributes:
         log: steps between two lines of metrics.
         checkpoint: steps between two checkpoints.
+        minutes: age of the last checkpoint, in minutes, at which the next is saved; None for no limit.
         branches: further steps at which to save.
         profile: the steps to profile; empty for no profile.
     """
 
     log: int
     checkpoint: int
+    minutes: float | None = None
     branches: frozenset[int] = frozenset()
     profile: range = range(0)
 
@@ -124,6 +127,7 @@ class Loop:
         self._unwritten: list[tuple[int, dict[str, Any], Any]] = []
         self._in_flight: collections.deque[StepInFlight] = collections.deque()
         self._stop_reason: BaseException | None = None
+        self._saved_at, self._is_old = time.monotonic(), False
         self._profiling = contextlib.ExitStack()
 
     def run(
@@ -162,7 +166,9 @@ class Loop:
                         state, metrics = self._train_step(state, batch)
                 made += 1
                 failed = self._checkpoints.has_failed()
-                started = self._supervisor.step_started(made, metrics, batch, failed)
+                started = self._supervisor.step_started(
+                    made, metrics, batch, failed, self._last_save_is_old()
+                )
                 self._in_flight.append(started)
                 self._wait_for_steps(STEPS_IN_FLIGHT)
                 self._show_step(made)
@@ -201,8 +207,10 @@ class Loop:
         while len(self._in_flight) > steps_left:
             with self._clock.waiting("device"), self._supervisor.stage("device"):
                 jax.block_until_ready(self._in_flight[0].numbers)
-            reason = self._supervisor.step_finished(self._in_flight.popleft())
+            step = self._in_flight.popleft()
+            reason = self._supervisor.step_finished(step)
             self._stop_reason = self._stop_reason or reason  # the first reason counts
+            self._is_old = self._is_old or self._supervisor.wants_save(step)
 
     def _raise_reason(self, unread: Exception | None, made: int) -> None:
         """Raise what has ended the run before its last step, if anything has."""
@@ -239,6 +247,7 @@ class Loop:
     def _evaluate_and_save(self, made: int, state: TrainState) -> None:
         evaluations = [one for one in self._evaluations if self._is_due(made, one.every)]
         save_due = self._is_due(made, self._intervals.checkpoint) or made in self._intervals.branches
+        save_due = save_due or self._is_old
         if evaluations or save_due or self._stop_reason:
             self._wait_for_steps(0)  # before the clock is paused, so that their time counts
         scores = self._evaluate(made, state.params, evaluations)
@@ -265,6 +274,12 @@ class Loop:
         self._write_lines()
         with self._clock.paused(), self._supervisor.stage("checkpoint"):
             self._checkpoints.save(made, state, self._record, scores)
+        self._saved_at, self._is_old = time.monotonic(), False
+
+    def _last_save_is_old(self) -> bool:
+        """Whether the last save is older than `minutes` by the clock of this process."""
+        minutes = self._intervals.minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _is_new(self, state: TrainState, made: int) -> bool:
         """Whether an update was made since the run went on; if not, the last checkpoint has this state."""

@@ -14,6 +14,7 @@ from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.device_feed import sharding_rows, to_device
 from data_pipeline.reading.named_sets import NamedSets
 from data_pipeline.reading.pipeline import BatchStream, Pipeline
+from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.hosts import agreement
 from hicmae_jax.model import shapes
 from hicmae_jax.model.flops import flops
@@ -25,6 +26,7 @@ from hicmae_jax.runs.capacity import check_capacity
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.evaluations import Evaluations, fingerprints_of
 from hicmae_jax.runs.session import Session
+from hicmae_jax.settings import best_score
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.supervision.signals import StopSignals
 from hicmae_jax.training import compiler_options, sharding
@@ -71,7 +73,8 @@ def run(
             optimizer_config = config.optimizer_config(data.steps_per_epoch)
             schedule = optimizer_config.schedule()
         branched = _branch(branch, session, data, schedule, allow_changes)
-        if session.resume(config.total_steps(data.steps_per_epoch), branched=branched):
+        total = config.total_steps(data.steps_per_epoch)
+        if session.resume(total, best=_best(config), branched=branched):
             return None
         stream = session.open_logs(data.pipeline.batches)
         _print_size(session, data)
@@ -138,6 +141,12 @@ class _Data:
         name = BROKEN if session.is_first else f"{jax.process_index()}-{BROKEN}"
         noted = note_faults(stream, session.directory / name, session.events)
         return to_device(noted, self._spread, self.config.batch)
+
+
+def _best(config: PretrainSettings) -> BestBy | None:
+    """The score by which the best checkpoint is kept; None for no best checkpoint."""
+    score = config.evaluation.best
+    return BestBy(score, best_score.mode(score)) if score else None
 
 
 def _branch(

@@ -386,7 +386,11 @@ class Session:
         profile = range(0) if first is None else range(first, first + log.profile_steps)
         kept = self._settings.checkpoint
         return Intervals(
-            log=log.every, checkpoint=kept.every, branches=frozenset(kept.branches), profile=profile
+            log=log.every,
+            checkpoint=kept.every,
+            minutes=kept.minutes,
+            branches=frozenset(kept.branches),
+            profile=profile,
         )
 
 

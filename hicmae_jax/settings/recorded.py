@@ -31,6 +31,8 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "optimizer.decay_share": 0.2,
         "optimizer.clip": None,
         "checkpoint.branches": [],
+        "checkpoint.minutes": None,
+        "evaluation.best": "",
         "optimizer.base_width": None,
         "data.share": 1.0,
         "data.temperature": 1.0,

@@ -5,9 +5,14 @@ import dataclasses
 from data_pipeline.common.setting import check_limits, setting
 from hicmae_jax.model import sizes
 from hicmae_jax.model.config import MaskConfig
+from hicmae_jax.settings import best_score
 
 LARGEST_SEED = 2**32 - 1
 """The keys of JAX wrap around beyond it."""
+
+
+LONGEST_MINUTES = 7 * 24 * 60
+"""A week. The timers of the system have a limit too, of some hundred years."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,12 @@ class CheckpointConfig:
 
     every: int = setting(
         1000, "steps from one checkpoint to the next: what an unannounced stop can cost", at_least=1
+    )
+    minutes: float | None = setting(
+        None,
+        "a checkpoint is also written when the last one is so many minutes old; none for no such",
+        above=0,
+        at_most=LONGEST_MINUTES,
     )
     keep: int = setting(3, "how many of the latest checkpoints stay", at_least=1)
     milestone: int | None = setting(
@@ -151,6 +162,9 @@ class EvaluationConfig:
     probe_every: int | None = setting(
         None, "steps from one probe to the next; none for one at the end", at_least=1
     )
+    best: str = setting(
+        "", "score by which the best checkpoint stays too, such as probe/linear_uar; empty for none"
+    )
 
     def __post_init__(self) -> None:
         """Check the numbers, and that each evaluation has its data."""
@@ -163,6 +177,11 @@ class EvaluationConfig:
                 raise ValueError(
                     f"{name} {getattr(self, name)} has no labelled set: name evaluation.labelled"
                 )
+        if self.best:
+            best_score.mode(self.best)
+            needs = "labelled" if self.best.startswith("probe/") else "sets"
+            if not getattr(self, needs):
+                raise ValueError(f"best {self.best} is never scored: name evaluation.{needs}")
 
     def masks(self, trained: MaskConfig) -> MaskConfig:
         """The masks of held-out clips: every masked token is decoded, whatever part of them training decodes.
@@ -180,10 +199,6 @@ class EvaluationConfig:
             video_decode_fraction=1.0,
             audio_decode_fraction=1.0,
         )
-
-
-LONGEST_MINUTES = 7 * 24 * 60
-"""A week. The timers of the system have a limit too, of some hundred years."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ otherwise a large run that hangs would read hosts² files.
 import contextlib
 import datetime
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -143,7 +144,7 @@ class Heartbeats:
         with contextlib.suppress(OSError):
             anywhere.remove(self._path(self._process), PATIENCE)
             if not is_bucket(self._directory):
-                self._directory.rmdir()  # succeeds on the last host only
+                os.rmdir(self._directory)  # succeeds on the last host only
 
     def _reason(self, host: int, step: int, stage: str) -> str:
         now, text = self._clock(), self._read(host)

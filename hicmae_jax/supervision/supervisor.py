@@ -1,8 +1,8 @@
-"""Decides after each step whether the run must stop: signals, failed saves, losses that are not finite.
+"""Decides after each step whether the run must stop or save: signals, failed saves, losses, the time.
 
-Each step gives all processes the ids of its clips and whether a process has a reason to stop. The decision is
-made two steps later from numbers that are the same in every process, so that all of them save and end at the
-same step without waiting for one another.
+Each step gives all processes the ids of its clips and whether a process has a reason to stop or to save. The
+decision is made two steps later from numbers that are the same in every process, so that all of them save
+and end at the same step without waiting for one another.
 """
 
 import contextlib
@@ -58,7 +58,9 @@ class Supervisor:
         self._tell_all = None
         if jax.process_count() > 1:
             everywhere = replicated(mesh)
-            self._tell_all = jax.jit(lambda ids, stop: (ids, jnp.max(stop)), out_shardings=everywhere)
+            self._tell_all = jax.jit(
+                lambda ids, stop, save: (ids, jnp.max(stop), jnp.max(save)), out_shardings=everywhere
+            )
 
     def start(self) -> None:
         """From now on a signal is only recorded; see `StopSignals.defer`."""
@@ -74,6 +76,7 @@ class Supervisor:
         metrics: Mapping[str, jax.Array],
         batch: Mapping[str, jax.Array],
         save_failed: bool = False,
+        save_due: bool = False,
     ) -> StepInFlight:
         """Record a step that was handed to the devices.
 
@@ -82,13 +85,15 @@ class Supervisor:
             metrics: metrics of the step, with `loss/total` and `skipped_in_row`.
             batch: batch of the step, with `example`, the ids of its clips.
             save_failed: whether this process could not write its part of a checkpoint.
+            save_due: whether it is time to save, by the clock of this process; that of the first one counts.
         """
         examples = batch["example"]
         stop = max(self._interruption.requested, SAVE_FAILED * save_failed)
+        save = int(save_due and jax.process_index() == 0)
         if self._tell_all:
-            examples, stop = self._tell_all(examples, self._on_devices(stop))
+            examples, stop, save = self._tell_all(examples, self._on_devices(stop), self._on_devices(save))
         numbers = {name: metrics[name] for name in ("loss/total", "skipped_in_row")}
-        return StepInFlight(made, {**numbers, "examples": examples, "stop": stop})
+        return StepInFlight(made, {**numbers, "examples": examples, "stop": stop, "save": save})
 
     def step_finished(self, step: StepInFlight) -> BaseException | None:
         """Check a step that the devices have finished.
@@ -110,6 +115,11 @@ class Supervisor:
         if stop == SAVE_FAILED:
             return RuntimeError("a checkpoint was not saved")
         return Stopped(stop) if stop else None
+
+    @staticmethod
+    def wants_save(step: StepInFlight) -> bool:
+        """Whether it was time to save when a step was handed to the devices, which have finished it."""
+        return bool(jax.device_get(step.numbers["save"]))
 
     def _on_devices(self, stop: int) -> jax.Array:
         mine = np.full(self._local_devices, stop, np.int32)

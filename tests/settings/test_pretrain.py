@@ -36,6 +36,7 @@ OTHER_VALUES = {
     "optimizer.base_width": [384, 192],
     "data.sets": ["a", "b"],
     "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
+    "checkpoint.minutes": 30.0,
     "checkpoint.milestone": 10_000,
     "checkpoint.branches": [100, 250],
     "log.wandb": "hicmae",
@@ -47,6 +48,7 @@ OTHER_VALUES = {
     "evaluation.labelled": "labelled",
     "evaluation.protocol": ("ravdess", {"evaluation.labelled": "labelled"}),
     "evaluation.probe_every": (1000, {"evaluation.labelled": "labelled"}),
+    "evaluation.best": ("held_out/total", {"evaluation.sets": ("test",)}),
 }
 
 
