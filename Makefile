@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	[ -e $@ ] || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[torch,beam,tensorboard,face,dev]'
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[torch,beam,tensorboard,face,gcs,dev]'
 	touch $@
 .PHONY: .venv
 

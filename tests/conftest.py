@@ -29,3 +29,12 @@ def compiled(tmp_path_factory):
 def quick_garbage_collection():
     """Exempt what earlier modules left from collections: with all that JAX keeps, each would take seconds."""
     gc.freeze()
+
+
+@pytest.fixture
+def bucket():
+    """A server of buckets, which this process and those that it starts use."""
+    from tests.support.bucket_server import served
+
+    with served() as server:
+        yield server

@@ -4,17 +4,17 @@ import os
 from pathlib import Path
 
 from data_pipeline.common import atomic_files
-from data_pipeline.common.buckets import PATIENCE, Bucket, is_bucket
+from data_pipeline.common.buckets import Bucket, is_bucket
 
 FilePath = str | os.PathLike[str]
 
 
-def read(path: FilePath, patience: float = PATIENCE) -> bytes:
+def read(path: FilePath, patience: float | None = None) -> bytes:
     """The content of a file.
 
     Args:
         path: on a disk or in a bucket.
-        patience: seconds for which a request to a bucket is tried again.
+        patience: seconds for which a request to a bucket is tried again; None for ten minutes.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -26,7 +26,7 @@ def read(path: FilePath, patience: float = PATIENCE) -> bytes:
     return Bucket(directory, patience).read(name)
 
 
-def write(path: FilePath, content: bytes, patience: float = PATIENCE) -> None:
+def write(path: FilePath, content: bytes, patience: float | None = None) -> None:
     """Write a file in place of an earlier one, and make its directory if it is missing.
 
     Raises:
@@ -41,7 +41,7 @@ def write(path: FilePath, content: bytes, patience: float = PATIENCE) -> None:
         partial.write_bytes(content)
 
 
-def remove(path: FilePath, patience: float = PATIENCE) -> None:
+def remove(path: FilePath, patience: float | None = None) -> None:
     """Remove a file; one that is not there is no error.
 
     Raises:
@@ -54,7 +54,7 @@ def remove(path: FilePath, patience: float = PATIENCE) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-def names(directory: FilePath, patience: float = PATIENCE) -> list[str]:
+def names(directory: FilePath, patience: float | None = None) -> list[str]:
     """The sorted names of files and directories in a directory; none if it is missing.
 
     Raises:

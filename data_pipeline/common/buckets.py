@@ -46,7 +46,7 @@ class Bucket:
 
     Args:
         url: such as `gs://bucket/runs/b`; it need not hold anything yet.
-        patience: seconds for which a request is tried again.
+        patience: seconds for which a request is tried again; None for `PATIENCE`.
 
     Attributes:
         url: the URL without a slash at its end.
@@ -56,9 +56,9 @@ class Bucket:
         ImportError: the package for this kind of bucket is missing.
     """
 
-    def __init__(self, url: str | os.PathLike[str], patience: float = PATIENCE) -> None:
+    def __init__(self, url: str | os.PathLike[str], patience: float | None = None) -> None:
         self.url = os.fspath(url).rstrip("/")
-        self.patience = patience
+        self.patience = PATIENCE if patience is None else patience
         self._files = _file_system(self.url)
 
     def __str__(self) -> str:

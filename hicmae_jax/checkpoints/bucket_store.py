@@ -19,7 +19,7 @@ from etils import epath
 from data_pipeline.common.buckets import Bucket, BucketError
 from hicmae_jax.checkpoints import checksums, listing
 from hicmae_jax.checkpoints.checksums import SEAL
-from hicmae_jax.checkpoints.fetched import fetch
+from hicmae_jax.checkpoints.fetched import fetch, names_in
 from hicmae_jax.checkpoints.listing import INDEX, UNFINISHED
 from hicmae_jax.checkpoints.reader import STATE
 
@@ -61,11 +61,13 @@ class BucketStore:
         """Make the directory to write to; the first process also announces the save in the bucket."""
         part = Path(self.part(step))
         shutil.rmtree(part, ignore_errors=True)
-        (part / STATE).mkdir(parents=True)
+        # Orbax waits on all processes until the first has made this, in a directory that they would share.
+        (part / STATE / "array_metadatas").mkdir(parents=True)
         self._marked = {}
         if jax.process_index() == 0:
             self._bucket.write(f"{step}/{UNFINISHED}", b"")
-            self._delete_all(step, besides=UNFINISHED)
+            left = names_in(Bucket(self._root / str(step))) - {UNFINISHED}
+            self._bucket.delete(f"{step}/{name}" for name in sorted(left))
 
     def part(self, step: int) -> epath.Path:
         """The directory of this process."""
@@ -139,18 +141,19 @@ class BucketStore:
     def remove(self, step: int) -> None:
         """Remove a checkpoint; one half removed says so."""
         self._bucket.write(f"{step}/{UNFINISHED}", b"")
+        names = names_in(Bucket(self._root / str(step))) - {UNFINISHED}
         self._bucket.delete([f"{step}/{SEAL}"])
         self._write_index(set(listing.read_index(self._bucket)) - {step})
-        self._delete_all(step, besides=UNFINISHED)
+        self._bucket.delete(f"{step}/{name}" for name in sorted(names))
         self._bucket.delete([f"{step}/{UNFINISHED}"])
 
     def move_away(self, step: int) -> epath.Path:
         """Copy a damaged checkpoint aside, then remove it; returns where the copy is."""
         aside = self._free_name(step)
-        bucket, target = Bucket(self._root.parent), aside.relative_to(self._root.parent)
-        names = self._bucket.list(str(step))
-        inside = self._root.name
-        bucket.copy({f"{inside}/{name}": f"{target}/{name.partition('/')[2]}" for name in names})
+        damaged, whole = Bucket(self._root / str(step)), Bucket(self._root.parent)
+        names = [name for name in names_in(damaged) if damaged.size(name) is not None]
+        here, there = f"{self._root.name}/{step}", f"{self._damaged.name}/{aside.name}"
+        whole.copy({f"{here}/{name}": f"{there}/{name}" for name in names})
         self.remove(step)
         return aside
 
@@ -164,10 +167,6 @@ class BucketStore:
         return listing.look(self._bucket).complete
 
     # --- Parts ----------------------------------------------------------------------------------------------
-
-    def _delete_all(self, step: int, besides: str) -> None:
-        names = set(self._bucket.list(str(step))) - {f"{step}/{besides}"}
-        self._bucket.delete(sorted(names))
 
     def _write_index(self, steps: set[int]) -> None:
         self._bucket.write(INDEX, json.dumps(sorted(steps)).encode())

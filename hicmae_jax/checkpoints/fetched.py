@@ -42,8 +42,19 @@ def fetch(bucket: Bucket, directory: Path) -> None:
         OSError: it cannot be fetched.
     """
     directory.mkdir(parents=True)
-    # A listing may be old, so what the seal names is asked for too.
+    bucket.download({name: directory / name for name in names_in(bucket)}, absent_too=True)
+
+
+def names_in(bucket: Bucket) -> set[str]:
+    """The objects that a checkpoint may have: those listed, and those in its seal, as a listing may be old.
+
+    Args:
+        bucket: the objects of the checkpoint.
+
+    Raises:
+        OSError: the bucket cannot be read.
+    """
     names = set(bucket.list())
     with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         names |= {SEAL, *json.loads(bucket.read(SEAL))["files"]}
-    bucket.download({name: directory / name for name in names}, absent_too=True)
+    return names

@@ -19,6 +19,7 @@ from hicmae_jax.hosts import agreement
 from hicmae_jax.runs import finetune, folds_alike, resuming
 from hicmae_jax.runs.fold_report import TABLE, write_report
 from hicmae_jax.runs.folds_alike import fold_directory
+from hicmae_jax.runs.mirror import files_of
 from hicmae_jax.runs.unseen_tests import check_weights
 from hicmae_jax.settings import finetune as settings
 from hicmae_jax.settings.finetune import FinetuneSettings
@@ -41,7 +42,7 @@ def run(
 
     Args:
         config: settings of the runs, from `get_config` of a recipe; its fold is replaced.
-        directory: directory of the folds.
+        directory: directory of the folds, on a disk or in a bucket.
         chosen: numbers of the folds, or `all`.
         platform: of the devices, as `chips.platform` names it.
         allow_changes: see `finetune.run`; folds may then differ in their settings too.
@@ -64,7 +65,8 @@ def run(
     with agreement.all_or_none():
         if jax.process_index() == 0:
             title = f"{protocol.name}: {_described(fold_config.values)}"
-            print(write_report(directory, protocol, title), flush=True)
+            with files_of(directory) as files:
+                print(write_report(files, protocol, title), flush=True)
             print(f"wrote     {directory / TABLE}", flush=True)
 
 

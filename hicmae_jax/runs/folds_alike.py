@@ -8,6 +8,7 @@ from typing import Any
 
 from etils import epath
 
+from data_pipeline.common import anywhere
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.settings.finetune import SCHEMA, FinetuneSettings
 
@@ -34,15 +35,14 @@ def check_directory(directory: epath.Path) -> None:
     Raises:
         ValueError: one line: what is there, and what to give instead.
     """
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory: give another one for the folds")
-    if (directory / DIRECTORY).exists():
+    try:
+        names = anywhere.names(directory)
+    except NotADirectoryError:
+        raise ValueError(f"{directory} is not a directory: give another one for the folds") from None
+    if DIRECTORY in names:
         if directory.name.startswith(PREFIX):
             raise ValueError(f"{directory} is the run of one fold: give {directory.parent} for its folds")
         raise ValueError(f"{directory} is a run, which cannot hold folds: give a new directory")
-    names = sorted(path.name for path in directory.iterdir())
     if names and not any(name.startswith(PREFIX) for name in names):
         raise ValueError(f"{directory} is not empty and holds no folds ({names[0]}, …): give a new directory")
 

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,8 +18,13 @@ from typing import Self
 from etils import epath
 
 from data_pipeline.common import atomic_files
-from data_pipeline.common.buckets import Bucket
+from data_pipeline.common.buckets import Bucket, is_bucket
+from hicmae_jax.checkpoints.manager import DAMAGED
+from hicmae_jax.checkpoints.reader import DIRECTORY
+from hicmae_jax.hosts import agreement
 from hicmae_jax.logs.events import say
+from hicmae_jax.runs.in_use import FILE
+from hicmae_jax.supervision import heartbeats
 
 SENT_EVERY = 10.0
 """Seconds from one look for changed files to the next."""
@@ -27,6 +32,14 @@ WAITS = 20.0
 """Times as long as sending took, before files are sent again."""
 PATIENCE_AT_END = 120.0
 """Seconds for which a process that ends tries to send what has changed."""
+
+LEFT_OUT = frozenset(
+    (
+        *(DIRECTORY, DAMAGED, FILE, agreement.MARK, heartbeats.DIRECTORY),
+        *("profile", "tensorboard", "wandb", "pictures"),
+    )
+)
+"""Files and directories that are not fetched: a run never reads them, or they do not lie on its own disk."""
 
 _Stamp = tuple[int, int]
 
@@ -74,19 +87,17 @@ class Mirror:
         if not self._kept:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def fetch(self, names: Iterable[str] = (), besides: Collection[str] = ()) -> None:
-        """Copy files from the bucket to the directory.
+    def fetch(self, names: Iterable[str] = ()) -> None:
+        """Copy the files that are there from the bucket to the directory, but those of `LEFT_OUT`.
 
         Args:
-            names: files to fetch, of those that are there; none for all that a listing shows.
-            besides: directories, at any depth, whose files are left out of the listing.
+            names: files that are fetched even if a listing does not show them yet.
 
         Raises:
             OSError: the bucket cannot be read.
         """
-        chosen = list(names) or [
-            name for name in self._bucket.list() if not set(besides) & set(name.split("/"))
-        ]
+        listed = {name for name in self._bucket.list() if not LEFT_OUT & set(name.split("/"))}
+        chosen = {*listed, *names}
         self._bucket.download({name: self.directory / name for name in chosen}, absent_too=True)
         self._sent = {name: _stamp(path) for name, path in self._files().items()}
 
@@ -124,6 +135,26 @@ class Mirror:
                 if path.is_file() and not path.name.endswith(atomic_files.PARTIAL):
                     found[path.relative_to(self.directory).as_posix()] = path
         return found
+
+
+@contextlib.contextmanager
+def files_of(directory: epath.Path) -> Iterator[epath.Path]:
+    """The files of a directory on a disk; those of one in a bucket are fetched, and sent when they change.
+
+    Args:
+        directory: on a disk or in a bucket.
+
+    Raises:
+        OSError: the bucket cannot be read.
+    """
+    if not is_bucket(directory):
+        yield directory
+        return
+    mirror = Mirror(directory)
+    with contextlib.closing(mirror):
+        mirror.fetch()
+        with mirror:
+            yield epath.Path(mirror.directory)
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -262,6 +262,7 @@ class Session:
                 minutes=faults.minutes,
                 step=self.first_step,
                 stacks=self.directory,
+                send=self._mirror.send if self._mirror else None,
             )
         )
         if self._resumed_step is None:
@@ -358,8 +359,7 @@ class Session:
         """Fetch the files that this process continues from a bucket, and send what changes from then on."""
         if self._mirror:
             broken = BROKEN if self.is_first else f"{jax.process_index()}-{BROKEN}"
-            continued = (metrics.FILE, events.FILE, metrics.WANDB_ID) if self.is_first else ()
-            self._mirror.fetch([*continued, broken])
+            self._mirror.fetch([metrics.FILE, events.FILE, metrics.WANDB_ID, broken])
             self._exit_stack.enter_context(self._mirror)
 
     def _before_publish(self) -> None:

@@ -36,6 +36,8 @@ class Deadline:
         stacks: file to append the stacks of all threads to.
         clock: returns seconds that never go back.
         interval: seconds from one look to the next.
+        send: sends the file to where the run lies, if that is not on a disk.
+        sent: the place of the file there.
     """
 
     def __init__(
@@ -46,7 +48,10 @@ class Deadline:
         stacks: Path,
         clock: Callable[[], float] = time.monotonic,
         interval: float = 1.0,
+        send: Callable[[], None] | None = None,
+        sent: str = "",
     ) -> None:
+        self._send, self._sent = send, sent
         self._seconds = seconds
         self._heard = heard
         self._describe = describe
@@ -96,7 +101,8 @@ class Deadline:
 
     def _arm(self) -> None:
         """Restart the timer in C; it ends later than `_end` would act."""
-        later = 1.25 * self._seconds + 2 * self._stacks_seconds + 2 * self._interval
+        steps = 2 if self._send is None else 3
+        later = 1.25 * self._seconds + steps * self._stacks_seconds + 2 * self._interval
         with contextlib.suppress(OSError, RuntimeError):  # stderr is closed, or no thread can start
             faulthandler.dump_traceback_later(later, exit=True, file=_STDERR)
 
@@ -105,6 +111,8 @@ class Deadline:
             what = self._describe()
             wrote = _within(self._stacks_seconds, lambda: self._write_stacks(what))
             where = f"in {self._stacks}" if wrote else f"above, as {self._stacks} cannot be written"
+            if wrote and self._send and _within(self._stacks_seconds, self._send):
+                where = f"in {self._sent}"
             line = f"{what}: ended; run the same command to go on. The stacks of all threads are {where}"
             _within(self._stacks_seconds, lambda: _tell(line))
         finally:

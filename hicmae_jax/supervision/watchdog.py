@@ -94,6 +94,7 @@ class Watchdog:
         clock: returns seconds that never go back.
         interval: seconds from one look to the next.
         stacks: directory on a disk for the stacks of a run that hangs; None for the run's.
+        send: sends the stacks from there to the directory of the run; None if that is the same.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Watchdog:
         clock: Callable[[], float] = time.monotonic,
         interval: float = 1.0,
         stacks: epath.PathLike | None = None,
+        send: Callable[[], None] | None = None,
     ) -> None:
         self._report = report
         self._several = processes > 1
@@ -128,6 +130,8 @@ class Watchdog:
             stacks=Path(stacks or directory) / STACKS.format(process=process),
             clock=clock,
             interval=interval,
+            send=send,
+            sent=str(epath.Path(directory) / STACKS.format(process=process)),
         )
 
         self._held_up = False

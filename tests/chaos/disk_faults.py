@@ -9,33 +9,36 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from etils import epath
+
+from data_pipeline.common import anywhere
 from hicmae_jax.checkpoints import checksums
 from tests.chaos.runs import Run
 from tests.chaos.trials import Fault, Trial, flip
 
 # --- Checkpoints --------------------------------------------------------------------------------------------
 
-Damage = Callable[[Trial, Path], None]
+Damage = Callable[[Trial, epath.Path], None]
 
 
-def flip_a_bit(trial: Trial, file: Path) -> None:
-    flip(trial.draw, file, 0, file.stat().st_size)
+def flip_a_bit(trial: Trial, file: epath.Path) -> None:
+    flip(trial.draw, file, 0, len(file.read_bytes()))
 
 
-def remove(trial: Trial, file: Path) -> None:
+def remove(trial: Trial, file: epath.Path) -> None:
     file.unlink()
 
 
-def cut_by_half(trial: Trial, file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
+def cut_by_half(trial: Trial, file: epath.Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
 
 
 def damage_one_file(trial: Trial, run: Run, step: int, damage: Damage) -> str:
     """Damage a random file of a checkpoint, and return its name there."""
-    checkpoint = run.directory / f"checkpoints/{step}"
-    file = trial.draw.choice(sorted(file for file in checkpoint.rglob("*") if file.is_file()))
-    damage(trial, file)
-    return str(file.relative_to(checkpoint))
+    name = trial.draw.choice(sorted(run.files(f"checkpoints/{step}")))
+    damage(trial, run.directory / f"checkpoints/{step}" / name)
+    return name
 
 
 def last_damaged(trial: Trial, damage: Damage) -> None:
@@ -65,7 +68,8 @@ def all_damaged(trial: Trial) -> None:
         "put a good copy of one there, or begin again in a new directory"
     )
     trial.ended(run, run.start(), 1, line)
-    trial.expect(run.files() == before, "the directory was changed")
+    changed = {name for name, content in run.files().items() if before.get(name) != content}
+    trial.expect(not changed and len(run.files()) == len(before), f"the directory was changed: {changed}")
 
 
 # --- Data ---------------------------------------------------------------------------------------------------
@@ -86,7 +90,7 @@ def flipped_bytes(trial: Trial) -> None:
 
 
 def broken(run: Run) -> list[str]:
-    return sorted((run.directory / "broken_clips.txt").read_text().splitlines())
+    return sorted(anywhere.read(run.directory / "broken_clips.txt").decode().splitlines())
 
 
 # --- Space --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 import signal
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 
+from data_pipeline.common import anywhere
 from tests.chaos.trials import Fault, Trial
 from tests.support.processes import HANG, is_alive, wait_until, workers
 
@@ -65,7 +66,10 @@ def hung(trial: Trial) -> None:
         rf"go on\. The stacks of all threads are in {re.escape(str(stacks))}"
     )
     trial.ended(run, processes, 70, line)
-    trial.expect("hicmae_jax/runs/loop.py" in stacks.read_text(), "the stacks do not show where the loop was")
+    trial.expect(
+        "hicmae_jax/runs/loop.py" in anywhere.read(stacks).decode(),
+        "the stacks do not show where the loop was",
+    )
     trial.goes_on(run, run.lost_by_a_kill)
 
 

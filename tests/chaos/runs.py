@@ -10,8 +10,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
-from hicmae_jax.checkpoints import reader
+from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import Bucket, is_bucket
+from hicmae_jax.checkpoints import listing, reader
+from hicmae_jax.checkpoints.fetched import on_disk
 from hicmae_jax.logs.metrics import FILE, read_metrics
 from tests.support import shrunk_recipe
 from tests.support.instrumented_pretrain import pause_file
@@ -52,6 +56,7 @@ class Run:
         directory: of the run.
         data: its prepared set.
         steps: of the whole run.
+        reached: step that it has made at least; its log in a bucket may say less.
         every: steps from one checkpoint to the next.
 
     Args:
@@ -66,7 +71,7 @@ class Run:
 
     def __init__(
         self,
-        directory: Path,
+        directory: epath.PathLike,
         data: Path,
         compiled: Path,
         hosts: int = 1,
@@ -74,7 +79,8 @@ class Run:
         options: Sequence[str] = (),
         **settings: object,
     ) -> None:
-        self.directory = directory
+        self.directory = epath.Path(directory)
+        self.reached = 0
         self.data = data
         self._compiled = compiled
         self._hosts = hosts
@@ -154,8 +160,10 @@ class Run:
 
     def logged(self) -> int:
         """Number of lines in the log of metrics."""
-        file = self.directory / FILE
-        return file.read_bytes().count(b"\n") if file.exists() else 0
+        try:
+            return anywhere.read(self.directory / FILE).count(b"\n")
+        except FileNotFoundError:
+            return 0
 
     def metrics(self) -> list[str]:
         """The lines of the log without their times; as text, in which NaN equals NaN."""
@@ -164,15 +172,15 @@ class Run:
 
     def saved(self) -> list[int]:
         """The steps of its checkpoints."""
-        return sorted(reader.find_all(self.directory / "checkpoints"))
+        return sorted(listing.find_all(self.directory / "checkpoints"))
 
     def state(self) -> dict[str, np.ndarray]:
         """The whole state in the last checkpoint."""
-        path = reader.find(self.directory / "checkpoints", None)
-        shapes = reader.read_shapes(path)
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-        arguments = ocp.args.PyTreeRestore(item=shapes, restore_args=as_numpy)
-        state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
+        with on_disk(reader.find(self.directory / "checkpoints", None)) as path:
+            shapes = reader.read_shapes(path)
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            arguments = ocp.args.PyTreeRestore(item=shapes, restore_args=as_numpy)
+            state = reader.read_state(path, ocp.PyTreeCheckpointHandler(), arguments)
         flat = ocp.tree.to_flat_dict(state, sep="/")
         return {name: np.asarray(leaf) for name, leaf in flat.items() if leaf is not None}
 
@@ -183,7 +191,10 @@ class Run:
 
     def files(self, inside: str = ".") -> dict[str, bytes]:
         """The content of all files by their name."""
-        root = self.directory / inside
+        if is_bucket(self.directory):
+            bucket = Bucket(self.directory if inside == "." else self.directory / inside)
+            return {name: bucket.read(name) for name in bucket.list()}
+        root = Path(self.directory) / inside
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 

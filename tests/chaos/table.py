@@ -12,6 +12,8 @@ FAULTS: dict[str, Fault] = {
     **number_faults.FAULTS,
     **host_faults.FAULTS,
 }
+OF_DISKS = ("files may not grow", "disk full")
+"""Faults that a run in a bucket cannot meet in the directory of the run."""
 # These faults cost time and are tested elsewhere; only `make chaos` tries them: fault → where it is tested.
 TESTED_ELSEWHERE: dict[str, str] = {
     "data worker hangs": "tests/supervision/test_deadline.py",

@@ -7,8 +7,12 @@ import subprocess
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from etils import epath
+
+from data_pipeline.common.buckets import Bucket
 from tests.chaos.runs import Ending, Run, differences
 from tests.support import shrunk_recipe
+from tests.support.bucket_server import BucketServer
 
 
 class Stage:
@@ -25,10 +29,19 @@ class Stage:
         pauses: disturb a run while it pauses after a step, so that a trial is the same each time. Otherwise
             the run is disturbed while it goes on, at the moment when the log is seen to have the step.
         compiled: directory for compiled programs; one in `root` if None.
+        bucket: a server of buckets, in one of which all runs lie but the undisturbed ones; None for the disk.
     """
 
-    def __init__(self, root: Path, seed: int, pauses: bool, compiled: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        seed: int,
+        pauses: bool,
+        compiled: Path | None = None,
+        bucket: BucketServer | None = None,
+    ) -> None:
         self.root = root
+        self.bucket = bucket
         self.compiled = compiled or root / "compiled"
         self.pauses = pauses
         draw = random.Random(seed)
@@ -38,7 +51,7 @@ class Stage:
         self._data: dict[str, Path] = {}
         self._undisturbed: dict[str, Run] = {}
 
-    def run(self, directory: Path, kind: str = "plain", **settings: object) -> Run:
+    def run(self, directory: epath.PathLike, kind: str = "plain", **settings: object) -> Run:
         """A run of a kind: `plain`, `two hosts`, `flipped bytes` or `poisoned`."""
         data = self.data("flipped" if kind == "flipped bytes" else "whole")
         if kind == "two hosts":
@@ -88,24 +101,31 @@ class Trial:
         self.missed: list[str] = []
         self.untried = ""
         self.directory = stage.root / f"{fault.replace(' ', '-')}-{draw.getrandbits(32):08x}"
+        self.place = epath.Path(f"gs://chaos/{self.directory.name}" if stage.bucket else self.directory)
         self._runs: list[Run] = []
         self._ended: list[Ending] = []
 
     def run(self, kind: str = "plain", directory: Path | None = None, **settings: object) -> Run:
         """A run that is not started yet."""
-        self._runs.append(self.stage.run(directory or self.directory / "run", kind, **settings))
+        self._runs.append(self.stage.run(directory or self.place / "run", kind, **settings))
         return self._runs[-1]
 
     def finished_run(self) -> Run:
         """A copy of an undisturbed run."""
         finished = self.stage.undisturbed("plain")
-        shutil.copytree(finished.directory, self.directory / "run")
-        return self.run()
+        run = self.run()
+        if self.stage.bucket:
+            root = Path(finished.directory)
+            files = {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
+            Bucket(run.directory).upload(files)
+        else:
+            shutil.copytree(finished.directory, run.directory)
+        return run
 
     def started(self, *arguments: object, **settings: object) -> tuple[Run, list[subprocess.Popen]]:
         """A run that has made a random number of steps, at most half of them, and its processes."""
         run = self.run(*arguments, **settings)
-        step = self.draw.randint(1, run.steps // 2)
+        step = run.reached = self.draw.randint(1, run.steps // 2)
         if self.stage.pauses:
             processes = run.start(pause_after=step)
             run.wait_for_pause(processes)
@@ -144,7 +164,7 @@ class Trial:
 
     def goes_on(self, run: Run, at_most: int, kind: str = "plain", **changes: object) -> Ending:
         """Give the same command again; expect that it completes the run and repeats few steps."""
-        logged = run.logged()
+        logged = max(run.logged(), run.reached)
         ending = self.completes(run, run.start(**changes), kind)
         self.happened[-1] = f"again: {self.happened[-1]}"
         self.lost = logged - ending.first_step
@@ -164,7 +184,7 @@ class Trial:
 
     def in_general(self, line: str) -> str:
         """A line without the names and numbers of this trial."""
-        line = line.replace(str(self.directory), "…").removeprefix("pretrain: ")
+        line = line.replace(str(self.place), "…").replace(str(self.directory), "…").removeprefix("pretrain: ")
         for found, general in (
             (r"\(.*\)", "(…)"),
             (r"(?<= was not saved: ).*(?=; mend)", "…"),
@@ -197,7 +217,7 @@ def flip_in_records(draw: random.Random, data: Path, times: int = 3) -> None:
     flip(draw, file, begin, end, times)
 
 
-def flip(draw: random.Random, file: Path, begin: int, end: int, times: int = 1) -> None:
+def flip(draw: random.Random, file: epath.Path | Path, begin: int, end: int, times: int = 1) -> None:
     """Flip random bits between two places of a file."""
     content = bytearray(file.read_bytes())
     for _ in range(times):

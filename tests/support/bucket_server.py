@@ -417,7 +417,7 @@ def served(faults: Faults | None = None) -> Iterator[BucketServer]:
     with (
         BucketServer(faults) as server,
         mock.patch.dict(os.environ, server.environment),
-        mock.patch.dict(fsspec.config.conf["gcs"], {"token": "anon"}),
+        mock.patch.dict(fsspec.config.conf["gcs"], {"token": "anon", "use_listings_cache": False}),
     ):
         # File systems are kept, and those of an earlier server would ask there.
         fsspec.get_filesystem_class("gs").clear_instance_cache()

@@ -6,26 +6,35 @@ When the line of that step is in its log, the run makes the file `pause_file(RUN
 deletes it. Only the first host writes the log, so only that one pauses.
 """
 
+import os
+import tempfile
 import time
 from pathlib import Path
 
 from absl import flags
+from etils import epath
 
+from data_pipeline.common import buckets
+from data_pipeline.common.buckets import is_bucket
 from launch import command, config_flag, pretrain
 
 FLAGS = flags.FLAGS
 
 
-def pause_file(run: Path) -> Path:
-    """The file that is there while a run pauses, beside the run's directory."""
-    return run.with_name(f"{run.name}.paused")
+def pause_file(run: epath.PathLike) -> Path:
+    """The file that is there while a run pauses: beside its directory, or of a bucket, a temporary one."""
+    if is_bucket(run):
+        return Path(tempfile.gettempdir()) / f"{os.fspath(run).replace('/', '-').replace(':', '')}.paused"
+    return Path(f"{os.fspath(run)}.paused")
 
 
 def main(argv: list[str]) -> int:
     if FLAGS.poison:
         _poison([int(step) for step in FLAGS.poison])
+    if FLAGS.patience:
+        buckets.PATIENCE = FLAGS.patience
     if FLAGS.pause_after:
-        _pause(FLAGS.pause_after, pause_file(Path(FLAGS.run)))
+        _pause(FLAGS.pause_after, pause_file(FLAGS.run))
     return pretrain.main(argv)
 
 
@@ -66,6 +75,7 @@ def _pause(after: int, file: Path) -> None:
 def define_flags() -> None:
     flags.DEFINE_list("poison", [], "Steps, counted from 0.")
     flags.DEFINE_integer("pause_after", 0, "Step, counted from 1; 0 for no pause.")
+    flags.DEFINE_float("patience", None, "Seconds for which requests to a bucket are tried again.")
     pretrain.define_flags()
 
 
