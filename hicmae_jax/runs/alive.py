@@ -32,8 +32,8 @@ def identity(process: int | None = None) -> str:
     return f"{space}/{number}/{started}"
 
 
-def has_ended(named: str) -> bool:
-    """Whether a process has ended for certain; false if it lives, or ran elsewhere.
+def is_alive(named: str) -> bool | None:
+    """Whether a process is alive; None if it ran on another machine or in another container.
 
     Args:
         named: from `identity`, called by that process.
@@ -41,8 +41,8 @@ def has_ended(named: str) -> bool:
     parts = named.split("/")
     mine = identity().split("/")
     if len(parts) != 4 or parts[:2] != mine[:2] or not parts[2].isdecimal():
-        return False
+        return None
     try:
-        return identity(int(parts[2])) != named
+        return identity(int(parts[2])) == named
     except ProcessLookupError:
-        return True
+        return False

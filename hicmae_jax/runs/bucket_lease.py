@@ -2,7 +2,7 @@
 
 A bucket has no locks. The object `in_use.json` names the holder, who writes it anew every 10 s with another
 number. Another process watches it for 60 s, and takes the directory over only if nothing has changed. No two
-clocks are compared. A holder that ended on the same machine is known to have ended, and is not waited for.
+clocks are compared. Of a holder on the same machine it is known whether it is alive.
 """
 
 import contextlib
@@ -91,7 +91,10 @@ class BucketLease:
         holder = self._read()
         if self._is_mine(holder):
             return  # the answer to `create` was lost
-        if holder and not alive.has_ended(str(holder.get("identity", ""))):
+        is_alive = alive.is_alive(str(holder.get("identity", ""))) if holder else False
+        if is_alive:
+            raise InUseError(self._in_use(holder))
+        if is_alive is None:
             self._wait_until_expired(holder)
         self._bucket.write(FILE, self._content())
         time.sleep(SETTLES_AFTER)

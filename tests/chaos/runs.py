@@ -85,7 +85,7 @@ class Run:
         self._compiled = compiled
         self._hosts = hosts
         self._options = [*options, *([f"--poison={','.join(map(str, poison))}"] if poison else [])]
-        self._instrumented = bool(poison)
+        self._instrumented = bool(poison) or any(option.startswith("--patience") for option in options)
         self._settings = SETTINGS | (OF_TWO_HOSTS if hosts == 2 else {}) | settings
         self.steps = self._settings["steps"]
         self.every = self._settings["checkpoint__every"]

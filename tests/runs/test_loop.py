@@ -9,6 +9,7 @@ from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.checkpoints.load import find_step
 from hicmae_jax.checkpoints.manager import Checkpoints
 from hicmae_jax.logs.metrics import MetricsLog, read_metrics
+from hicmae_jax.runs import loop
 from hicmae_jax.runs.loop import Evaluation
 from tests.support.toy_loop import HELD_OUT, batches, first_state, run, saved_steps, scores, step_function
 
@@ -247,3 +248,36 @@ def test_every_line_but_the_first_has_times(tmp_path):
     evaluated = [line for line in read_metrics(tmp_path) if "held_out/w" in line]
     assert all(line["time/evaluation_seconds"] > 0 for line in evaluated)
     assert "time/mfu" not in lines[1]  # the peak rate of a CPU is not known
+
+
+# --- Saving by time ---
+
+
+def test_a_checkpoint_is_saved_when_the_last_one_is_old(tmp_path, events, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+
+    def tick():
+        now[0] += 60.0
+
+    # A minute passes before each of these steps. It shows when the devices have finished the step after it.
+    run(
+        tmp_path,
+        total=30,
+        data={"at": dict.fromkeys((5, 6, 7, 20), tick)},
+        intervals={"checkpoint": 1000, "minutes": 3.0},
+    )
+    assert [step for what, step in events if what == "save"] == [10, 30]
+    assert saved_steps(tmp_path) == [10, 30]
+
+
+def test_without_minutes_no_time_is_too_long(tmp_path, events, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    run(
+        tmp_path,
+        total=12,
+        data={"at": {5: lambda: now.__setitem__(0, 1e9)}},
+        intervals={"checkpoint": 1000},
+    )
+    assert [step for what, step in events if what == "save"] == [12]

@@ -372,6 +372,12 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
         ({"faults.skips": 0}, "faults.skips 0 is not at least 1"),
         ({"faults.minutes": 1e9}, "faults.minutes 1000000000.0 is not in (0, 10080]"),
         ({"faults.minutes": 0.0}, "faults.minutes 0.0 is not in (0, 10080]"),
+        (
+            {"evaluation.best": "probe/linear_uar"},
+            "evaluation.best probe/linear_uar is never scored: name evaluation.labelled",
+        ),
+        ({"evaluation.best": "total"}, "evaluation.best 'total' is no score of an evaluation"),
+        ({"checkpoint.minutes": 0}, "checkpoint.minutes 0.0 is not above 0"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
         (
             {"evaluation.picture_every": 9},
