@@ -48,7 +48,24 @@ def gone(trial: Trial) -> None:
     trial.goes_on(run, run.lost_by_a_kill)
 
 
+def moved(trial: Trial) -> None:
+    """A run that was begun on a disk goes on in a bucket."""
+    if trial.stage.bucket is None:
+        trial.untried = "it needs --bucket"
+        return
+    before, processes = trial.started(directory=trial.directory / "run")
+    processes[0].kill()
+    trial.ended(before, processes, -9)
+    run = trial.run()
+    run.copy_from(before)
+    run.reached = before.logged()
+    trial.happened.append("killed on a disk and copied to the bucket")
+    ending = trial.goes_on(run, run.lost_by_a_kill)
+    trial.expect(ending.first_step == before.saved()[-1], "it did not go on from the copied checkpoint")
+
+
 FAULTS: dict[str, Fault] = {
+    "begun on a disk, continued in a bucket": moved,
     "bucket answers 503 to three requests of a hundred": lambda trial: failing(
         trial, "503", lambda seed: Faults(unavailable=0.03, seed=seed)
     ),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -155,6 +156,15 @@ class Run:
     def lost_by_a_kill(self) -> int:
         """Most steps to repeat after a kill. A save in progress is lost; it ends before the next one."""
         return 2 * self.every
+
+    def copy_from(self, other: "Run") -> None:
+        """Take the files of a run on a disk."""
+        root = Path(other.directory)
+        if is_bucket(self.directory):
+            files = {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
+            Bucket(self.directory).upload(files)
+        else:
+            shutil.copytree(root, self.directory)
 
     # --- Its files ------------------------------------------------------------------------------------------
 

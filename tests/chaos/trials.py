@@ -9,7 +9,6 @@ from pathlib import Path
 
 from etils import epath
 
-from data_pipeline.common.buckets import Bucket
 from tests.chaos.runs import Ending, Run, differences
 from tests.support import shrunk_recipe
 from tests.support.bucket_server import BucketServer
@@ -114,12 +113,7 @@ class Trial:
         """A copy of an undisturbed run."""
         finished = self.stage.undisturbed("plain")
         run = self.run()
-        if self.stage.bucket:
-            root = Path(finished.directory)
-            files = {str(p.relative_to(root)): p for p in root.rglob("*") if p.is_file()}
-            Bucket(run.directory).upload(files)
-        else:
-            shutil.copytree(finished.directory, run.directory)
+        run.copy_from(finished)
         return run
 
     def started(self, *arguments: object, **settings: object) -> tuple[Run, list[subprocess.Popen]]:

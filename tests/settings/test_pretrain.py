@@ -377,7 +377,7 @@ def test_a_warm_up_by_clips_is_as_long_at_any_batch():
             "evaluation.best probe/linear_uar is never scored: name evaluation.labelled",
         ),
         ({"evaluation.best": "total"}, "evaluation.best 'total' is no score of an evaluation"),
-        ({"checkpoint.minutes": 0}, "checkpoint.minutes 0.0 is not above 0"),
+        ({"checkpoint.minutes": 0}, "checkpoint.minutes 0.0 is not in (0, 10080]"),
         ({"evaluation.every": 10}, "evaluation.every 10 has nothing to evaluate on: name evaluation.sets"),
         (
             {"evaluation.picture_every": 9},

@@ -38,7 +38,7 @@ def failing(monkeypatch, bucket):
     monkeypatch.setattr(buckets.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
     def make(*errors):
-        found = Bucket(URL)
+        found = Bucket(URL, 600.0)
         found._files = Failing(*errors)
         return found
 
