@@ -88,7 +88,12 @@ def run(
             pause = contextlib.nullcontext() if finished else session.watchdog.stage("evaluation")
             with pause:
                 fold_scores.score_fold(
-                    session.directory, fold.data, fold.scorer, config, fold.pipeline.steps_per_epoch
+                    session.address,
+                    session.directory,
+                    fold.data,
+                    fold.scorer,
+                    config,
+                    fold.pipeline.steps_per_epoch,
                 )
 
 

@@ -47,6 +47,7 @@ def are_complete(directory: epath.Path) -> bool:
 
 
 def score_fold(
+    run: epath.Path,
     directory: epath.Path,
     data: FoldData,
     scorer: EmotionScorer,
@@ -58,7 +59,8 @@ def score_fold(
     `scores.json` is written last.
 
     Args:
-        directory: directory of the run.
+        run: directory of the run, with its checkpoints.
+        directory: directory for its files; the same but for a run in a bucket.
         data: its fold.
         scorer: of its model.
         config: its settings.
@@ -69,16 +71,16 @@ def score_fold(
         ValueError: a checkpoint is damaged.
     """
     views = data.test_views(config.scoring.batch)
-    steps, flags = {LAST: find_step(directory)}, list(data.flags)
+    steps, flags = {LAST: find_step(run)}, list(data.flags)
     try:
-        steps[BEST] = find_step(directory, BEST)
+        steps[BEST] = find_step(run, BEST)
     except FileNotFoundError:  # as of constant predictions of dimensions, whose correlation is undefined
         steps[BEST] = steps[LAST]
         flags.append(f"fold {data.config.fold}: no epoch has a score in validation, so the best is the last")
     by_step: dict[int, ClipScores] = {}
     params: Any = None
     for step in sorted(set(steps.values())):  # the last epoch comes last, for the pictures
-        params, _ = load_parameters(directory, step)
+        params, _ = load_parameters(run, step)
         by_step[step] = scorer(params, views)
     written: dict[str, Any] = {
         "protocol": data.protocol.name,
