@@ -1,4 +1,4 @@
-"""The seal of a checkpoint: the file `checksums.json` in it, with the size and SHA-256 of every other file.
+"""The seal of a checkpoint: the file `checksums.json` in it, with the size and SHA-256 of the other files.
 
 After a crash, a partial copy or a flipped bit, a checkpoint can look whole, and reading it may raise no
 error. The seal reveals the damage.
@@ -18,6 +18,8 @@ from data_pipeline.common.paths import file_length
 
 SEAL = "checksums.json"
 PARTIAL = f"{SEAL}{atomic_files.PARTIAL}"
+# Orbax changes this file after the seal; it holds times and the names of classes, which no run reads.
+LATER = "_CHECKPOINT_METADATA"
 # Threads can hash at the same time, because hashing releases the GIL. A checkpoint has few large files.
 THREADS = 4
 
@@ -98,7 +100,7 @@ def sync(path: epath.PathLike) -> None:
 
 def _files(directory: epath.Path) -> list[str]:
     found = (epath.Path(inside) / name for inside, _, names in os.walk(directory) for name in names)
-    return sorted({path.relative_to(directory).as_posix() for path in found} - {SEAL, PARTIAL})
+    return sorted({path.relative_to(directory).as_posix() for path in found} - {SEAL, PARTIAL, LATER})
 
 
 def _describe(path: epath.Path) -> Mapping[str, Any]:

@@ -7,39 +7,67 @@
     <run>/checkpoints/<step>/checksums.json    size and checksum of every other file
     <run>/damaged_checkpoints/<step>           damaged checkpoints that a resumed run has moved here
 
-A thread writes a checkpoint under a temporary name. When every part of every array is there, it writes the
-checksums, renames the checkpoint to its step, and only then removes older checkpoints. The checksums show
-whether the files have changed since. A resumed run removes what a killed save has left. Any number of devices
-and hosts can read a checkpoint, whatever number wrote it.
+Orbax's manager writes a checkpoint in threads under a temporary name, renames it to its step, and then
+removes older ones. Before the rename this module adds the record, counts the parts of the arrays and writes
+the checksums. The checksums show whether the files have changed since. A resumed run removes what a killed
+save has left. Any number of devices and hosts can read a checkpoint, whatever number wrote it.
 
 The last `keep` checkpoints stay, and so do milestones, those for branches and, if asked for, the best by a
 score (see `best`).
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
 
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints import checksums, reader
+from hicmae_jax.checkpoints.barrier import Barrier, OtherHostFailedError
 from hicmae_jax.checkpoints.best import BestBy, find_best, with_score
 from hicmae_jax.checkpoints.damage import find_damage
 from hicmae_jax.checkpoints.reader import DIRECTORY, RECORD, STATE
-from hicmae_jax.checkpoints.writer import MARKS, Writer
 from hicmae_jax.hosts import agreement
 
 DAMAGED = "damaged_checkpoints"
-# Endings of the name of a checkpoint that is not complete yet, and of one that is being removed.
-PARTIAL, REMOVED = ".partial", ".removed"
+PARTIAL = ocp.utils.TMP_DIR_SUFFIX
+"""Ending of the name of a checkpoint that is not complete yet."""
 # Seconds for which a process that ends with an error waits for the other processes to write their parts.
 SECONDS_FOR_OTHERS = 30.0
 
 Record = Mapping[str, Any]
+# The last step, and the best step with its score.
+_Stock = tuple[int | None, tuple[int, float] | None]
 Decision = TypeVar("Decision")
+
+
+class _SyncedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Makes the new name of a checkpoint survive a power cut, before older checkpoints are removed."""
+
+    async def finalize(self) -> None:
+        await super().finalize()
+        checksums.sync(self.get_final().parent)
+
+
+@dataclasses.dataclass
+class _KeepBest(policies.PreservationPolicy):
+    """Keeps the best checkpoint; Orbax's `BestN` would lose it if the file of its score is damaged."""
+
+    step: int | None = None
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[policies.PolicyCheckpointInfo],
+        *,
+        context: policies.PreservationContext,
+    ) -> Sequence[bool]:
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
 
 
 class Checkpoints:
@@ -76,11 +104,13 @@ class Checkpoints:
             raise ValueError(f"keep = {keep} and milestone = {milestone} must be at least 1")
         self._run = reader.absolute(run)
         self._root = self._run / DIRECTORY
-        self._keep, self._milestone, self._branches = keep, milestone, frozenset(branches)
-        self._writer: Writer | None = None
-        self._step_being_saved: int | None = None
         self.best = best
-        self._latest, self._best_value = _decided_by_first_process(self._open)
+        self._step_being_saved: int | None = None
+        self._barrier, self._keep_best = Barrier(), _KeepBest()
+        self._latest: int | None
+        self._best_value: float | None
+        self._take_stock(_decided_by_first_process(self._open))
+        self._manager = self._make_manager(keep, milestone, branches)
 
     def __enter__(self) -> Self:
         return self
@@ -91,14 +121,15 @@ class Checkpoints:
         else:
             # The other processes may go on, so this one cannot exchange messages with them.
             self._finish(ask_others=False)
+            self._manager.close()
 
     def latest_step(self) -> int | None:
         """The last step that is saved or being saved; None if there is none."""
-        return self._latest if self._writer is None else self._step_being_saved
+        return self._latest if self._step_being_saved is None else self._step_being_saved
 
     def has_failed(self) -> bool:
-        """Whether this process has failed to write its part of the current save; `wait` says why."""
-        return self._writer is not None and self._writer.failure is not None
+        """Whether the current save has failed; `wait` says why."""
+        return self._step_being_saved is not None and self._barrier.failure is not None
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Whether these scores are better than those of every checkpoint so far, by the score in `best`.
@@ -133,7 +164,9 @@ class Checkpoints:
             OSError: one cannot be moved.
         """
         self.wait()
-        self._latest, self._best_value, lines = _decided_by_first_process(lambda: self._clear_up(accept))
+        stock, lines = _decided_by_first_process(lambda: self._clear_up(accept))
+        self._take_stock(stock)
+        self._manager.reload()
         return self._latest, lines
 
     def save(self, step: int, state: Any, record: Record, scores: Mapping[str, float] | None = None) -> None:
@@ -161,13 +194,16 @@ class Checkpoints:
         if self.best is not None and scores and self.best.score in scores:
             value = float(scores[self.best.score])
             if self.is_best(scores):
-                self._best_value = value
+                self._keep_best.step, self._best_value = step, value
             record = with_score(record, self.best, value)
-        partial = self._root / f"{step}{PARTIAL}"
         self._step_being_saved = step
-        self._raise_first(agreement.exchange(self._failure_to_begin(partial)))
-        arrays, record_text = len(jax.tree.leaves(state)), json.dumps(record)
-        self._writer = Writer(partial, state, lambda: self._complete(step, partial, arrays, record_text))
+        self._barrier.begin()
+        self._arrays, self._record_text = len(jax.tree.leaves(state)), json.dumps(record)
+        arguments = ocp.args.Composite(**{STATE: ocp.args.StandardSave(state)})
+        try:
+            self._manager.save(step, args=arguments, force=True)
+        except OSError as error:
+            raise RuntimeError(f"{self._root}: {self._not_saved(error)}") from error
 
     def restore(self, abstract_state: Any) -> Any:
         """Read the state of the latest step, bit for bit, with the shardings asked for.
@@ -214,47 +250,39 @@ class Checkpoints:
         Raises:
             RuntimeError: it has failed in this or another process.
         """
-        self.wait()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     # --- Saving ---
 
-    def _failure_to_begin(self, partial: epath.Path) -> str:
-        """Make the directories to write to, in the first process.
+    def _make_manager(
+        self, keep: int, milestone: int | None, branches: Collection[int]
+    ) -> ocp.CheckpointManager:
+        kept = [policies.LatestN(keep), policies.CustomSteps(tuple(branches)), self._keep_best]
+        if milestone is not None:
+            kept.append(policies.EveryNSteps(milestone))
+        options = ocp.CheckpointManagerOptions(
+            create=False,
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            # The hosts may see different files for a while.
+            single_host_load_and_broadcast=True,
+            # Otherwise a damaged description of one checkpoint would stop every run.
+            lightweight_initialize=True,
+            temporary_path_class=_SyncedPath,
+            async_options=ocp.AsyncOptions(
+                barrier_sync_fn=self._barrier, post_finalization_callback=self._complete
+            ),
+        )
+        return ocp.CheckpointManager(self._root, options=options)
 
-        Returns:
-            One line about the failure; empty if there was none.
-        """
-        if jax.process_index() > 0:
-            return ""
-        try:
-            if partial.exists():  # of a save that failed
-                partial.rmtree()
-            for name in (STATE, MARKS):
-                (partial / name).mkdir(parents=True)
-        except OSError as error:
-            return self._not_saved(error)
-        return ""
-
-    def _complete(self, step: int, partial: epath.Path, arrays: int, record: str) -> None:
-        """Complete the checkpoint that all processes have written, and remove older ones; in a thread."""
-        (partial / RECORD).write_text(record)
-        reader.check_written(partial, arrays)
+    def _complete(self) -> None:
+        """Add to the written checkpoint what Orbax does not write; in a thread of the first process."""
+        partial = self._root / f"{self._step_being_saved}{PARTIAL}"
+        (partial / RECORD).write_text(self._record_text)
+        reader.check_written(partial, self._arrays)
         checksums.seal(partial)
-        partial.rename(self._root / str(step))
-        checksums.sync(self._root)
-        self._remove_old()
-
-    def _remove_old(self) -> None:
-        steps = sorted(reader.find_all(self._root))
-        scored = find_best(self._root, self.best) if self.best else None
-        for step in steps[: -self._keep]:
-            is_milestone = self._milestone is not None and step % self._milestone == 0
-            is_best = scored is not None and step == scored.step
-            if is_milestone or is_best or step in self._branches:
-                continue
-            # Removed under another name: an interrupted removal must not look like a complete checkpoint.
-            removed = (self._root / str(step)).rename(self._root / f"{step}{REMOVED}")
-            removed.rmtree()
 
     def _finish(self, ask_others: bool) -> None:
         """Wait for the current save.
@@ -265,27 +293,38 @@ class Checkpoints:
         Raises:
             RuntimeError: the save has failed, in this process or another one that was asked.
         """
-        writer, step = self._writer, self._step_being_saved
-        if writer is None:
+        step = self._step_being_saved
+        if step is None:
             return
-
-        def failures() -> list[str]:
-            mine = self._not_saved(writer.failure) if writer.failure else ""
-            return agreement.exchange(mine) if ask_others else [mine]
-
-        writer.wait_written()
-        reported = failures()
-        if any(reported) or (not ask_others and not writer.wait_complete(self._patience())):
-            writer.give_up()
-        else:
-            writer.wait_complete()
-            reported = failures()
-        self._writer = None
-        self._raise_first(reported, writer.failure)
+        failure = self._wait_for_orbax(None if ask_others else SECONDS_FOR_OTHERS)
+        is_theirs = isinstance(failure, OtherHostFailedError)
+        mine = self._not_saved(failure) if failure and not is_theirs else ""
+        reported = agreement.exchange(mine) if ask_others else [mine]
+        self._step_being_saved = None
+        if any(reported):
+            if ask_others:
+                self._take_stock(_decided_by_first_process(self._stock))
+                self._manager.reload()
+            self._raise_first(reported, failure)
         self._latest = step
 
-    def _patience(self) -> float | None:
-        return SECONDS_FOR_OTHERS if jax.process_count() > 1 else None
+    def _wait_for_orbax(self, patience: float | None) -> Exception | None:
+        """Wait for Orbax's threads, and for the other hosts' for at most so many seconds.
+
+        Returns:
+            The error of this process, or `OtherHostFailedError`; None if the save is complete.
+        """
+        timer = threading.Timer(patience or 0, self._barrier.give_up)
+        if patience is not None:
+            timer.start()
+        try:
+            self._manager.wait_until_finished()
+        # Keep any error; the caller reports it.
+        except Exception as error:
+            return error
+        finally:
+            timer.cancel()
+        return None
 
     def _not_saved(self, error: Exception) -> str:
         step = self._step_being_saved
@@ -306,22 +345,26 @@ class Checkpoints:
 
     # --- Resuming ---
 
-    def _open(self) -> tuple[int | None, float | None]:
-        """Make the directory; returns the last step and the best score in it."""
+    def _open(self) -> _Stock:
         self._root.mkdir(parents=True, exist_ok=True)
-        return max(reader.find_all(self._root), default=None), self._read_best_value()
+        return self._stock()
+
+    def _stock(self) -> _Stock:
+        """The last step, and the best step with its score; None where there is none."""
+        scored = find_best(self._root, self.best) if self.best else None
+        return max(reader.find_all(self._root), default=None), scored
+
+    def _take_stock(self, stock: _Stock) -> None:
+        self._latest, best = stock
+        self._keep_best.step, self._best_value = best if best else (None, None)
 
     def _remove_leftovers(self) -> None:
-        """Remove what interrupted saves and removals have left."""
+        """Remove what interrupted saves have left."""
         for path in self._root.iterdir():
-            if path.suffix in (PARTIAL, REMOVED) and path.stem.isdecimal():
+            if path.name.removesuffix(PARTIAL).isdecimal() and path.name.endswith(PARTIAL):
                 path.rmtree()
 
-    def _read_best_value(self) -> float | None:
-        scored = find_best(self._root, self.best) if self.best else None
-        return None if scored is None else scored.value
-
-    def _clear_up(self, accept: Callable[[int, Record], None]) -> tuple[int | None, float | None, list[str]]:
+    def _clear_up(self, accept: Callable[[int, Record], None]) -> tuple[_Stock, list[str]]:
         good, damaged = self._find_good()
         if good is not None:
             accept(good, reader.read_record(self._root / str(good)))
@@ -334,7 +377,7 @@ class Checkpoints:
                 f"{good}"
             )
         lines += self._move_damaged_best_away(good)
-        return good, self._read_best_value(), lines
+        return (good, self._stock()[1]), lines
 
     def _find_good(self) -> tuple[int | None, dict[int, str]]:
         """The last good step, None if there are no checkpoints; and what is wrong with each one after it."""

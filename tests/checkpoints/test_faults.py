@@ -147,7 +147,7 @@ def test_old_checkpoints_that_cannot_be_deleted_stop_the_run_but_lose_nothing(tm
         rmtree = shutil.rmtree
 
         def refuses_old(path):
-            (fails_with(errno.EACCES) if str(path).endswith(".removed") else rmtree)(path)
+            (fails_with(errno.EACCES) if str(path).endswith("checkpoints/1") else rmtree)(path)
 
         monkeypatch.setattr(shutil, "rmtree", refuses_old)
         checkpoints.save(2, one_array(), RECORD)
@@ -184,11 +184,12 @@ KILLED = textwrap.dedent("""
         os.kill(os.getpid(), signal.SIGKILL)
 
     rename, replace, rmtree = os.rename, os.replace, shutil.rmtree
+    old = sys.argv[1] + "/checkpoints/1"
     moments = {
         "writing": lambda: setattr(checksums, "seal", die),
         "sealing": lambda: setattr(os, "replace", lambda a, b: (die if "json" in str(a) else replace)(a, b)),
         "naming": lambda: setattr(os, "rename", lambda a, b: (die if "json" not in str(a) else rename)(a, b)),
-        "removing": lambda: setattr(shutil, "rmtree", lambda a: (die if "removed" in str(a) else rmtree)(a)),
+        "removing": lambda: setattr(shutil, "rmtree", lambda a: (die if str(a) == old else rmtree)(a)),
     }
     checkpoints = Checkpoints(sys.argv[1], keep=1)
     checkpoints.save(1, {"params": {"kernel": jnp.arange(4.0)}}, {"step": 1})
@@ -202,10 +203,10 @@ KILLED = textwrap.dedent("""
 @pytest.mark.parametrize(
     ("moment", "left", "step"),
     [
-        ("writing", {"1", "2.partial"}, 1),
-        ("sealing", {"1", "2.partial"}, 1),
-        ("naming", {"1", "2.partial"}, 1),
-        ("removing", {"1.removed", "2"}, 2),
+        ("writing", {"1", "2.orbax-checkpoint-tmp"}, 1),
+        ("sealing", {"1", "2.orbax-checkpoint-tmp"}, 1),
+        ("naming", {"1", "2.orbax-checkpoint-tmp"}, 1),
+        ("removing", {"1", "2"}, 2),
     ],
 )
 def test_a_run_killed_while_it_saves_goes_on_from_a_whole_checkpoint(tmp_path, moment, left, step):
