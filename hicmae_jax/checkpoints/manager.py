@@ -18,6 +18,7 @@ score (see `best`).
 
 import dataclasses
 import json
+import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self, TypeVar
@@ -38,6 +39,7 @@ from hicmae_jax.hosts import agreement
 DAMAGED = "damaged_checkpoints"
 PARTIAL = ocp.utils.TMP_DIR_SUFFIX
 """Ending of the name of a checkpoint that is not complete yet."""
+_LEFTOVER = re.compile(rf"\d+({re.escape(PARTIAL)}|\.partial|\.removed)")  # the last two of earlier versions
 # Seconds for which a process that ends with an error waits for the other processes to write their parts.
 SECONDS_FOR_OTHERS = 30.0
 
@@ -361,7 +363,7 @@ class Checkpoints:
     def _remove_leftovers(self) -> None:
         """Remove what interrupted saves have left."""
         for path in self._root.iterdir():
-            if path.name.removesuffix(PARTIAL).isdecimal() and path.name.endswith(PARTIAL):
+            if _LEFTOVER.fullmatch(path.name):
                 path.rmtree()
 
     def _clear_up(self, accept: Callable[[int, Record], None]) -> tuple[_Stock, list[str]]:
