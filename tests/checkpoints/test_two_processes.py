@@ -1,5 +1,6 @@
 """Two processes that save one checkpoint: they agree, and both stop if one of them cannot write."""
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.support.xla_flags import xla_flags
 
 # Each has two devices and half of the array; the second process can write no large file at the chosen step.
 ONE_OF_TWO = textwrap.dedent("""
-    import resource, sys
+    import pathlib, resource, sys
     import jax, numpy as np
     from hicmae_jax.checkpoints import manager as module
     from hicmae_jax.training import sharding
@@ -38,8 +39,13 @@ ONE_OF_TWO = textwrap.dedent("""
             print(*checkpoints.last_good(), flush=True)
             for step in (1, 2, 3):
                 checkpoints.wait()
-                if step == full and index == 1:
+                if step == full and index == 1 and failing != "no directory":
                     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+                if step == full and failing == "no directory":
+                    if index == 0:  # a file in the way of the directory of checkpoints
+                        pathlib.Path(run, "checkpoints").rename(pathlib.Path(run, "kept"))
+                        pathlib.Path(run, "checkpoints").touch()
+                    checkpoints.save(step, state(step), {"step": step})
                 checkpoints.save(step, state(step), {"step": step})
                 if failing and step == full:
                     raise ValueError("no clip can be read")
@@ -112,3 +118,26 @@ def test_if_the_run_fails_too_no_process_waits_long_for_a_part_that_another_coul
     assert "/checkpoints: the checkpoint of step 2 was not saved: " in outputs[1][1]
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.last_good() == (1, [])
+
+
+def test_if_the_first_process_cannot_make_the_directory_both_stop_and_say_so(tmp_path):
+    codes, outputs = run_two(tmp_path, full=2, failing="no directory")
+    assert codes == [1, 1]
+    for _, err in outputs:
+        assert f"host 0: {tmp_path}/checkpoints: the checkpoint of step 2 was not saved: " in err
+        assert "Not a directory" in err
+
+
+def test_two_processes_save_one_checkpoint_in_a_bucket(bucket):
+    run = "gs://shop/run"
+    codes, outputs = run_two(run)
+    assert codes == [0, 0], outputs
+    for out, _ in outputs:
+        assert out.splitlines()[-2:] == ["None []", "3 {'step': 3}"]
+    names = bucket.under(f"{run}/checkpoints")
+    assert {name.split("/")[0] for name in names} == {"3", "steps.json"}
+    sealed = json.loads(names["3/checksums.json"])["files"]
+    assert any(name.startswith("state/ocdbt.process_1/d/") for name in sealed)
+    assert {f"3/{name}" for name in sealed} | {"3/checksums.json", "steps.json"} == set(names)
+    params, _ = load_parameters(run)
+    np.testing.assert_array_equal(params["kernel"], np.random.default_rng(0).random(20_000, np.float32) + 3)
