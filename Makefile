@@ -2,9 +2,11 @@
 #   PYTHON=python3.12   the interpreter of the environment; another one makes the environment again
 #   JOBS=4              processes that run tests
 #   TIMES=3 FAULTS=…    for `make chaos`: how often to try each fault, and which
+#   BUCKET=yes          for `make chaos`: the runs lie in a bucket on loopback
 JOBS ?= 2
 TIMES ?= 1
 FAULTS ?=
+BUCKET ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NEWEST := .venv-newest
@@ -76,7 +78,7 @@ test-newest:
 
 chaos: .venv
 	@echo "=== chaos: disturb real runs at random moments, each fault $(TIMES) times; prints a table"
-	$(BIN)/python -m tests.chaos --times=$(TIMES) $(if $(FAULTS),--faults='$(FAULTS)') --markdown
+	$(BIN)/python -m tests.chaos --times=$(TIMES) $(if $(FAULTS),--faults='$(FAULTS)') $(if $(BUCKET),--bucket) --markdown
 
 clean:
 	rm -rf $(VENV) $(NEWEST) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
