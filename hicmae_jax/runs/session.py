@@ -8,7 +8,7 @@ The directory of a run::
     <directory>/events.jsonl       starts, stops, skipped updates, loss spikes, slow steps
     <directory>/checkpoints/       see `checkpoints.manager`, also for damaged_checkpoints/
     <directory>/in_use.json        while it runs: the process that holds the directory, see `in_use`
-    <directory>/hosts/             while it runs on several hosts: what each one is doing
+    <directory>/hosts/             while it runs: what each host is doing
     <directory>/stacks-0.txt       where the threads of the first host were when it hung
     <directory>/broken_clips.txt   clips that could not be read, with the reason; on other hosts the name
                                    begins with the number of the process
@@ -46,6 +46,8 @@ from hicmae_jax.runs.directory import check_directory, write_json
 from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
 from hicmae_jax.runs.mirror import Mirror
+from hicmae_jax.runs.process_start import ProcessStart
+from hicmae_jax.runs.start_note import note_start
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
@@ -140,6 +142,7 @@ class Session:
         stop_signals: StopSignals | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
+        self._start = ProcessStart()
         self.address = epath.Path(directory)
         self._lease: BucketLease | None = None
         self.is_first = jax.process_index() == 0
@@ -224,7 +227,11 @@ class Session:
         finished = self._resumed_step is not None and self._resumed_step >= total_steps
         if finished:
             self.say(f"finished    already: {self.address} holds step {self._resumed_step:,}")
-        return finished
+            return True
+        with agreement.all_or_none():
+            if self.is_first:
+                note_start(self.events, self.directory, self.address, self.first_step, self._start.began)
+        return False
 
     def open_logs(self, open_batches: Callable[[int], contextlib.AbstractContextManager[Opened]]) -> Opened:
         """Open the batches, the log and the watchdog; they are closed when the session ends.
@@ -262,6 +269,8 @@ class Session:
                 minutes=faults.minutes,
                 step=self.first_step,
                 stacks=self.directory,
+                before=self._start.seconds(),
+                about=self._start.about(),
             )
         )
         if self._resumed_step is None:
@@ -336,8 +345,14 @@ class Session:
             show_progress=self._show_progress and self.is_first,
             sets=sets,
         )
-        self.events.write("started", step=self.first_step, processes=jax.process_count(), devices=mesh.size)
-        with _end_written(self.events):
+        self.events.write(
+            "started",
+            step=self.first_step,
+            total_steps=self._total_steps,
+            processes=jax.process_count(),
+            devices=mesh.size,
+        )
+        with _end_written(self.events, self.watchdog):
             return loop.run(state, batches, first_step=self.first_step, total_steps=self._total_steps)
 
     # --- Parts ---
@@ -391,13 +406,17 @@ class Session:
 
 
 @contextlib.contextmanager
-def _end_written(events: Events) -> Iterator[None]:
-    """Write to the events how the training inside has ended."""
+def _end_written(events: Events, watchdog: Watchdog) -> Iterator[None]:
+    """Write to the events how the training inside has ended, and on what the time was spent."""
+
+    def account() -> dict[str, Any]:
+        return {"step": watchdog.made, "spent": watchdog.spent()}
+
     try:
         yield
     except (Stopped, Exception) as error:
         # A full disk may have ended the training, and the first error counts.
         with contextlib.suppress(OSError):
-            events.write("stopped", line=typed_line(error))
+            events.write("stopped", line=typed_line(error), **account())
         raise
-    events.write("finished")
+    events.write("finished", **account())
