@@ -85,6 +85,16 @@ class Bucket:
             return None
         return int(about["size"]) if about.get("type") == "file" else None
 
+    def modified(self, name: str) -> float:
+        """When an object was written, in seconds since 1970, by the clock of the service.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            BucketError: it cannot be asked for.
+        """
+        time_of = self._try("read", name, lambda path: self._files.modified(path))
+        return float(time_of.timestamp())
+
     def write(self, name: str, content: bytes) -> None:
         """Write an object, in place of an earlier one.
 
