@@ -47,7 +47,7 @@ from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
 from hicmae_jax.runs.mirror import Mirror
 from hicmae_jax.runs.process_start import ProcessStart
-from hicmae_jax.runs.start_note import note_start
+from hicmae_jax.runs.start_note import StartNote
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
@@ -227,11 +227,7 @@ class Session:
         finished = self._resumed_step is not None and self._resumed_step >= total_steps
         if finished:
             self.say(f"finished    already: {self.address} holds step {self._resumed_step:,}")
-            return True
-        with agreement.all_or_none():
-            if self.is_first:
-                note_start(self.events, self.directory, self.address, self.first_step, self._start.began)
-        return False
+        return finished
 
     def open_logs(self, open_batches: Callable[[int], contextlib.AbstractContextManager[Opened]]) -> Opened:
         """Open the batches, the log and the watchdog; they are closed when the session ends.
@@ -248,6 +244,7 @@ class Session:
         """
         log, faults = self._settings.log, self._settings.faults
         with agreement.all_or_none():
+            note = StartNote(self.directory, self.address) if self.is_first else None
             self._log = self._exit_stack.enter_context(
                 MetricsLog(
                     self.directory,
@@ -259,6 +256,8 @@ class Session:
                 )
             )
             batches = self._exit_stack.enter_context(open_batches(self.first_step))
+            if note:
+                note.write(self.events, self.first_step, self._start.began)
         self.watchdog = self._exit_stack.enter_context(
             Watchdog(
                 functools.partial(self.events.note, "slow") if self.is_first else say,

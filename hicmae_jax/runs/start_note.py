@@ -12,26 +12,35 @@ from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.supervision import heartbeats
 
 
-def note_start(
-    events: Events, directory: epath.Path, address: epath.Path, first_step: int, began: str
-) -> None:
-    """Note a start; called before the metrics and the heartbeat of the one before are replaced.
+class StartNote:
+    """The note of a start; made before the metrics and the heartbeat of the start before are replaced.
 
     Args:
-        events: events of the run.
         directory: local directory of the run's files.
         address: directory of the run, on a disk or in a bucket.
-        first_step: step from which the run goes on.
-        began: when the process began.
 
     Raises:
-        OSError: the events cannot be read or written.
+        OSError: the events cannot be read.
     """
-    before = starts.find(starts.read_events(directory), _lines(directory), heartbeats.read(address, 0))
-    killed = starts.interruption(before[-1]) if before else None
-    if killed is not None:
-        events.write("interrupted", **killed)
-    events.write("starting", step=first_step, began=began)
+
+    def __init__(self, directory: epath.Path, address: epath.Path) -> None:
+        before = starts.find(starts.read_events(directory), _lines(directory), heartbeats.read(address, 0))
+        self._killed = starts.interruption(before[-1]) if before else None
+
+    def write(self, events: Events, first_step: int, began: str) -> None:
+        """Write it, when nothing refuses the start any more.
+
+        Args:
+            events: events of the run.
+            first_step: step from which the run goes on.
+            began: when the process began.
+
+        Raises:
+            OSError: it was not written.
+        """
+        if self._killed is not None:
+            events.write("interrupted", **self._killed)
+        events.write("starting", step=first_step, began=began)
 
 
 def _lines(directory: epath.Path) -> Sequence[dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 from etils import epath
 
 from hicmae_jax.logs.events import Events
-from hicmae_jax.runs.start_note import note_start
+from hicmae_jax.runs.start_note import StartNote
 from tests.support.bucket_server import served
 from tests.support.made_up_run import files, spent, write
 
@@ -14,7 +14,7 @@ def noted(local, address=None):
     """The events that a start adds, without their times."""
     path = local / "events.jsonl"
     before = len(path.read_text().splitlines()) if path.exists() else 0
-    note_start(Events(local), epath.Path(local), epath.Path(address or local), 100, "now")
+    StartNote(epath.Path(local), epath.Path(address or local)).write(Events(local), 100, "now")
     lines = map(json.loads, path.read_text().splitlines()[before:])
     return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
