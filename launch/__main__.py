@@ -19,6 +19,7 @@ COMMANDS = {
     "pretrain": ("launch.pretrain", "pre-train a model, or resume a run"),
     "sweep": ("launch.sweep", "train many runs: a grid, a table, or several lengths of each"),
     "report": ("launch.report", "write a report of a study or of runs: costs, scores, laws"),
+    "status": ("launch.status", "show what a run is doing: step, pace, checkpoints, hosts, goodput"),
     "evaluate": ("launch.evaluate", "score a run on held-out clips"),
     "import": ("launch.import_weights", "make a run of published or other PyTorch weights"),
     "embed": ("launch.embed", "compute features or emotions of videos"),

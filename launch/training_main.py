@@ -11,7 +11,7 @@ from absl import flags, logging
 
 from data_pipeline.common.errors import one_line
 from hicmae_jax.hosts import agreement, connect
-from hicmae_jax.runs import host_memory
+from hicmae_jax.runs import host_memory, process_start
 from hicmae_jax.supervision.signals import EXIT_CODES, Stopped, StopSignals
 from hicmae_jax.training import chips
 from launch import compilation_cache, host_flags
@@ -32,6 +32,7 @@ def run(program: str, train: Callable[[str, StopSignals], object]) -> NoReturn:
         program: name of the command, which its messages begin with.
         train: called with JAX's name of the platform and with the signals that ask the run to stop.
     """
+    process_start.count()
     configure_logging()
     configure_jax()
     try:

@@ -199,6 +199,11 @@ def test_of_supervision_only_the_supervisor_loads_jax():
     assert loaded(modules, {"jax"}) == []
 
 
+def test_the_status_of_a_run_loads_no_library_that_takes_seconds():
+    slow = {"jax", "orbax", "tensorstore", "tensorflow", "grain", "matplotlib", "sklearn", "librosa"}
+    assert loaded(["launch.status"], slow) == []
+
+
 def test_the_pytorch_model_imports_pytorch_alone():
     """What it imports inside functions is optional."""
     source = (ROOT / "hicmae_jax" / "weights" / "torch_model.py").read_text(encoding="utf-8")

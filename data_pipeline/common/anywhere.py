@@ -54,6 +54,19 @@ def remove(path: FilePath, patience: float | None = None) -> None:
         Path(path).unlink(missing_ok=True)
 
 
+def modified(path: FilePath, patience: float | None = None) -> float:
+    """When a file was last written, in seconds since 1970, by the clock of the disk or the bucket.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be asked for.
+    """
+    if not is_bucket(path):
+        return os.stat(path).st_mtime
+    directory, name = _split(path)
+    return Bucket(directory, patience).modified(name)
+
+
 def names(directory: FilePath, patience: float | None = None) -> list[str]:
     """The sorted names of files and directories in a directory; none if it is missing.
 

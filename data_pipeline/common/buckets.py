@@ -21,6 +21,8 @@ from data_pipeline.common.errors import one_line
 
 PATIENCE = 600.0
 """Seconds for which a request is tried again: longer than most failures of a service."""
+PATIENCE_AT_FIRST = 20.0
+"""The same for the first request of a command: a wrong name or missing rights must not keep anybody waiting."""
 LONGEST_PAUSE = 20.0
 """Most seconds between two tries."""
 SECONDS_TO_REPORT = 30.0
@@ -86,6 +88,16 @@ class Bucket:
         except FileNotFoundError:
             return None
         return int(about["size"]) if about.get("type") == "file" else None
+
+    def modified(self, name: str) -> float:
+        """When an object was written, in seconds since 1970, by the clock of the service.
+
+        Raises:
+            FileNotFoundError: there is none of this name.
+            BucketError: it cannot be asked for.
+        """
+        time_of = self._try("read", name, lambda path: self._files.modified(path))
+        return float(time_of.timestamp())
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object, in place of an earlier one.

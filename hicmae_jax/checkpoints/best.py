@@ -7,14 +7,15 @@ The score is in the record of each checkpoint that has one, so the best is known
 
 import contextlib
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
-from hicmae_jax.checkpoints import reader
-from hicmae_jax.checkpoints.listing import find_all
+from data_pipeline.common import anywhere
+from hicmae_jax.checkpoints.listing import RECORD, find_all
 
 BEST = "best"
 """Given instead of a step's number, this means the step of the best checkpoint."""
@@ -100,7 +101,7 @@ def _read_scores(root: epath.Path) -> dict[int, dict[str, Any]]:
     scores = {}
     for step, path in find_all(root).items():
         # A record may be damaged, or its checkpoint may just be removed.
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-            score = reader.read_record(path)[_SCORE]
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            score = json.loads(anywhere.read(path / RECORD))[_SCORE]
             scores[step] = {"name": score["name"], "mode": score["mode"], "value": float(score["value"])}
     return scores

@@ -23,6 +23,10 @@ from data_pipeline.common.buckets import THREADS, Bucket, is_bucket
 from hicmae_jax.checkpoints.checksums import SEAL
 
 UNFINISHED, INDEX = "unfinished", "steps.json"
+DIRECTORY = "checkpoints"
+"""Name of the directory of checkpoints in the directory of a run."""
+RECORD = "record.json"
+"""Name of the description of the run in the directory of a checkpoint."""
 _STEP = re.compile(r"0|[1-9][0-9]*")
 
 

@@ -15,11 +15,10 @@ from etils import epath
 from data_pipeline.common import anywhere
 from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import first_line
-from hicmae_jax.checkpoints.listing import find_all
+from hicmae_jax.checkpoints.listing import DIRECTORY as DIRECTORY
+from hicmae_jax.checkpoints.listing import RECORD, find_all
 
-DIRECTORY = "checkpoints"
-"""Name of the directory of checkpoints in the directory of a run."""
-STATE, RECORD = "state", "record.json"
+STATE = "state"
 # In Orbax's database, a name with one of these endings holds the description of an array; any other name
 # holds a part of an array.
 _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")

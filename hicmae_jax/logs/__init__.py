@@ -1,1 +1,1 @@
-"""The logs of a run: metrics, events, versions."""
+"""The logs of a run: metrics, events, versions, and the account of its time."""

@@ -5,6 +5,7 @@ own), its number and its time of start. Another process can only judge one of th
 """
 
 import os
+import time
 from pathlib import Path
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -25,11 +26,18 @@ def identity(process: int | None = None) -> str:
     except OSError:
         return ""
     try:
-        # The name of the program, in brackets, may hold spaces; the start is the 20th field after it.
-        started = Path(f"/proc/{number}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return f"{space}/{number}/{_start(number)}"
     except FileNotFoundError:
         raise ProcessLookupError(number) from None
-    return f"{space}/{number}/{started}"
+
+
+def age() -> float:
+    """Seconds since this process began; 0 where the system does not tell."""
+    try:
+        begun = int(_start(os.getpid())) / os.sysconf("SC_CLK_TCK")
+        return max(time.clock_gettime(time.CLOCK_BOOTTIME) - begun, 0.0)
+    except (OSError, AttributeError):
+        return 0.0
 
 
 def is_alive(named: str) -> bool | None:
@@ -46,3 +54,9 @@ def is_alive(named: str) -> bool | None:
         return identity(int(parts[2])) == named
     except ProcessLookupError:
         return False
+
+
+def _start(process: int) -> str:
+    """When a process began, in ticks of the system since its own start."""
+    # The name of the program, in brackets, may hold spaces; the start is the 20th field after it.
+    return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]

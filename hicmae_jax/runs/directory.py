@@ -7,6 +7,7 @@ from typing import Any
 from etils import epath
 
 from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import PATIENCE_AT_FIRST
 from hicmae_jax.checkpoints.path_names import check_path
 from hicmae_jax.checkpoints.reader import DIRECTORY
 from hicmae_jax.hosts import agreement
@@ -26,7 +27,7 @@ def check_directory(directory: epath.Path) -> None:
     """
     check_path(directory)
     try:
-        names = set(anywhere.names(directory)) - {agreement.MARK, in_use.FILE}
+        names = set(anywhere.names(directory, PATIENCE_AT_FIRST)) - {agreement.MARK, in_use.FILE}
     except NotADirectoryError:
         raise ValueError(f"{directory} is not a directory: give another one for the run") from None
     # A config.json does not show that it is a run: other programs have files of that name, which the run

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
+from hicmae_jax.logs import ledger
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.runs.by_set import with_shares
 from hicmae_jax.runs.clock import Clock, Work
@@ -232,7 +233,8 @@ class Loop:
         if self._is_due(made, self._intervals.log):
             with self._supervisor.stage("log"):
                 self._write_lines()
-            self._unwritten = [(made, {**metrics, **self._clock.lap(made)}, examples)]
+            spent = ledger.in_metrics(self._supervisor.spent())
+            self._unwritten = [(made, {**metrics, **self._clock.lap(made), **spent}, examples)]
 
     def _write_lines(self) -> None:
         """Fetch and write the metrics that wait; this waits for their steps."""

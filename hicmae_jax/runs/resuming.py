@@ -12,7 +12,8 @@ from typing import Any
 from etils import epath
 from flax.traverse_util import flatten_dict
 
-from data_pipeline.common.buckets import is_bucket
+from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import PATIENCE_AT_FIRST, is_bucket
 from hicmae_jax.checkpoints import reader
 from hicmae_jax.settings import recorded
 
@@ -54,7 +55,9 @@ def begun_settings(directory: epath.PathLike) -> Config | None:
         ImportError: the package for this kind of bucket is missing.
     """
     root = reader.absolute(directory) / reader.DIRECTORY
-    if not is_bucket(root) and not root.is_dir():
+    if is_bucket(root):
+        anywhere.names(root, PATIENCE_AT_FIRST)
+    elif not root.is_dir():
         return None
     for _, path in sorted(reader.find_all(root).items(), reverse=True):
         try:

@@ -8,7 +8,7 @@ The directory of a run::
     <directory>/events.jsonl       starts, stops, skipped updates, loss spikes, slow steps
     <directory>/checkpoints/       see `checkpoints.manager`, also for damaged_checkpoints/
     <directory>/in_use.json        while it runs: the process that holds the directory, see `in_use`
-    <directory>/hosts/             while it runs on several hosts: what each one is doing
+    <directory>/hosts/             while it runs: what each host is doing
     <directory>/stacks-0.txt       where the threads of the first host were when it hung
     <directory>/broken_clips.txt   clips that could not be read, with the reason; on other hosts the name
                                    begins with the number of the process
@@ -46,6 +46,8 @@ from hicmae_jax.runs.directory import check_directory, write_json
 from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
 from hicmae_jax.runs.mirror import Mirror
+from hicmae_jax.runs.process_start import ProcessStart
+from hicmae_jax.runs.start_note import StartNote
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
 from hicmae_jax.supervision.loss_guard import LossGuard
 from hicmae_jax.supervision.signals import Stopped, StopSignals
@@ -140,6 +142,7 @@ class Session:
         stop_signals: StopSignals | None = None,
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
+        self._start = ProcessStart()
         self.address = epath.Path(directory)
         self._lease: BucketLease | None = None
         self.is_first = jax.process_index() == 0
@@ -241,6 +244,7 @@ class Session:
         """
         log, faults = self._settings.log, self._settings.faults
         with agreement.all_or_none():
+            note = StartNote(self.directory, self.address) if self.is_first else None
             self._log = self._exit_stack.enter_context(
                 MetricsLog(
                     self.directory,
@@ -252,6 +256,8 @@ class Session:
                 )
             )
             batches = self._exit_stack.enter_context(open_batches(self.first_step))
+            if note:
+                note.write(self.events, self.first_step, self._start.began)
         self.watchdog = self._exit_stack.enter_context(
             Watchdog(
                 functools.partial(self.events.note, "slow") if self.is_first else say,
@@ -263,6 +269,8 @@ class Session:
                 step=self.first_step,
                 stacks=self.directory,
                 send=self._mirror.send if self._mirror else None,
+                before=self._start.seconds(),
+                about=self._start.about(),
             )
         )
         if self._resumed_step is None:
@@ -337,8 +345,14 @@ class Session:
             show_progress=self._show_progress and self.is_first,
             sets=sets,
         )
-        self.events.write("started", step=self.first_step, processes=jax.process_count(), devices=mesh.size)
-        with _end_written(self.events):
+        self.events.write(
+            "started",
+            step=self.first_step,
+            total_steps=self._total_steps,
+            processes=jax.process_count(),
+            devices=mesh.size,
+        )
+        with _end_written(self.events, self.watchdog):
             return loop.run(state, batches, first_step=self.first_step, total_steps=self._total_steps)
 
     # --- Parts ---
@@ -395,13 +409,17 @@ class Session:
 
 
 @contextlib.contextmanager
-def _end_written(events: Events) -> Iterator[None]:
-    """Write to the events how the training inside has ended."""
+def _end_written(events: Events, watchdog: Watchdog) -> Iterator[None]:
+    """Write to the events how the training inside has ended, and on what the time was spent."""
+
+    def account() -> dict[str, Any]:
+        return {"step": watchdog.made, "spent": watchdog.spent()}
+
     try:
         yield
     except (Stopped, Exception) as error:
         # A full disk may have ended the training, and the first error counts.
         with contextlib.suppress(OSError):
-            events.write("stopped", line=typed_line(error))
+            events.write("stopped", line=typed_line(error), **account())
         raise
-    events.write("finished")
+    events.write("finished", **account())

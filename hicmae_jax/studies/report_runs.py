@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.common.errors import one_line
+from hicmae_jax.logs import goodput as goodputs
+from hicmae_jax.logs import starts
+from hicmae_jax.logs.goodput import Goodput
 from hicmae_jax.logs.metrics import FILE as METRICS
 from hicmae_jax.logs.metrics import read_metrics
 from hicmae_jax.model.flops import flops
 from hicmae_jax.settings import recorded
 from hicmae_jax.settings.pretrain import PretrainSettings
 from hicmae_jax.studies import attempts, plan
-from hicmae_jax.studies import goodput as goodputs
 from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, NOT_BEGUN, Attempts
-from hicmae_jax.studies.goodput import Goodput
 from hicmae_jax.studies.plan import PlannedRun
 from hicmae_jax.studies.price import count_parameters
 
@@ -41,7 +42,7 @@ class ReportedRun:
         failure: the last line that a failed run has printed; empty for others.
         settings: its settings; None if it has not begun.
         lines: its metrics.
-        goodput: see `studies.goodput`; None if it has not begun to train.
+        goodput: see `logs.goodput`; None if it has not begun to train.
     """
 
     name: str
@@ -191,7 +192,7 @@ def of_directories(directories: Sequence[Path]) -> list[ReportedRun]:
         if name in (run.name for run in found):
             raise ValueError(f"{directory} is given twice")
         state = DONE if attempts.is_finished(directory) else BEGUN
-        branched = any(event["event"] == BRANCHED for event in goodputs.read_events(directory))
+        branched = any(event["event"] == BRANCHED for event in starts.read_events(directory))
         run = PlannedRun(name, kind="branch" if branched else "run")
         found.append(_read(directory, run, state, ""))
     return found

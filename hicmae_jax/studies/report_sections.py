@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hicmae_jax.logs.goodput import SPLIT
 from hicmae_jax.logs.words import duration
 from hicmae_jax.studies import rates, report_pictures, report_table
 from hicmae_jax.studies.attempts import BEGUN, DONE, FAILED, NOT_BEGUN
@@ -154,7 +155,7 @@ def _goodput(runs: Sequence[ReportedRun]) -> list[Block]:
     rows = []
     for run in runs:
         for number, part in enumerate(run.goodput.parts if run.goodput else (), start=1):
-            share = f"{part.progress / part.seconds:.1%}" if part.seconds and part.pace is not None else "–"
+            share = "–" if part.share is None else f"{part.share:.1%}"
             rows.append(
                 [
                     run.name,
@@ -171,4 +172,18 @@ def _goodput(runs: Sequence[ReportedRun]) -> list[Block]:
     if not rows:
         return [Paragraph("No run has begun to train.")]
     heads = ["run", "start", "time, UTC", "from step", "steps kept", "time", "a step", "progress", "end"]
-    return [*([picture] if picture else []), Table(heads, rows)]
+    return [*([picture] if picture else []), Table(heads, rows), *_splits(runs)]
+
+
+def _splits(runs: Sequence[ReportedRun]) -> list[Block]:
+    """On what the time of each run was spent; runs without an account have only some of the kinds."""
+    rows = [
+        [run.name, duration(run.goodput.seconds), *(f"{part / run.goodput.seconds:.1%}" for part in split)]
+        for run in runs
+        if run.goodput is not None and run.goodput.seconds and (split := run.goodput.split.values())
+    ]
+    about = (
+        "Shares of the whole time. Lost: steps that were made again. Down: the time without a "
+        "process. Of a run without an account, training is estimated by its pace, and most else is rest."
+    )
+    return [Paragraph(about), Table(["run", "time", *SPLIT], rows)] if rows else []

@@ -1,6 +1,9 @@
-"""Finds out which host holds up the others: each host writes a small file into the run's directory.
+"""Says what each host of a run is doing, and finds out which one holds up the others.
 
-    <run>/hosts/<process>.json    {"beat": 12, "step": 1234, "stage": "input", "seconds": 45.1, "time": "…"}
+Each host writes a small file into the run's directory, which `hicmae status` reads too::
+
+    <run>/hosts/<process>.json    {"beat": 12, "step": 1234, "stage": "input", "seconds": 45.1, "time": "…",
+                                   "spent": {…}, "began": "…", "host": "node3", "identity": "…"}
 
 A host that is held up reads the files of others twice and judges by what has changed in between, because
 clocks may differ and a file may be of an earlier run. All hosts watch the first, and the first watches all:
@@ -9,16 +12,18 @@ otherwise a large run that hangs would read hosts² files.
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from data_pipeline.common import anywhere
-from data_pipeline.common.buckets import is_bucket
+from data_pipeline.common.buckets import THREADS, is_bucket
 from hicmae_jax.logs.words import duration
 
 DIRECTORY = "hosts"
@@ -59,14 +64,14 @@ class _News(NamedTuple):
 class Heartbeats:
     """Writes this host's heartbeat, and finds out from those of others which host holds it up.
 
-    With one host it writes and reads nothing. If a file cannot be written or read, it tries again at the next
-    beat: the run goes on.
+    If a file cannot be written or read, it tries again at the next beat: the run goes on.
 
     Args:
         directory: directory of the run, on a disk that all hosts share, or in a bucket.
         process: number of this process.
         processes: number of processes of the run.
         clock: returns seconds that never go back.
+        about: what every heartbeat also says of this process, in types of JSON.
     """
 
     def __init__(
@@ -75,11 +80,13 @@ class Heartbeats:
         process: int,
         processes: int,
         clock: Callable[[], float] = time.monotonic,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._directory = epath.Path(directory) / DIRECTORY
         self._process = process
         self._processes = processes
         self._clock = clock
+        self._about = dict(about or {})
         self._watched = tuple(range(1, processes)) if process == 0 else (0,)
         self._beats = 0
         self._news: dict[int, _News] = {}
@@ -87,8 +94,6 @@ class Heartbeats:
 
     def begin(self) -> None:
         """Remember an earlier run's files, to ignore them, and delete those that no host will replace."""
-        if self._processes == 1:
-            return
         if self._process == 0:
             with contextlib.suppress(OSError):
                 for name in anywhere.names(self._directory, PATIENCE):
@@ -97,16 +102,15 @@ class Heartbeats:
                         anywhere.remove(self._directory / name, PATIENCE)
         self._left = {host: self._read(host) for host in self._watched}
 
-    def write(self, step: int, stage: str, seconds: float) -> None:
+    def write(self, step: int, stage: str, seconds: float, spent: Mapping[str, float] | None = None) -> None:
         """Write this host's heartbeat.
 
         Args:
             step: steps made so far.
             stage: a key of `DOING`, or `STOPPED`.
             seconds: seconds since the stage began.
+            spent: the account of the main thread's time, see `logs.ledger`.
         """
-        if self._processes == 1:
-            return
         self._beats += 1
         beat = {
             "beat": self._beats,  # makes the text of every heartbeat different
@@ -114,6 +118,8 @@ class Heartbeats:
             "stage": stage,
             "seconds": round(seconds, 1),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **({"spent": dict(spent)} if spent else {}),
+            **self._about,
         }
         path = self._path(self._process)
         with contextlib.suppress(OSError):
@@ -129,8 +135,6 @@ class Heartbeats:
         Returns:
             The hosts and what they do, in one sentence; empty if none is known yet.
         """
-        if self._processes == 1:
-            return ""
         return "; ".join(filter(None, (self._reason(host, step, stage) for host in self._watched)))
 
     def forget(self) -> None:
@@ -139,8 +143,6 @@ class Heartbeats:
 
     def remove(self) -> None:
         """Delete this host's heartbeat, at the end of a run without an error."""
-        if self._processes == 1:
-            return
         with contextlib.suppress(OSError):
             anywhere.remove(self._path(self._process), PATIENCE)
             if not is_bucket(self._directory):
@@ -174,6 +176,38 @@ class Heartbeats:
             return anywhere.read(self._path(host), PATIENCE).decode("utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
+
+
+def read(directory: epath.PathLike, host: int) -> dict[str, Any] | None:
+    """The heartbeat that a host has left.
+
+    Args:
+        directory: directory of the run, on a disk or in a bucket.
+        host: number of the host.
+
+    Returns:
+        Its fields, with at least `step`, `stage` and `seconds`; None if there is none, or it is damaged.
+    """
+    try:
+        text = anywhere.read(epath.Path(directory) / DIRECTORY / f"{host}.json", PATIENCE).decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None if _parse(text) is None else dict(json.loads(text))
+
+
+def read_all(directory: epath.PathLike) -> dict[int, dict[str, Any]]:
+    """Number of the host → its heartbeat, see `read`.
+
+    Raises:
+        OSError: the directory cannot be listed.
+    """
+    names = anywhere.names(epath.Path(directory) / DIRECTORY)
+    hosts = sorted(
+        int(name.removesuffix(".json")) for name in names if name.removesuffix(".json").isdecimal()
+    )
+    with ThreadPoolExecutor(THREADS) as pool:
+        beats = dict(zip(hosts, pool.map(functools.partial(read, directory), hosts), strict=True))
+    return {host: beat for host, beat in beats.items() if beat is not None}
 
 
 def _parse(text: str) -> _Beat | None:

@@ -70,6 +70,10 @@ class Supervisor:
         """Say what the main thread does inside the block; see `Watchdog.stage`."""
         return self._watchdog.stage(name)
 
+    def spent(self) -> dict[str, float]:
+        """The account of this process's time; see `logs.ledger`."""
+        return self._watchdog.spent()
+
     def step_started(
         self,
         made: int,

@@ -1,8 +1,11 @@
 """Watches a run's main thread: reports slow steps and what they wait for, and ends a run that hangs.
 
-The main thread calls `stage` and `step` to say what it does. Each call replaces one tuple, takes no lock and
-costs microseconds. Another thread reads the tuple once a second. Starting, evaluating, saving and compiling
-are pauses: each kind is timed separately and does not count as part of a step.
+The main thread calls `stage` and `step` to say what it does. Each call replaces a tuple or two, takes no lock
+and costs microseconds. Another thread reads them once a second. Starting, evaluating, saving and compiling
+are pauses: each kind is timed separately and does not count as part of a step. The calls also keep the
+account of the run's time (see `logs.ledger`).
+
+The heartbeats have a thread of their own, which a slow bucket or disk may hold up.
 
 A step is slow if it takes more than `slow` × the median of the last hundred steps; likewise a pause. The
 limit is never above half of `minutes`, and it is half of `minutes` until enough steps are known. Each slow
@@ -14,13 +17,15 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from etils import epath
 
+from hicmae_jax.logs import ledger
+from hicmae_jax.logs.ledger import Ledger
 from hicmae_jax.logs.words import duration
 from hicmae_jax.supervision.deadline import STACKS, Deadline
 from hicmae_jax.supervision.heartbeats import DOING, SILENT_AFTER, STOPPED, Heartbeats
@@ -39,6 +44,9 @@ BEAT, BEAT_HELD_UP = 10.0, 2.0
 """Seconds from one heartbeat to the next, usually and while this host may have to wait for another."""
 PATIENCE = SILENT_AFTER + 5.0
 """Seconds by which a host delays a report that it waits for other hosts, to find out for which one."""
+
+_KINDS = {"input": ledger.INPUT, "checkpoint": ledger.SAVING, "evaluation": ledger.EVALUATING}
+"""Stages → the kinds of the account to which they belong; all others are training."""
 
 _ADVICE = {
     "input": "clips are read slowly: see to the disk, then to config.data.threads and config.data.workers",
@@ -79,9 +87,8 @@ class Activity(NamedTuple):
 class Watchdog:
     """Reports slow steps, and ends the process when the main thread gives no sign of life.
 
-    Only the main thread calls `stage` and `step`. With several processes each writes a heartbeat for the
-    others (see `heartbeats`), so that a report can name the host that holds up the rest. An error of the
-    watchdog itself does not stop the run.
+    Only the main thread calls `stage` and `step`. Each process writes a heartbeat (see `heartbeats`), so that
+    a report can name the host that holds up the rest. An error of the watchdog itself does not stop the run.
 
     Args:
         report: called with one line, from another thread.
@@ -95,6 +102,8 @@ class Watchdog:
         interval: seconds from one look to the next.
         stacks: directory on a disk for the stacks of a run that hangs; None for the run's.
         send: sends the stacks from there to the directory of the run; None if that is the same.
+        before: seconds since the process began, which count as starting.
+        about: what every heartbeat also says of this process, in types of JSON.
     """
 
     def __init__(
@@ -111,6 +120,8 @@ class Watchdog:
         interval: float = 1.0,
         stacks: epath.PathLike | None = None,
         send: Callable[[], None] | None = None,
+        before: float = 0.0,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self._report = report
         self._several = processes > 1
@@ -122,7 +133,8 @@ class Watchdog:
 
         self._activity = Activity(step, "training", clock(), clock())
         self._durations: dict[str, tuple[float, ...]] = dict.fromkeys(ENOUGH, ())
-        self._heartbeats = Heartbeats(directory, process, processes, clock)
+        self._ledger, self._has_compiled = Ledger(clock, before), False
+        self._heartbeats = Heartbeats(directory, process, processes, clock, about)
         self._deadline = Deadline(
             60 * minutes,
             heard=lambda: self._activity.since,
@@ -138,25 +150,26 @@ class Watchdog:
         self._culprit = ""
         self._beat_due = self._quiet_until = clock()
         self._reported: tuple[str, int] | None = None
-        self._has_failed = False
+        self._has_failed = self._run_failed = False
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._look_until_stopped, name="watchdog", daemon=True),
+            threading.Thread(target=self._beat_until_stopped, name="heartbeats", daemon=True),
+        ]
 
     def __enter__(self) -> Self:
         self._deadline.start()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._run_failed = kind is not None
         self._stopping.set()
-        self._thread.join(5.0)  # it may never end, if the disk that it writes to hangs
-        if not self._thread.is_alive():
-            if kind is None:
-                self._heartbeats.remove()
-            else:
-                self._heartbeats.write(self._activity.step, STOPPED, 0.0)
+        for thread in self._threads:
+            thread.join(5.0)  # it may never end, if the disk that it writes to hangs
         self._deadline.stop()
 
     # --- The main thread ------------------------------------------------------------------------------------
@@ -177,6 +190,7 @@ class Watchdog:
         begins = not outer.pause and name in PAUSES
         inner = outer._replace(stage=name, since=now)
         self._activity = inner._replace(pause=name, pause_since=now) if begins else inner
+        self._account()
         try:
             yield
         finally:
@@ -187,6 +201,8 @@ class Watchdog:
             self._activity = inner._replace(
                 stage=outer.stage, since=now, step_since=inner.step_since + paused, pause=outer.pause
             )
+            self._has_compiled = self._has_compiled or name == "compilation"
+            self._account()
 
     def step(self, made: int) -> None:
         """Say that a step has been made; not inside a pause.
@@ -198,15 +214,38 @@ class Watchdog:
         self._add_duration(STEP, self._activity.elapsed(now))
         self._activity = self._activity._replace(step=made, since=now, step_since=now)
 
+    def spent(self) -> dict[str, float]:
+        """The account of this thread's time so far; see `logs.ledger`."""
+        return self._ledger.spent()
+
+    @property
+    def made(self) -> int:
+        """Steps made so far."""
+        return self._activity.step
+
+    def _account(self) -> None:
+        if self._has_compiled:
+            activity = self._activity
+            self._ledger.change(_KINDS.get(activity.pause or activity.stage, ledger.TRAINING))
+
     def _add_duration(self, kind: str, seconds: float) -> None:
         self._durations[kind] = (*self._durations[kind][1 - WINDOW :], seconds)
 
-    # --- The thread that looks ------------------------------------------------------------------------------
+    # --- The threads ----------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        self._safely(self._heartbeats.begin)
+    def _look_until_stopped(self) -> None:
         while not self._stopping.wait(self._interval):
             self._safely(self.look)
+
+    def _beat_until_stopped(self) -> None:
+        self._safely(self._heartbeats.begin)
+        self._safely(self.exchange)
+        while not self._stopping.wait(self._interval):
+            self._safely(self.exchange)
+        if self._run_failed:
+            self._heartbeats.write(self._activity.step, STOPPED, 0.0, self.spent())
+        else:
+            self._heartbeats.remove()
 
     def _safely(self, do: Callable[[], None]) -> None:
         try:
@@ -218,32 +257,35 @@ class Watchdog:
                 print(line, file=sys.stderr)
 
     def look(self) -> None:
-        """Look once: exchange heartbeats, and report what is slow."""
+        """Look once, and report what is slow."""
         activity, now = self._activity, self._clock()
-        elapsed, median = activity.elapsed(now), self._median(activity.kind)
-        limit = self._longest
-        if median is not None:
-            limit = min(max(SHORTEST, self._slow * median), limit)
-        # From half of the limit on, so that the report can name the host that holds this one up.
-        self._exchange(activity, now, held_up=elapsed > limit / 2)
-        if self._is_due(activity, now, elapsed - limit):
+        elapsed = activity.elapsed(now)
+        if self._is_due(activity, now, elapsed - self._limit(activity)):
             self._reported, self._quiet_until = (activity.kind, activity.step), now + QUIET
-            self._report(self._describe_slow(activity, elapsed, median))
+            self._report(self._describe_slow(activity, elapsed, self._median(activity.kind)))
+
+    def _limit(self, activity: Activity) -> float:
+        """Seconds above which the step, or the pause, is slow."""
+        median = self._median(activity.kind)
+        return self._longest if median is None else min(max(SHORTEST, self._slow * median), self._longest)
 
     def _median(self, kind: str) -> float | None:
         """The median of the last durations of a kind; None if there are too few."""
         durations = self._durations[kind]
         return statistics.median(durations) if len(durations) >= ENOUGH[kind] else None
 
-    def _exchange(self, activity: Activity, now: float, held_up: bool) -> None:
-        """Write this host's heartbeat; if the host is held up, find out which other host causes it."""
+    def exchange(self) -> None:
+        """Write this host's heartbeat if it is due; if held up, find out which other host causes it."""
+        activity, now = self._activity, self._clock()
+        # From half of the limit on, so that the report can name the host that holds this one up.
+        held_up = activity.elapsed(now) > self._limit(activity) / 2
         if held_up != self._held_up:
             self._held_up, self._culprit, self._beat_due = held_up, "", now
             self._heartbeats.forget()
         if now < self._beat_due:
             return
         self._beat_due = now + (BEAT_HELD_UP if held_up else BEAT)
-        self._heartbeats.write(activity.step, activity.stage, now - activity.since)
+        self._heartbeats.write(activity.step, activity.stage, now - activity.since, self.spent())
         # A host that waits for its own input waits for no other host.
         waits = held_up and activity.stage != "input"
         self._culprit = self._heartbeats.held_up_by(activity.step, activity.stage) if waits else ""

@@ -112,9 +112,12 @@ def test_a_directory_without_a_log_is_refused(tmp_path):
         read_metrics(tmp_path)
 
 
-def test_a_bucket_is_refused_because_nothing_can_be_added_to_its_files():
-    with pytest.raises(ValueError, match=r"gs://bucket/run: lines are added .* local or mounted disk"):
-        MetricsLog("gs://bucket/run")
+def test_the_log_of_a_run_in_a_bucket_is_read(bucket):
+    bucket.put("shop/run/metrics.jsonl", b'{"step": 1, "loss": "NaN"}\n{"step": 2')
+    (line,) = read_metrics("gs://shop/run")
+    assert line["step"] == 1
+    with pytest.raises(FileNotFoundError, match="gs://shop/none/metrics.jsonl: no such file"):
+        read_metrics("gs://shop/none")
 
 
 @pytest.mark.parametrize(

@@ -225,14 +225,16 @@ def test_resuming_with_settings_of_another_run_is_refused(whole, data, nothing_c
     assert tree(whole[0]) == before
 
 
-def test_a_directory_that_is_not_a_runs_is_refused_and_not_changed(data, tmp_path, nothing_compiled):
+def test_a_directory_that_is_not_a_runs_is_refused_and_not_changed(data, tmp_path, nothing_compiled, bucket):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.tex").write_text("kept")
     (tmp_path / "thesis/config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"thesis is not empty and not a run's \(chapter.tex, …\)"):
         run(config(data), tmp_path / "thesis")
-    with pytest.raises(ValueError, match=r"gs://bucket/run: .* must be on a local or mounted disk"):
-        run(config(data), "gs://bucket/run")
+    bucket.put("shop/thesis/chapter.tex", b"kept")
+    with pytest.raises(ValueError, match=r"gs://shop/thesis is not empty and not a run's \(chapter.tex, …\)"):
+        run(config(data), "gs://shop/thesis")
+    assert list(bucket.objects) == ["shop/thesis/chapter.tex"]
     with pytest.raises(ValueError, match=r"chapter.tex is not a directory"):
         run(config(data), tmp_path / "thesis/chapter.tex")
     assert tree(tmp_path) == {"thesis/chapter.tex": b"kept", "thesis/config.json": b"{}"}

@@ -122,7 +122,7 @@ def test_a_run_leaves_settings_metrics_events_and_checkpoints(whole):
     assert json.loads((directory / "config.json").read_text()) == json.loads(
         json.dumps(ToySettings().to_dict())
     )
-    assert events_of(directory) == ["started", "finished"]
+    assert events_of(directory) == ["starting", "started", "finished"]
     lines = read_metrics(directory)
     assert [line["step"] for line in lines if "loss/total" in line] == [1, 2, 3, 4, 5, 6]
     errors = [line["error/kernel"] for line in lines if "error/kernel" in line]
@@ -142,7 +142,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(whole, tmp_path, capsys, sto
     assert f"going on    from step {stop} of 6" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, state, whole[1])
     assert lines_without_times(directory) == lines_without_times(whole[0])
-    assert events_of(directory) == ["started", "stopped", "started", "finished"]
+    assert events_of(directory) == ["starting", "started", "stopped", "starting", "started", "finished"]
 
 
 def test_a_finished_run_is_not_touched(whole, capsys):
@@ -189,4 +189,7 @@ def test_a_refused_start_moves_no_damaged_checkpoint_away(tmp_path):
     assert tree(directory) == before
     run(directory, settings)
     assert (directory / "damaged_checkpoints/6").exists()
-    assert events_of(directory) == ["started", "finished", "damaged checkpoint", "started", "finished"]
+    assert events_of(directory) == [
+        *("starting", "started", "finished"),
+        *("damaged checkpoint", "starting", "started", "finished"),
+    ]

@@ -1,7 +1,10 @@
 """Heartbeats name the host that holds up the others, and no other host."""
 
+import datetime
+
 import pytest
 
+from hicmae_jax.supervision import heartbeats
 from hicmae_jax.supervision.heartbeats import SILENT_AFTER, STOPPED, Heartbeats
 from tests.support.fake_clock import FakeClock
 
@@ -118,13 +121,29 @@ def test_no_file_is_left_when_all_hosts_have_ended(hosts, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_on_one_host_writes_nothing(tmp_path):
-    alone = Heartbeats(tmp_path, 0, 1)
+def test_a_run_on_one_host_writes_too_and_waits_for_none(tmp_path):
+    Heartbeats(tmp_path, 1, 2).write(12, "input", 1.0)  # of a run on two hosts
+    alone = Heartbeats(tmp_path, 0, 1, about={"began": "then", "host": "node3"})
     alone.begin()
-    alone.write(12, "input", 1.0)
-    alone.remove()
+    alone.write(12, "input", 1.04, {"starting": 2.0})
     assert alone.held_up_by(12, "device") == ""
+    found = heartbeats.read_all(tmp_path)
+    assert list(found) == [0]
+    time = datetime.datetime.fromisoformat(found[0].pop("time"))
+    assert abs(datetime.datetime.now(datetime.UTC) - time) < datetime.timedelta(seconds=60)
+    told = {"beat": 1, "step": 12, "stage": "input", "seconds": 1.0, "spent": {"starting": 2.0}}
+    assert found[0] == told | {"began": "then", "host": "node3"}
+    alone.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_heartbeat_that_is_not_there_or_damaged_is_not_read(tmp_path):
+    assert heartbeats.read(tmp_path, 0) is None
+    assert heartbeats.read_all(tmp_path) == {}
+    (tmp_path / "hosts").mkdir()
+    for name, text in (("0.json", "{"), ("1.json", '{"step": 1}'), ("x.json", "{}"), ("2.json.partial", "")):
+        (tmp_path / "hosts" / name).write_text(text)
+    assert heartbeats.read_all(tmp_path) == {}
 
 
 def test_a_disk_that_fails_raises_no_error(tmp_path, clock):

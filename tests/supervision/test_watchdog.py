@@ -5,9 +5,14 @@ import threading
 
 import pytest
 
+from data_pipeline.common import anywhere
+from hicmae_jax.logs import ledger
+from hicmae_jax.supervision import heartbeats
 from hicmae_jax.supervision.watchdog import PATIENCE, QUIET, WINDOW, Watchdog
 from tests.support.fake_clock import FakeClock
-from tests.support.processes import wait_until
+from tests.support.processes import HANG, wait_until
+
+THREADS = ("watchdog", "heartbeats", "deadline")
 
 
 class Run:
@@ -31,13 +36,18 @@ class Run:
         self.made += 1
         self.watchdog.step(self.made)
 
+    def exchange_and_look(self):
+        """What its two threads do once a second."""
+        self.watchdog.exchange()
+        self.watchdog.look()
+
     def look(self, seconds=0.0):
         """The lines reported within this time, with one look a second."""
         for _ in range(int(seconds)):
             self.clock.go(1)
-            self.watchdog.look()
+            self.exchange_and_look()
         self.clock.go(seconds % 1)
-        self.watchdog.look()
+        self.exchange_and_look()
         told, self.lines[:] = list(self.lines), []
         return told
 
@@ -122,6 +132,35 @@ def test_only_the_latest_durations_are_kept(run):
     for step in range(WINDOW + 5):
         run.steps(1, step)
     assert run.watchdog._durations["step"] == tuple(range(5, WINDOW + 5))
+
+
+# --- The account --------------------------------------------------------------------------------------------
+
+
+def test_the_time_to_the_end_of_the_first_compilation_is_that_of_starting(tmp_path, clock):
+    watchdog = Watchdog(print, tmp_path, clock=clock, before=4.0)
+    for stage in ("start", "input", "compilation"):
+        with watchdog.stage(stage):
+            clock.go(2)
+        clock.go(0.5)
+    assert watchdog.spent() == dict.fromkeys(ledger.KINDS, 0) | {
+        "starting": 4 + 3 * 2 + 2 * 0.5,
+        "training": 0.5,
+    }
+
+
+def test_each_stage_counts_as_its_kind_and_all_add_up(run, clock):
+    with run.watchdog.stage("compilation"):
+        clock.go(1)
+    for stage, seconds in (("input", 2), ("device", 3), ("log", 4), ("checkpoint", 5), ("evaluation", 6)):
+        with run.watchdog.stage(stage):
+            clock.go(seconds)
+    with run.watchdog.stage("evaluation"), run.watchdog.stage("input"):
+        clock.go(7)
+    clock.go(8)
+    spent = run.watchdog.spent()
+    assert spent == {"starting": 1, "training": 3 + 4 + 8, "input": 2, "saving": 5, "evaluating": 6 + 7}
+    assert sum(spent.values()) == clock() - 1_000
 
 
 # --- Slow steps ---------------------------------------------------------------------------------------------
@@ -251,7 +290,7 @@ def two(tmp_path, clock):
         clock.go(0.5)
         for host in hosts:
             host.end_step()
-            host.watchdog.look()
+            host.exchange_and_look()
     return hosts
 
 
@@ -336,9 +375,32 @@ def test_the_threads_end_with_the_run_and_leave_no_file(tmp_path, clock):
     (tmp_path / "hosts" / "7.json").write_text("of a run on more hosts")
     with Run(tmp_path, clock, 0, 2, interval=0.001).watchdog:
         wait_until((tmp_path / "hosts" / "0.json").exists)
-        assert {"watchdog", "deadline"} <= {thread.name for thread in threading.enumerate()}
-    assert not {"watchdog", "deadline"} & {thread.name for thread in threading.enumerate()}
+        assert {*THREADS} <= {thread.name for thread in threading.enumerate()}
+    assert not {*THREADS} & {thread.name for thread in threading.enumerate()}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_that_does_not_answer_holds_up_no_report(tmp_path, clock, monkeypatch):
+    """Nor the end of the run for long."""
+    released = threading.Event()
+    monkeypatch.setattr(anywhere, "write", lambda *_: released.wait(HANG))
+    run = Run(tmp_path, clock, interval=0.001)
+    run.watchdog.__enter__()
+    try:
+        wait_until(lambda: any(thread.name == "heartbeats" for thread in threading.enumerate()))
+        clock.go(16 * 60)
+        wait_until(lambda: run.lines)
+    finally:
+        released.set()
+        run.watchdog.__exit__(None, None, None)
+    assert run.lines[0].startswith("step 1 has taken 16 min")
+
+
+def test_an_error_is_in_the_last_heartbeat(tmp_path, clock):
+    with pytest.raises(OSError, match="no clip"), Run(tmp_path, clock, step=7).watchdog:
+        raise OSError("no clip can be read")
+    found = heartbeats.read(tmp_path, 0)
+    assert (found["stage"], found["step"], found["spent"]["starting"]) == (heartbeats.STOPPED, 7, 0)
 
 
 def test_a_report_that_fails_stops_nothing_and_is_reported_once(tmp_path, clock, capsys):

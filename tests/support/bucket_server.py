@@ -8,6 +8,7 @@ so faults do not depend on the order of threads.
 import base64
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import os
@@ -379,6 +380,8 @@ def _md5(data: bytes) -> str:
 
 def _about(path: str, stored: Stored) -> dict:
     bucket, _, name = path.partition("/")
+    written = time.time() - (time.monotonic() - stored.since)
+    updated = datetime.datetime.fromtimestamp(written, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {
         "kind": "storage#object",
         "bucket": bucket,
@@ -387,8 +390,8 @@ def _about(path: str, stored: Stored) -> dict:
         "metageneration": "1",
         "size": str(len(stored.data)),
         "md5Hash": _md5(stored.data),
-        "updated": "2024-01-01T00:00:00.000Z",
-        "timeCreated": "2024-01-01T00:00:00.000Z",
+        "updated": updated,
+        "timeCreated": updated,
     }
 
 

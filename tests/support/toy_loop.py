@@ -60,6 +60,9 @@ class NoWatchdog:
     def step(self, made):
         pass
 
+    def spent(self):
+        return {}
+
 
 def scores(params):
     return {"w": float(jax.device_get(params["w"])[0])}
