@@ -22,7 +22,7 @@ from data_pipeline.common.errors import one_line
 PATIENCE = 600.0
 """Seconds for which a request is tried again: longer than most failures of a service."""
 PATIENCE_AT_FIRST = 20.0
-"""The same for the first request of a command: a wrong name or missing rights must not keep anybody waiting."""
+"""The same for the first request of a command, so that a wrong name or missing rights show soon."""
 LONGEST_PAUSE = 20.0
 """Most seconds between two tries."""
 SECONDS_TO_REPORT = 30.0

@@ -116,7 +116,7 @@ def test_the_log_of_a_run_in_a_bucket_is_read(bucket):
     bucket.put("shop/run/metrics.jsonl", b'{"step": 1, "loss": "NaN"}\n{"step": 2')
     (line,) = read_metrics("gs://shop/run")
     assert line["step"] == 1
-    with pytest.raises(FileNotFoundError, match="gs://shop/none/metrics.jsonl: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"gs://shop/none/metrics.jsonl: no"):
         read_metrics("gs://shop/none")
 
 
