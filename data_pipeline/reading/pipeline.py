@@ -126,6 +126,8 @@ class Pipeline:
         self.cache = cache_of(config.cache, config.cache_gb)
         sampling = ClipSampling(config.frames, config.stride)
         self.source = ClipSource(config.data, sampling, self.cache, config.shuffle_window)
+        if self.cache is not None:
+            self.cache.release()  # of a clip that the source has read; data workers need the room
         counts = [clips_of_share(len(clips), config.share) for clips in self.source.sets]
         self.clips_of_sets = tuple(counts)
         self._weights = config.weights or weights_of(counts, config.temperature)

@@ -15,7 +15,7 @@ from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.staged_set import FETCHERS, StagedSet
 
 _SECONDS_TO_LOOK = 1.0
-_IDLE_SECONDS = 10.0
+_IDLE_SECONDS = 2.0
 """After which this process closes a shard: data workers read, and it has read only a clip now and then."""
 
 
@@ -53,8 +53,11 @@ class ShardsAhead:
     """
 
     def __init__(self, sets: Sequence[WindowedSet], batch: int, batches_read_ahead: int, step: int) -> None:
-        # Copies with connections of their own, on which it can give up.
+        # Its own record of what has failed: readers ask once more, and report it.
         self._sets = [one._replace(staged=copy.copy(one.staged)) for one in sets]
+        self._patient = [one.staged for one in (*sets, *self._sets)]
+        for staged in self._patient:
+            staged.be_patient()
         self._batch, self._ahead, self._step = batch, batches_read_ahead, step
         self._cache = sets[0].staged.cache
         self._fetching: set[str] = set()
@@ -68,10 +71,10 @@ class ShardsAhead:
         self._step = step
 
     def close(self) -> None:
-        """Stop; a request that is being made is not tried again."""
+        """Stop. No request is tried again, not even of a reader: the process could not end meanwhile."""
         self._over.set()
-        for one in self._sets:
-            one.staged.give_up()
+        for staged in self._patient:
+            staged.be_patient(0.0)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._thread.join()
 

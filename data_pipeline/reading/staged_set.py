@@ -115,7 +115,7 @@ class StagedSet:
                     if progress is not None:
                         progress.update(held.path.stat().st_size)
         except BaseException:
-            self.give_up()
+            self.be_patient(0.0)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -128,9 +128,9 @@ class StagedSet:
         """Whether a shard is in the cache."""
         return self.cache.has(self.cached_name(shard))
 
-    def give_up(self) -> None:
-        """Try no request to the bucket again."""
-        self._open_bucket().patience = 0.0
+    def be_patient(self, seconds: float = PATIENCE) -> None:
+        """Change for how long a request to the bucket is tried again; 0 ends what is being tried."""
+        self._open_bucket().patience = seconds
 
     # --- Parts ----------------------------------------------------------------------------------------------
 

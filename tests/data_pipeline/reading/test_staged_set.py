@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import threading
 import time
 from importlib.util import find_spec
@@ -13,16 +14,18 @@ import pytest
 from data_pipeline.common import buckets
 from data_pipeline.common.buckets import BucketError
 from data_pipeline.format.clip_sampling import ClipSampling
+from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.format.labelled_set import read_labelled_set
 from data_pipeline.format.prepared_set import read_prepared_set
 from data_pipeline.reading import replacing_source, staged_set
 from data_pipeline.reading.clip_order import ClipOrder
-from data_pipeline.reading.fixed_clips import FixedClips
-from data_pipeline.reading.labelled import read_sets
+from data_pipeline.reading.fixed_clips import FixedClips, ListedClips
+from data_pipeline.reading.labelled import DrawnWindow, LabelledSource, read_sets
 from data_pipeline.reading.pipeline import Pipeline, PipelineConfig
 from data_pipeline.reading.shard_cache import ShardCache
 from tests.support.bucket_server import Faults, served
 from tests.support.bucket_sets import upload
+from tests.support.finetune_fixtures import write_labelled_set
 from tests.support.set_fixtures import write_set
 from tests.support.shard_damage import shard
 
@@ -81,7 +84,8 @@ class Measured:
     """Measures the disk that a directory takes, again and again while the context lasts."""
 
     def __init__(self, directory):
-        self.directory = directory
+        self._cache = ShardCache(directory)
+        self._cache.make()
         self.most = 0
         self._over = threading.Event()
 
@@ -96,16 +100,19 @@ class Measured:
 
     def _run(self):
         while not self._over.wait(0.002):
-            self.most = max(self.most, sum(map(self._taken, self.directory.rglob("*"))))
+            with self._cache._locked():  # or a file would count that is deleted while others are measured
+                files = dict(filter(None, map(self._taken, self._cache.directory.rglob("*"))))
+            self.most = max(self.most, sum(files.values()))
 
     @staticmethod
     def _taken(path):
+        """Number of a file, which stays when it is renamed, and its bytes; a mark has a length only."""
         try:
             state = os.stat(path)
         except FileNotFoundError:
-            return 0
-        # A mark has a length but no content.
-        return min(state.st_size, 512 * state.st_blocks) if path.is_file() else 0
+            return None
+        taken = min(state.st_size, 512 * state.st_blocks)
+        return (state.st_ino, taken) if stat.S_ISREG(state.st_mode) else None
 
 
 # --- The same batches ---------------------------------------------------------------------------------------
@@ -147,6 +154,22 @@ def test_held_out_clips_are_those_of_the_set_on_a_disk(server, root, tmp_path):
             np.testing.assert_array_equal(batch[name], other[name])
 
 
+def test_labelled_clips_are_those_of_the_set_on_a_disk(server, tmp_path):
+    labelled = write_labelled_set(tmp_path / "labelled", 6)
+    sampling = FinetuneSampling(frames=4, stride=2)
+
+    def clips(sets):
+        source = LabelledSource(sets, [range(6)], DrawnWindow(sampling), sampling)
+        (batch,) = ListedClips(source, range(6), 6)
+        return source.clips, batch
+
+    staged = read_sets([upload(server, labelled, "gs://ours/labelled")], ShardCache(tmp_path / "cache"))
+    (names, batch), (expected, other) = clips(staged), clips(read_sets([labelled]))
+    assert names == expected
+    for name in other:
+        np.testing.assert_array_equal(batch[name], other[name])
+
+
 def test_a_second_run_asks_for_no_shard(server, root, tmp_path):
     batches_of(config(URL, tmp_path), 1)
     first = server.requests
@@ -174,7 +197,6 @@ def test_shards_that_a_listing_does_not_show_yet_are_found(server, root, tmp_pat
 def test_the_cache_keeps_to_its_size_while_windows_pass(server, root, tmp_path, workers):
     limit = int(4.2 * pair_bytes(root))
     settings = config(URL, tmp_path, shuffle_window=2, cache_gb=limit / 1e9, workers=workers)
-    (tmp_path / "cache").mkdir()
     with Measured(tmp_path / "cache") as measured:
         staged = batches_of(settings, 8)
     assert_same(staged, batches_of(config(root, tmp_path, shuffle_window=2), 8))
