@@ -27,11 +27,12 @@ def define_flags() -> None:
     flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
-def make_set(directory: Path) -> tuple[Path, Path, PreparedSet]:
+def make_set(directory: Path, shard_mb: float | None = None) -> tuple[Path, Path, PreparedSet]:
     """Make `--clips` clips and prepare them.
 
     Args:
         directory: an empty one, to write into.
+        shard_mb: size of a shard in 10⁶ bytes; None as `launch.prepare` chooses.
 
     Returns:
         Directories of the files and of the prepared set, and its description.
@@ -39,7 +40,9 @@ def make_set(directory: Path) -> tuple[Path, Path, PreparedSet]:
     corpus, prepared = directory / "corpus", directory / "prepared"
     # One of the six speakers is in the test split.
     write_voxceleb2(corpus, clips=FLAGS.clips * 6 // 5, speakers=6, seconds=(SECONDS, SECONDS))
-    about = prepare(Corpus((epath.Path(corpus),)), epath.Path(prepared), Options(), _write_shards)
+    about = prepare(
+        Corpus((epath.Path(corpus),)), epath.Path(prepared), Options(shard_mb=shard_mb), _write_shards
+    )
     return corpus, prepared, about
 
 

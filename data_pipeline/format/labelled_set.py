@@ -128,9 +128,10 @@ def read_labelled_set(root: epath.PathLike) -> LabelledSet:
 
     Raises:
         FileNotFoundError: there is none, its preparation has not finished, or it is a set for pre-training.
-        ValueError: it is damaged or from another version.
+        ValueError: it is damaged or from another version, or is in a bucket.
     """
     root = epath.Path(root)
+    prepared_set.check_on_disk(root)
     path = root / LABELLED
     try:
         fields = json.loads(_text(path))

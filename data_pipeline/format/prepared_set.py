@@ -20,7 +20,7 @@ from typing import Any
 
 from etils import epath
 
-from data_pipeline.common.paths import may_be_file
+from data_pipeline.common.paths import is_local, may_be_file
 from data_pipeline.format.records import STRIDE
 
 DESCRIPTION = "dataset.json"
@@ -100,9 +100,10 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
 
     Raises:
         FileNotFoundError: there is none, or its preparation has not finished.
-        ValueError: it is damaged or from another version, or a shard is no file.
+        ValueError: it is damaged or from another version, a shard is no file, or the set is in a bucket.
     """
     root = epath.Path(root)
+    check_on_disk(root)
     path = root / DESCRIPTION
     try:
         if not may_be_file(path):
@@ -120,6 +121,19 @@ def read_prepared_set(root: epath.PathLike) -> PreparedSet:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a prepared set: {error}") from error
     return described
+
+
+def check_on_disk(root: epath.Path) -> None:
+    """Refuses a directory in a bucket, whose shards no reader can open.
+
+    Raises:
+        ValueError: it is in a bucket.
+    """
+    if not is_local(root):
+        raise ValueError(
+            f"{root} is in a bucket, and this command reads from disks only: mount the bucket (gcsfuse) or "
+            "copy the set"
+        )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

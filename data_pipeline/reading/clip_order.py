@@ -79,12 +79,37 @@ class ClipOrder:
             clip = int(self._chosen[clip])
         return ClipRequest(self._first_example + clip, draw)
 
-    def _clip(self, epoch: int, place: int) -> int:
-        shards, ends = self._epoch(epoch)
-        # The window that holds the place: its first shard, its first place and its number of clips.
+    def shards_of(self, first: int, last: int) -> list[int]:
+        """The shards of the windows that hold some positions, and those of the window after them.
+
+        Args:
+            first: the first position.
+            last: the last position.
+
+        Returns:
+            Numbers of shards with clips, each once, in the order of the windows.
+        """
+        found: dict[int, None] = {}
+        position, past = first, False
+        while not past:
+            past = position > last
+            epoch, place = divmod(position, self._starts[-1])
+            shards, ends = self._epoch(epoch)
+            first_shard, after_shard = self._window_of(ends, place)
+            found |= dict.fromkeys(s for s in shards[first_shard:after_shard] if self._lengths[s])
+            position = epoch * self._starts[-1] + ends[after_shard - 1]
+        return list(found)
+
+    def _window_of(self, ends: list[int], place: int) -> tuple[int, int]:
+        """The window that holds a place: its first shard, and the one after its last."""
         shard = bisect.bisect_right(ends, place)
         first_shard = shard - shard % self._window
-        after_shard = min(first_shard + self._window, len(shards))
+        return first_shard, min(first_shard + self._window, len(ends))
+
+    def _clip(self, epoch: int, place: int) -> int:
+        shards, ends = self._epoch(epoch)
+        first_shard, after_shard = self._window_of(ends, place)
+        # The first place of the window, and its number of clips.
         start = ends[first_shard - 1] if first_shard else 0
         size = ends[after_shard - 1] - start
         with self._making:

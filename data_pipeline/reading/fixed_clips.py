@@ -15,6 +15,7 @@ from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
 from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import ClipRequest
+from data_pipeline.reading.shard_cache import ShardCache
 from data_pipeline.reading.sources import ClipSource
 
 MIDDLE = 0.5
@@ -123,6 +124,7 @@ class FixedClips(ListedClips):
         batch: number of clips in a batch; the last batch may have fewer.
         count: number of clips to read; None, or more than there are, reads all.
         threads: number of clips to read at a time.
+        cache: where shards of sets in buckets are put; all are fetched first.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
@@ -138,9 +140,10 @@ class FixedClips(ListedClips):
         batch: int,
         count: int | None = None,
         threads: int = 1,
+        cache: ShardCache | None = None,
     ) -> None:
         if min(batch, threads, 1 if count is None else count) < 1:
             raise ValueError(f"batch {batch}, count {count} and threads {threads} must all be at least 1")
-        source = ClipSource(roots, sampling)
+        source = ClipSource(roots, sampling, cache)
         count = min(count or len(source), len(source))
         super().__init__(source, [i * len(source) // count for i in range(count)], batch, threads)

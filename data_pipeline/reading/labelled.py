@@ -11,15 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from etils import epath
 
-from data_pipeline.common.paths import is_local
+from data_pipeline.common.buckets import is_bucket
 from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.format.labelled_record import parse_clip
-from data_pipeline.format.labelled_set import LABELLED, LabelledClip, LabelledSet, read_labelled_set
+from data_pipeline.format.labelled_set import CLIPS, LABELLED, LabelledClip, LabelledSet, read_labelled_set
 from data_pipeline.reading import randaugment
 from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import hash_of
 from data_pipeline.reading.sample_arrays import fill_frames, fill_sound
+from data_pipeline.reading.shard_cache import ShardCache
 from data_pipeline.reading.shards import allow_open_files, open_shards
+from data_pipeline.reading.staged_set import StagedSet, keep_all, stage
 
 VIEWS = 2
 """Windows of a clip that are scored: its first frames and its last (published code)."""
@@ -90,10 +92,12 @@ class RootedSet(NamedTuple):
     Attributes:
         root: its directory.
         about: its description, with all clips.
+        staged: the place of its shards in a cache; None for a set on a disk.
     """
 
     root: epath.Path
     about: LabelledSet
+    staged: StagedSet | None = None
 
 
 class LabelledReader:
@@ -112,7 +116,9 @@ class LabelledReader:
         self.root = labelled.root
         self._chosen = tuple(map(int, chosen))
         self.clips: tuple[LabelledClip, ...] = tuple(labelled.about.clips[i] for i in self._chosen)
-        lengths = {str(self.root / s.path): s.n_clips for s in labelled.about.shards if s.n_clips}
+        self._staged = labelled.staged  # which keeps the shards in the cache
+        directory = self.root if labelled.staged is None else labelled.staged.directory
+        lengths = {str(directory / s.path): s.n_clips for s in labelled.about.shards if s.n_clips}
         self._records = open_shards(self.root / LABELLED, lengths)
 
     def __len__(self) -> int:
@@ -179,11 +185,12 @@ class LabelledSource(ReplacingSource):
         pairs = [(labelled, clips) for labelled, clips in zip(sets, chosen, strict=True) if len(clips)]
         if not pairs:
             raise ValueError("no clip is chosen of the labelled sets")
-        formats = {(about.height, about.width, about.sample_rate) for (_, about), _ in pairs}
+        formats = {(s.about.height, s.about.width, s.about.sample_rate) for s, _ in pairs}
         if len(formats) > 1:
             raise ValueError(f"sets differ in (height, width, sample rate): {sorted(formats)}")
         height, width, _ = formats.pop()
-        allow_open_files(sum(len(labelled.about.shards) for labelled, _ in pairs))
+        # A shard of the cache is open twice: to be read and to be kept.
+        allow_open_files(sum((1 if s.staged is None else 2) * len(s.about.shards) for s, _ in pairs))
         readers = [LabelledReader(*pair) for pair in pairs]
         longest = max(
             sampling.longest_span(clip.n_frames, clip.n_samples)
@@ -194,17 +201,29 @@ class LabelledSource(ReplacingSource):
         self.clips = tuple(clip for reader in readers for clip in reader.clips)
 
 
-def read_sets(roots: Sequence[epath.PathLike]) -> list[RootedSet]:
-    """Reads the descriptions of labelled sets.
+def read_sets(roots: Sequence[epath.PathLike], cache: ShardCache | None = None) -> list[RootedSet]:
+    """Reads the descriptions of labelled sets, and fetches the shards of those in buckets.
 
     Args:
         roots: their directories.
+        cache: where shards of sets in buckets are put.
 
     Raises:
         FileNotFoundError: a set is missing or unfinished.
-        ValueError: a set is damaged, of another kind or in a bucket.
+        ValueError: a set is damaged or of another kind, or is in a bucket and there is no cache, or a cache
+            that is too small.
+        OSError: a bucket cannot be read.
     """
-    for root in map(epath.Path, roots):
-        if not is_local(root):
-            raise ValueError(f"{root}: shards are read as files; mount the bucket (gcsfuse) or copy the set")
-    return [RootedSet(epath.Path(root), read_labelled_set(root)) for root in roots]
+    sets = []
+    for root in roots:
+        if is_bucket(root):
+            staged, about = stage(root, cache, (LABELLED, CLIPS), read_labelled_set, _files)
+            sets.append(RootedSet(epath.Path(root), about, staged))
+        else:
+            sets.append(RootedSet(epath.Path(root), read_labelled_set(root)))
+    keep_all([one.staged for one in sets if one.staged is not None], "raise data.cache_gb")
+    return sets
+
+
+def _files(about: LabelledSet) -> list[str]:
+    return [shard.path for shard in about.shards if shard.n_clips]

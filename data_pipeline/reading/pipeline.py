@@ -24,12 +24,14 @@ from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.setting import check_limits, setting
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.host_batch import HostBatch
+from data_pipeline.reading.cache_settings import CACHE, CACHE_GB, cache_of, check_cache
 from data_pipeline.reading.clip_order import ClipOrder
 from data_pipeline.reading.clip_share import clips_of_share
 from data_pipeline.reading.host_batches import HostBatches, ReadBatch
 from data_pipeline.reading.mixing import shares_of, weights_of
 from data_pipeline.reading.replacing_source import ReplacingSource
 from data_pipeline.reading.requests import NO_CLIP, ClipRequest, hash_of
+from data_pipeline.reading.shards_ahead import ShardsAhead, WindowedSet
 from data_pipeline.reading.sources import ClipSource
 from data_pipeline.reading.worker_batches import WorkerBatches, check_shared_memory, shared_batches
 
@@ -75,9 +77,12 @@ class PipelineConfig:
     threads: int = setting(usable_cores(), "clips that each process reads at a time", at_least=1)
     workers: int = setting(0, "processes that read; 0 reads in the training process", at_least=0)
     prefetch: int = setting(2, "batches that each process reads ahead", at_least=1)
+    cache: str = setting("", CACHE)
+    cache_gb: float = setting(0.0, CACHE_GB, at_least=0)
 
     def __post_init__(self) -> None:
         check_limits(self)
+        check_cache(self.cache, self.cache_gb)
         if isinstance(self.data, str):  # type: ignore[unreachable]  # a caller without a type checker
             raise ValueError(f"data {self.data!r}: give a tuple of directories, even of one")
         if self.weights and (len(self.weights) != len(self.data) or min(self.weights) <= 0):
@@ -100,6 +105,7 @@ class Pipeline:
         batch_bytes: size of these rows in bytes.
         clips_of_sets: number of clips of each set that are trained on.
         shares: share of each set in the batches.
+        cache: where shards of sets in buckets are put; None if the settings name no directory.
 
     Args:
         config: the prepared sets, and how clips are read from them.
@@ -108,7 +114,8 @@ class Pipeline:
     Raises:
         FileNotFoundError: a set is missing or unfinished.
         ValueError: a set cannot be read or does not fit the others, or there are fewer clips than a batch
-            has, or too little shared memory for the workers.
+            has, or too little shared memory for the workers or room for shards.
+        OSError: a bucket cannot be read.
     """
 
     def __init__(self, config: PipelineConfig, rows: Sequence[int] | None = None) -> None:
@@ -116,7 +123,11 @@ class Pipeline:
         self.rows = tuple(range(config.batch) if rows is None else rows)
         if not self.rows or not 0 <= min(self.rows) <= max(self.rows) < config.batch:
             raise ValueError(f"rows {self.rows[:8]}… are not rows of a batch of {config.batch}")
-        self.source = ClipSource(config.data, ClipSampling(config.frames, config.stride))
+        self.cache = cache_of(config.cache, config.cache_gb)
+        sampling = ClipSampling(config.frames, config.stride)
+        self.source = ClipSource(config.data, sampling, self.cache, config.shuffle_window)
+        if self.cache is not None:
+            self.cache.release()  # of a clip that the source has read; data workers need the room
         counts = [clips_of_share(len(clips), config.share) for clips in self.source.sets]
         self.clips_of_sets = tuple(counts)
         self._weights = config.weights or weights_of(counts, config.temperature)
@@ -141,17 +152,32 @@ class Pipeline:
 
     def order(self) -> grain.MapDataset[ClipRequest]:
         """Returns the endless order of clips over all sets: position → `ClipRequest`."""
-        config = self.config
-        orders = []
+        orders = [grain.MapDataset.source(order) for order in self._orders()]
+        if len(orders) == 1:
+            return orders[0]
+        return grain.MapDataset.mix(orders, self._weights)
+
+    def _orders(self) -> list[ClipOrder]:
+        """The order of the clips of each set."""
+        config, orders = self.config, []
         for number, clips in enumerate(self.source.sets):
             lengths = [shard.n_clips for shard in clips.about.shards]
             seed = hash_of(config.seed, number) % 2**32
             first = self.source.first_example(number)
-            order = ClipOrder(lengths, first, seed, config.shuffle_window, config.share)
-            orders.append(grain.MapDataset.source(order))
-        if len(orders) == 1:
-            return orders[0]
-        return grain.MapDataset.mix(orders, self._weights)
+            orders.append(ClipOrder(lengths, first, seed, config.shuffle_window, config.share))
+        return orders
+
+    def _shards_ahead(self, first_step: int) -> ShardsAhead | None:
+        """Starts to fetch shards; None if all are on disks already."""
+        config = self.config
+        sets = [
+            WindowedSet(clips.staged, [(s.video, s.audio) for s in clips.about.shards], order, share)
+            for clips, order, share in zip(self.source.sets, self._orders(), self.shares)
+            if clips.staged is not None
+        ]
+        if not sets or not config.shuffle_window:
+            return None
+        return ShardsAhead(sets, config.batch, (config.prefetch + 2) * max(config.workers, 1), first_step)
 
     def batches(self, first_step: int = 0) -> "BatchStream":
         """Starts to read the batches of `first_step` and of all steps after it; close the stream when done.
@@ -161,7 +187,9 @@ class Pipeline:
         """
         config = self.config
         batches = HostBatches(self.order(), self.source, config.batch, self.rows, config.threads)
-        return read_ahead(batches, self.source, first_step, config.workers, config.prefetch)
+        stream = read_ahead(batches, self.source, first_step, config.workers, config.prefetch)
+        stream.shards_ahead = self._shards_ahead(first_step)
+        return stream
 
 
 def read_ahead(
@@ -200,6 +228,7 @@ class BatchStream:
         replaced: number of rows so far that held a replacement.
         broken: example id → one line (name and reason) for each unreadable clip found so far. Each is logged
             once, as a warning.
+        shards_ahead: fetches the coming shards of sets in buckets, if they are read in windows.
 
     Raises:
         OSError: on iteration: no clip at all can be read any more, because the storage is gone.
@@ -214,6 +243,7 @@ class BatchStream:
         self.step = first_step
         self.replaced = 0
         self.broken: dict[int, str] = {}
+        self.shards_ahead: ShardsAhead | None = None
 
     def __iter__(self) -> "BatchStream":
         return self
@@ -229,6 +259,8 @@ class BatchStream:
             )
         self.replaced += int(replaced.sum())
         self.step += 1
+        if self.shards_ahead is not None:
+            self.shards_ahead.reached(self.step)
         return {
             "frames": read["frames"],
             "audio": read["audio"],
@@ -256,6 +288,8 @@ class BatchStream:
 
     def close(self) -> None:
         """Stops the threads or worker processes and frees what they hold."""
+        if self.shards_ahead is not None:
+            self.shards_ahead.close()
         self._batches.close()
 
     def __enter__(self) -> "BatchStream":

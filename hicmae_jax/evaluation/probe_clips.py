@@ -18,6 +18,7 @@ from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.format.labelled_set import LabelledClip
 from data_pipeline.reading.fixed_clips import ListedClips
 from data_pipeline.reading.labelled import DrawnWindow, LabelledSource, RootedSet, read_sets
+from data_pipeline.reading.shard_cache import ShardCache
 
 FOLD = 1
 SCORED_SHARE = 1 / 3
@@ -54,6 +55,7 @@ def probe_clips(
     sampling: FinetuneSampling,
     batch: int,
     threads: int = 1,
+    cache: ShardCache | None = None,
 ) -> ProbeClips:
     """Choose the clips of a probe and open their set.
 
@@ -64,13 +66,14 @@ def probe_clips(
         sampling: how samples are cut.
         batch: number of clips in a batch.
         threads: number of clips to read at a time.
+        cache: where shards of a set in a bucket are put.
 
     Raises:
         FileNotFoundError: the set is missing or unfinished, or is one for pre-training.
         ValueError: the protocol is of another data set or of a regression, or the clips have no labels, one
             class only, or are fewer than the classes.
     """
-    (labelled,) = read_sets([root])
+    (labelled,) = read_sets([root], cache)
     chosen = _protocol(protocol, labelled)
     known = labelled.about.clips
     classes = folds.targets(chosen, known)

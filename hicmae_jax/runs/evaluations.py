@@ -18,6 +18,7 @@ import jax
 from data_pipeline.format.clip_sampling import ClipSampling
 from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.reading.fixed_clips import FixedClips
+from data_pipeline.reading.shard_cache import ShardCache
 from data_pipeline.reading.sources import ClipSource
 from hicmae_jax.evaluation.geometry import Geometry
 from hicmae_jax.evaluation.held_out import HeldOut
@@ -51,6 +52,7 @@ class Evaluations:
 
     Args:
         config: settings of the run.
+        cache: where shards of sets in buckets are put.
 
     Attributes:
         held_out: fingerprints of the held-out sets by directory.
@@ -60,11 +62,12 @@ class Evaluations:
         FileNotFoundError: a set is not there.
     """
 
-    def __init__(self, config: PretrainSettings) -> None:
+    def __init__(self, config: PretrainSettings, cache: ShardCache | None = None) -> None:
         self._config = config
+        self._cache = cache
         self._clips = self._fixed_clips(config.evaluation.clips)
         self._shown = self._fixed_clips(CLIPS_SHOWN) if config.evaluation.picture_every else None
-        self._probed = _probed(config)
+        self._probed = _probed(config, cache)
         self.held_out: dict[str, str] = {}
         if self._clips is not None:
             check_scoring("evaluation.batch", self._clips.batch, config.model)
@@ -125,7 +128,7 @@ class Evaluations:
         if not settings.sets:
             return None
         sampling = ClipSampling(config.data.frames, config.data.stride)
-        return FixedClips(settings.sets, sampling, settings.batch, count, config.data.threads)
+        return FixedClips(settings.sets, sampling, settings.batch, count, config.data.threads, self._cache)
 
 
 def fingerprints_of(source: ClipSource) -> dict[str, str]:
@@ -133,7 +136,7 @@ def fingerprints_of(source: ClipSource) -> dict[str, str]:
     return {str(clips.root): clips.about.fingerprint for clips in source.sets}
 
 
-def _probed(config: PretrainSettings) -> ProbeClips | None:
+def _probed(config: PretrainSettings, cache: ShardCache | None) -> ProbeClips | None:
     """The labelled clips; None without a labelled set."""
     settings = config.evaluation
     if not settings.labelled:
@@ -145,4 +148,5 @@ def _probed(config: PretrainSettings) -> ProbeClips | None:
         FinetuneSampling(config.data.frames, config.data.stride),
         settings.batch,
         config.data.threads,
+        cache,
     )

@@ -13,6 +13,7 @@ from data_pipeline.corpora.protocols import Protocol
 from data_pipeline.corpora.shared_labels import shared_classes
 from data_pipeline.format.finetune_sampling import FinetuneSampling
 from data_pipeline.format.labelled_set import LabelledClip
+from data_pipeline.reading.cache_settings import cache_of
 from data_pipeline.reading.fixed_clips import ListedClips
 from data_pipeline.reading.labelled import (
     VIEWS,
@@ -72,7 +73,7 @@ class FoldData:
         self.config = config
         self.protocol = protocols.protocol(config.protocol)
         unseen_tests.check_union(config)
-        self.sets = read_sets(config.sets)
+        self.sets = read_sets(config.sets, cache_of(config.cache, config.cache_gb))
         _check_dataset(self.sets[0], self.protocol)
         self.sampling = sampling_of(config, self.protocol, frames)
         clips = self.sets[0].about.clips

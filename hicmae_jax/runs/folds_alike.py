@@ -15,6 +15,7 @@ from hicmae_jax.settings.finetune import SCHEMA, FinetuneSettings
 PREFIX = "fold-"
 MAY_DIFFER = (
     *("data.fold", "data.sets", "data.threads", "data.workers", "data.prefetch"),
+    *("data.cache", "data.cache_gb"),
     *("size", "accumulate", "fsdp"),
 )
 """Settings in which folds of one table may differ. `size` names a model, and `model.*` says which it is."""

@@ -123,7 +123,7 @@ class _Data:
         self._spread = sharding.batch_sharding(self.mesh)
         self.pipeline = Pipeline(config.data, sharding_rows(self._spread, config.batch))
         self.sets = self.pipeline.source.named_sets() if len(config.data.data) > 1 else None
-        self.evaluations = Evaluations(config)
+        self.evaluations = Evaluations(config, self.pipeline.cache)
         self.fingerprints = fingerprints_of(self.pipeline.source)
 
     @property

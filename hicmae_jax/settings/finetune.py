@@ -5,6 +5,7 @@ A recipe contains only data (see `configs/finetune.py`). `SCHEMA` says which dat
 
 import dataclasses
 import functools
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from hicmae_jax.settings.schema import AUTO, Schema, Section, flatten
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, GeneralConfig, LogConfig
 from hicmae_jax.training.optimizer import OptimizerConfig
 
+_SINCE: Mapping[str, Any] = types.MappingProxyType({"data.cache": "", "data.cache_gb": 0.0})
+"""Settings that were added after the first checkpoints, with the value that describes what older code did."""
 _MODEL_FIELDS = tuple(field.name for field in dataclasses.fields(ModelConfig))
 SCHEMA = Schema(
     Section(GeneralConfig),
@@ -177,7 +180,7 @@ def recorded(config: Mapping[str, Any], platform: str) -> FinetuneSettings:
     Raises:
         ValueError: one line: the record is not of a fine-tuning run, is damaged, or is of a later version.
     """
-    values = flatten(config)
+    values = {**_SINCE, **flatten(config)}
     if "data.protocol" not in values:
         raise ValueError("this is not a fine-tuning run: name the directory of a fold")
     here = {**values, "execution.attention": AUTO, "execution.layout": AUTO}

@@ -4,6 +4,7 @@ import dataclasses
 
 from data_pipeline.common.cores import usable_cores
 from data_pipeline.common.setting import check_limits, setting
+from data_pipeline.reading.cache_settings import CACHE, CACHE_GB, check_cache
 
 SELECTIONS = ("honest", "published")
 MODES = ("full", "frozen", "linear")
@@ -74,10 +75,13 @@ class LabelledDataConfig:
     threads: int = setting(usable_cores(), "clips that each process reads at a time", at_least=1)
     workers: int = setting(0, "processes that read; 0 reads in the training process", at_least=0)
     prefetch: int = setting(2, "batches that each process reads ahead", at_least=1)
+    cache: str = setting("", CACHE)
+    cache_gb: float = setting(0.0, CACHE_GB, at_least=0)
 
     def __post_init__(self) -> None:
         """Check the numbers, and that each further set has a protocol."""
         check_limits(self)
+        check_cache(self.cache, self.cache_gb)
         if not self.sets:
             raise ValueError("sets is empty: name the directory that launch.prepare --dataset=… has made")
         if len(set(self.sets)) < len(self.sets):

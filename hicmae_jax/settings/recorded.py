@@ -37,6 +37,8 @@ SINCE: Mapping[str, Any] = types.MappingProxyType(
         "data.share": 1.0,
         "data.temperature": 1.0,
         "log.by_set": False,
+        "data.cache": "",
+        "data.cache_gb": 0.0,
     }
 )
 """Settings that were added after the first checkpoints, with the value that describes what older code did."""

@@ -19,8 +19,6 @@ from tests.support.processes import HANG
 
 SCRIPTS = tuple(name for name in template.names() if name.endswith(".sh"))
 RUNS = tuple(name for name in template.names() if name not in ("restart.sh", "Dockerfile"))
-COMING = {"data.cache", "data.cache_gb"}
-"""Settings of data in a bucket."""
 
 
 def write(directory: Path, name: str, text: str) -> Path:
@@ -57,7 +55,7 @@ def test_every_flag_and_setting_exists(name):
     )[0]
     words = re.findall(r"--([\w.]+)(?:=\S+)?", command)
     settings = {word.removeprefix("config.") for word in words if word.startswith("config.")}
-    assert settings - COMING <= set(SCHEMA.entries)
+    assert settings <= set(SCHEMA.entries)
     assert {word for word in words if not word.startswith("config")} <= flags_of("pretrain")
     assert {"config", "run", "platform"} <= set(words)
     assert "data.sets" in settings

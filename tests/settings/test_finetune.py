@@ -49,6 +49,12 @@ def test_settings_come_back_from_their_record():
     assert here.execution.dtype == run.execution.dtype
 
 
+def test_a_record_from_before_sets_could_lie_in_buckets_is_read():
+    record = run_of().to_dict()
+    del record["data"]["cache"], record["data"]["cache_gb"]
+    assert finetune.recorded(record, "cpu").data == run_of().data
+
+
 def test_the_model_is_that_of_the_weights_unless_a_setting_says_otherwise():
     small = sizes.model_config("S", frames=8)
     assert run_of(initial=small).model == small

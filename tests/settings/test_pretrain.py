@@ -36,6 +36,8 @@ OTHER_VALUES = {
     "optimizer.base_width": [384, 192],
     "data.sets": ["a", "b"],
     "data.weights": ([1.0, 3.0], {"data.sets": ("a", "b")}),
+    "data.cache": "cache",
+    "data.cache_gb": (1.5, {"data.cache": "cache"}),
     "checkpoint.minutes": 30.0,
     "checkpoint.milestone": 10_000,
     "checkpoint.branches": [100, 250],

@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from data_pipeline.common import buckets
@@ -195,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     # --- Faults ---------------------------------------------------------------------------------------------
 
-    def _answer(self, act) -> None:
+    def _answer(self, act: Callable[[], None]) -> None:
+        assert isinstance(self.server, _Server)
         self.bucket_server = self.server.bucket_server
         faults = self.bucket_server.faults
         self.bucket_server.requests += 1

@@ -23,6 +23,7 @@ def corpus(tmp_path_factory):
 def contents(output, named):
     """Name of each clip → its frames and its sound, as they are stored."""
     clips = ClipSet(output)
+    clips.open()
     found = {}
     for number in range(len(clips)):
         sound = records.parse_audio(clips.audio[number])
