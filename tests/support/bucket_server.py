@@ -297,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
         if found[1] is not None:
             so_far[int(found[1]) :] = self.body
         if found[3] != "*" and len(so_far) == int(found[3]):
-            self._store(path, so_far, condition)
+            self._store(path, bytes(so_far), condition)
         else:
             self._send(308, None, {"Range": f"bytes=0-{len(so_far) - 1}"} if so_far else {})
 
