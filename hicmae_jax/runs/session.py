@@ -28,24 +28,22 @@ from typing import Any, Protocol, Self, TypeVar
 import jax
 from etils import epath
 
-from data_pipeline.common.buckets import is_bucket
 from data_pipeline.common.errors import typed_line
 from data_pipeline.reading.named_sets import NamedSets
 from hicmae_jax.checkpoints.best import BestBy
 from hicmae_jax.checkpoints.manager import Checkpoints, Record
 from hicmae_jax.hosts import agreement
-from hicmae_jax.logs import events, metrics
+from hicmae_jax.logs import events as event_log
+from hicmae_jax.logs import metrics
 from hicmae_jax.logs.events import Events, say
 from hicmae_jax.logs.metrics import MetricsLog
 from hicmae_jax.logs.versions import versions
 from hicmae_jax.runs import resuming
 from hicmae_jax.runs.broken_clips import BROKEN
-from hicmae_jax.runs.bucket_lease import BucketLease
 from hicmae_jax.runs.clock import Work
 from hicmae_jax.runs.directory import check_directory, write_json
-from hicmae_jax.runs.in_use import Hold
 from hicmae_jax.runs.loop import Evaluation, Intervals, Loop
-from hicmae_jax.runs.mirror import Mirror
+from hicmae_jax.runs.place import RunPlace
 from hicmae_jax.runs.process_start import ProcessStart
 from hicmae_jax.runs.start_note import StartNote
 from hicmae_jax.settings.sections import CheckpointConfig, FaultsConfig, LogConfig
@@ -143,8 +141,6 @@ class Session:
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self._start = ProcessStart()
-        self.address = epath.Path(directory)
-        self._lease: BucketLease | None = None
         self.is_first = jax.process_index() == 0
         self._settings = settings
         self._described = settings.to_dict()
@@ -156,8 +152,8 @@ class Session:
         told = {"directory": str(directory), "allow_changes": allow_changes, **(arguments or {})}
         agreement.check_alike(config=self._described, run=told, code=self._versions)
         with agreement.all_or_none():
-            self._mirror = Mirror(self.address) if is_bucket(self.address) else None
-        self.directory = epath.Path(self._mirror.directory) if self._mirror else self.address
+            self._place = RunPlace(directory)
+        self.address, self.directory = self._place.address, self._place.files
 
     def __enter__(self) -> Self:
         return self
@@ -166,8 +162,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit_stack.__exit__(kind, error, trace)
-        if self._mirror:
-            self._mirror.close()
+        self._place.close()
 
     # --- In the order of the calls ---
 
@@ -188,11 +183,12 @@ class Session:
         with agreement.all_or_none():
             check_directory(self.address)
             if self.is_first:
-                self._hold()
+                self._place.hold(self._exit_stack)
         agreement.check_alike(data=data, **others)
         agreement.check_shared(self.address)
         with agreement.all_or_none():
-            self._fetch()
+            broken = BROKEN if self.is_first else f"{jax.process_index()}-{BROKEN}"
+            self._place.fetch(self._exit_stack, (metrics.FILE, event_log.FILE, metrics.WANDB_ID, broken))
         self._record = {"config": self._described, "versions": self._versions, "data": dict(data)}
 
     def resume(self, total_steps: int, best: BestBy | None = None, branched: str | None = None) -> bool:
@@ -213,7 +209,9 @@ class Session:
         self._total_steps = total_steps
         kept = self._settings.checkpoint
         self._checkpoints = self._exit_stack.enter_context(
-            Checkpoints(self.address, kept.keep, kept.milestone, best, kept.branches, self._before_publish)
+            Checkpoints(
+                self.address, kept.keep, kept.milestone, best, kept.branches, self._place.before_publish
+            )
         )
         self._resumed_step, damaged = self._checkpoints.last_good(self._check_resumed)
         self.first_step = self._resumed_step or 0
@@ -268,7 +266,7 @@ class Session:
                 minutes=faults.minutes,
                 step=self.first_step,
                 stacks=self.directory,
-                send=self._mirror.send if self._mirror else None,
+                send=self._place.send,
                 before=self._start.seconds(),
                 about=self._start.about(),
             )
@@ -361,27 +359,6 @@ class Session:
         """Print a line, on the first process only."""
         if self.is_first:
             print(line, flush=True)
-
-    def _hold(self) -> None:
-        """Keep other processes out of the directory until the session ends."""
-        if self._mirror:
-            self._lease = self._exit_stack.enter_context(BucketLease(self.address))
-        else:
-            self._exit_stack.enter_context(Hold(self.address))
-
-    def _fetch(self) -> None:
-        """Fetch the files that this process continues from a bucket, and send what changes from then on."""
-        if self._mirror:
-            broken = BROKEN if self.is_first else f"{jax.process_index()}-{BROKEN}"
-            self._mirror.fetch([metrics.FILE, events.FILE, metrics.WANDB_ID, broken])
-            self._exit_stack.enter_context(self._mirror)
-
-    def _before_publish(self) -> None:
-        """Send the log up to a checkpoint before the checkpoint is complete, and only as the holder."""
-        if self._mirror:
-            self._mirror.send()
-        if self._lease:
-            self._lease.check()
 
     def _check_resumed(self, step: int, before: Record) -> None:
         """Refuse a checkpoint that does not fit the settings."""
