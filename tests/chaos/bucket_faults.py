@@ -65,7 +65,7 @@ def moved(trial: Trial) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    "begun on a disk, continued in a bucket": moved,
+    "begun on a disk and continued in a bucket": moved,
     "bucket answers 503 to three requests of a hundred": lambda trial: failing(
         trial, "503", lambda seed: Faults(unavailable=0.03, seed=seed)
     ),

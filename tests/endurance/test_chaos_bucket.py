@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
-        "begun on a disk, continued in a bucket",
+        "begun on a disk and continued in a bucket",
         "bucket answers 503 to three requests of a hundred",
         "SIGTERM to the second of two hosts",
     ],
