@@ -6,6 +6,8 @@ import os
 from tests.support.xla_flags import xla_flags
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# gcsfs reads it when it is imported; see `tests.support.bucket_server`.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags(8)}"
 
 import hypothesis

@@ -14,6 +14,7 @@ from typing import Any
 from etils import epath
 
 from data_pipeline.common import anywhere
+from data_pipeline.common.buckets import PATIENCE_AT_FIRST
 from hicmae_jax.checkpoints import best, listing
 from hicmae_jax.checkpoints.checksums import SEAL
 from hicmae_jax.logs import events, goodput, ledger, metrics, starts
@@ -125,7 +126,7 @@ def find_runs(directory: epath.Path) -> list[epath.Path]:
         OSError: it cannot be read.
         ImportError: the package for this kind of bucket is missing.
     """
-    names = set(anywhere.names(directory))
+    names = set(anywhere.names(directory, PATIENCE_AT_FIRST))
     if names & {events.FILE, listing.DIRECTORY}:
         return [directory]
     folds = sorted(int(found[1]) for name in names if (found := _FOLD.fullmatch(name)))
