@@ -1,6 +1,7 @@
 """A fold of fine-tuning: files, scores, resuming, initial weights, frozen parts, unions, refused mistakes."""
 
 import json
+import re
 import shutil
 
 import jax
@@ -87,6 +88,25 @@ def test_an_interrupted_fold_resumes_bit_for_bit(whole, data, tmp_path):
         with np.load(directory / f"{epoch}.npz") as a, np.load(tmp_path / "run" / f"{epoch}.npz") as b:
             for name in a:
                 np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_fold_goes_on_and_is_scored_in_a_bucket(whole, data, bucket, capsys):
+    directory, scores = whole
+    files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+    left_out = ("checkpoints/6/", "scores.json", "last.npz", "best.npz")
+    for name, path in files.items():
+        if not name.startswith(left_out):
+            bucket.put(f"shop/ft/fold-1/{name}", path.read_bytes())
+    finetune.run(settings(data), "gs://shop/ft/fold-1", None, show_progress=False)
+    finetune.run(settings(data), "gs://shop/ft/fold-1", None, show_progress=False)
+    out = capsys.readouterr().out
+    first, second = (int(step) for step in re.findall(r"going on    from step (\d) of 6", out))
+    assert first < 6 == second
+    assert out.count("finished    already: gs://shop/ft/fold-1") == 1
+    found = bucket.under("gs://shop/ft/fold-1")
+    assert json.loads(found["scores.json"]) == scores
+    ours, theirs = (load_parameters(place)[0] for place in ("gs://shop/ft/fold-1", directory))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_a_finished_fold_is_not_run_again(whole, data, capsys):
