@@ -79,6 +79,10 @@ def names(directory: FilePath, patience: float | None = None) -> list[str]:
         return sorted(os.listdir(directory))
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        if os.path.exists(directory):
+            raise
+        return []  # a file stands where one of its parents should be
 
 
 def _split(path: FilePath) -> tuple[str, str]:

@@ -142,6 +142,13 @@ def test_an_unknown_kind_of_bucket_is_refused():
         Bucket("nowhere://b")
 
 
+def test_a_file_has_no_names_inside_and_a_path_below_one_is_missing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        anywhere.names(tmp_path / "file")
+    assert anywhere.names(tmp_path / "file/run") == []
+
+
 @pytest.mark.parametrize("of_bucket", [False, True], ids=["disk", "bucket"])
 def test_small_files_are_the_same_anywhere(bucket, tmp_path, of_bucket):
     root = "gs://shop/files" if of_bucket else str(tmp_path / "files")
