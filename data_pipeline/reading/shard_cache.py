@@ -4,7 +4,7 @@ The processes of a host share it: data workers, and other runs. Locks (`flock`) 
 frees those of a process that ends.
 
 =====================  ====================================================================================
-``.lock``              locked while room is made, so that the sizes add up
+``.lock``              locked while room is made or a file becomes whole, so that the sizes add up
 ``…/NAME.fetching``    locked while NAME is fetched, so that one process fetches it and the others wait; a
                        file without content, whose length is the room that is kept for NAME
 ``…/NAME.partial``     what has come of NAME so far
@@ -232,18 +232,21 @@ class ShardCache:
     def _fetch(self, name: str, size: int, fetch: Fetch, mark: int) -> None:
         """Fetch a file that `_begin` has announced; a process that waits for it gets the error too."""
         path, partial = self.directory / name, self.directory / f"{name}{_PARTIAL}"
+        mark_file = self.directory / f"{name}{_FETCHING}"
         try:
             fetch(partial)
             if (found := partial.stat().st_size) != size:
                 raise OSError(f"{path.name} has {found:,} bytes, not {size:,} as listed: copy the set again")
-            partial.rename(path)
+            with self._locked():  # whoever counts the files finds the mark or the file, never neither
+                partial.rename(path)
+                mark_file.unlink(missing_ok=True)
         except Exception as error:
             os.truncate(mark, 0)
             os.pwrite(mark, one_line(error, _LONGEST_MESSAGE // 4).encode(), 0)
             raise
         finally:
             partial.unlink(missing_ok=True)
-            (self.directory / f"{name}{_FETCHING}").unlink(missing_ok=True)
+            mark_file.unlink(missing_ok=True)
             os.close(mark)
 
     def _files(self) -> dict[str, os.stat_result]:

@@ -237,3 +237,25 @@ def test_a_directory_that_cannot_be_used_is_refused(tmp_path):
         ShardCache(tmp_path / "file" / "cache").make()
     with pytest.raises(ValueError, match="gs://b/cache is in a bucket: give a directory on a local disk"):
         ShardCache("gs://b/cache")
+
+
+def test_while_files_are_counted_none_becomes_whole(cache):
+    """Otherwise a count could find neither the mark, which is gone, nor the file, which was not there yet."""
+    ready, written = threading.Event(), threading.Event()
+
+    def write_later(path):
+        assert ready.wait(HANG)
+        write(path)
+        written.set()
+
+    thread = threading.Thread(target=lambda: cache.hold("a", SIZE, write_later).close())
+    thread.start()
+    while not (cache.directory / "a.fetching").exists():
+        time.sleep(0.01)
+    with cache._locked():
+        ready.set()
+        assert written.wait(HANG)
+        time.sleep(0.1)
+        assert set(cache._files()) == {"a.fetching"}
+    thread.join()
+    assert on_disk(cache) == {"a"}
