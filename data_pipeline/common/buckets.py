@@ -36,7 +36,7 @@ _SMALL = 5 << 20
 _SECONDS_TO_CONNECT, _SECONDS_TO_ANSWER = 30.0, 300.0
 # These answers stay the same however often one asks.
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, ImportError, ValueError, TypeError)
-_REFUSED = ("Forbidden", "Unauthorized", "401", "403", "invalid_grant")
+_REFUSED_CODES = ("401", "403")
 
 Answer = TypeVar("Answer")
 
@@ -78,7 +78,7 @@ class Bucket:
         return self._try("read", name, lambda path: self._files.cat_file(path))
 
     def size(self, name: str) -> int | None:
-        """The number of bytes of an object; None if there is none. No listing is asked.
+        """The number of bytes of an object; None if there is none. An old listing does not hide it.
 
         Raises:
             BucketError: it cannot be asked for.
@@ -158,7 +158,7 @@ class Bucket:
         self._all(names, one)
 
     def upload(self, files: Mapping[str, Path]) -> None:
-        """Send files. The service answers with a checksum where it has one, which is compared.
+        """Send files. gcsfs compares the sizes that have arrived, and s3fs checksums.
 
         Args:
             files: name → file on disk.
@@ -240,7 +240,7 @@ class Bucket:
                 raise
             # The packages and what they stand on raise errors of many kinds.
             except Exception as error:
-                final = isinstance(error, _FINAL) or any(word in str(error) for word in _REFUSED)
+                final = isinstance(error, _FINAL) or _is_refusal(error)
                 tried = time.monotonic() - begun
                 if final or tried + pause > self.patience:
                     raise BucketError(f"{path} cannot be {done}: {_described(error)}") from error
@@ -254,6 +254,11 @@ class Bucket:
 def is_bucket(path: str | os.PathLike[str]) -> bool:
     """Whether a path is the URL of a bucket."""
     return "://" in os.fspath(path)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an account lacks rights; only what gcsfs says of it counts, as a path may have any number."""
+    return str(getattr(error, "code", "")) in _REFUSED_CODES or str(error).startswith("Forbidden: ")
 
 
 def _described(error: Exception) -> str:

@@ -3,10 +3,9 @@
 On a disk a checkpoint gets the name of its step when it is complete. A bucket has no renaming, so there a
 checkpoint is written under its final name, and two objects say how far it is::
 
-    checkpoints/<step>/unfinished        written before all others of a save or removal, removed after all
-    others checkpoints/<step>/checksums.json    the seal, written after all files that it lists
-    checkpoints/steps.json               the steps that are complete, in case a listing does not show them
-    yet
+    checkpoints/<step>/unfinished        written before all others of a save or removal, removed last
+    checkpoints/<step>/checksums.json    the seal, written after all files that it lists
+    checkpoints/steps.json               the steps that are complete, if a listing does not show them yet
 
 With a seal it is complete. Without one it is unfinished if it says so, and otherwise damaged.
 """

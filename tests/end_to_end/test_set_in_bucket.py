@@ -1,7 +1,5 @@
 """A run whose sets are in a bucket is the run of the same sets on a disk."""
 
-from importlib.util import find_spec
-
 import pytest
 
 from tests.support import shrunk_recipe
@@ -11,10 +9,7 @@ from tests.support.processes import HANG
 from tests.support.real_runs import lines_without_times
 from tests.support.several_hosts import environment, start
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("gcsfs") is None, reason="gcsfs is missing: pip install gcsfs"),
-]
+pytestmark = pytest.mark.slow
 
 DATA, HELD_OUT = "gs://ours/prepared/dev", "gs://ours/prepared/test"
 

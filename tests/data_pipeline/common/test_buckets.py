@@ -123,7 +123,19 @@ def test_patience_ends_with_one_line(failing, capsys):
     assert capsys.readouterr().err.count("trying again: gs://shop/run/x is not read: OSError") == 1
 
 
-@pytest.mark.parametrize("error", [PermissionError("no"), OSError("Forbidden: b"), OSError("Error 403")])
+def coded(code):
+    """An error as gcsfs raises it."""
+    error = RuntimeError("no rights")
+    error.code = code
+    return error
+
+
+def test_a_number_in_a_path_is_no_refusal(failing):
+    found = failing(OSError("gs://shop/run/checkpoints/4030/state: reset"), coded(503))
+    assert found.read("x") == f"{URL}/x".encode()
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), OSError("Forbidden: b"), coded(401)])
 def test_a_refusal_is_not_tried_again(failing, error):
     found = failing(error)
     with pytest.raises(BucketError):

@@ -5,7 +5,6 @@ import os
 import stat
 import threading
 import time
-from importlib.util import find_spec
 from unittest import mock
 
 import numpy as np
@@ -28,8 +27,6 @@ from tests.support.bucket_sets import upload
 from tests.support.finetune_fixtures import write_labelled_set
 from tests.support.set_fixtures import write_set
 from tests.support.shard_damage import shard
-
-pytestmark = pytest.mark.skipif(find_spec("gcsfs") is None, reason="gcsfs is missing: pip install gcsfs")
 
 URL = "gs://ours/prepared/dev"
 CLIPS = 16  # in 8 pairs of shards
