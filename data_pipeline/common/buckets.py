@@ -256,6 +256,17 @@ def is_bucket(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
+def check_kind(path: str | os.PathLike[str]) -> None:
+    """Refuse a bucket of a kind that etils does not know, with which its paths raise a KeyError.
+
+    Raises:
+        ValueError: one line that names the path and the known kinds.
+    """
+    if is_bucket(path) and os.fspath(path).partition("://")[0] not in PACKAGES:
+        kinds = ", ".join(f"{kind}://" for kind in PACKAGES)
+        raise ValueError(f"{os.fspath(path)}: no bucket of this kind is known; give {kinds}")
+
+
 def _is_refusal(error: Exception) -> bool:
     """Whether an account lacks rights; only what gcsfs says of it counts, as a path may have any number."""
     return str(getattr(error, "code", "")) in _REFUSED_CODES or str(error).startswith("Forbidden: ")
@@ -268,6 +279,7 @@ def _described(error: Exception) -> str:
 def _file_system(url: str) -> Any:
     import fsspec
 
+    check_kind(url)
     scheme = url.partition("://")[0]
     options: dict[str, Any] = {"use_listings_cache": False}
     try:
@@ -281,10 +293,6 @@ def _file_system(url: str) -> Any:
             )
         return fsspec.core.url_to_fs(url, **options)[0]
     except ImportError as error:
-        package = PACKAGES.get(scheme)
-        how = f"pip install '{package}'" if package else "see to it"
-        raise ImportError(f"{url} needs a package that is missing ({one_line(error)}): {how}") from error
-    except ValueError as error:
-        raise ValueError(
-            f"{url}: no bucket of this kind is known; give {', '.join(f'{one}://' for one in PACKAGES)}"
+        raise ImportError(
+            f"{url} needs a package that is missing ({one_line(error)}): pip install '{PACKAGES[scheme]}'"
         ) from error

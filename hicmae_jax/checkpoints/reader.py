@@ -13,7 +13,7 @@ import tensorstore
 from etils import epath
 
 from data_pipeline.common import anywhere
-from data_pipeline.common.buckets import is_bucket
+from data_pipeline.common.buckets import check_kind, is_bucket
 from data_pipeline.common.errors import first_line
 from hicmae_jax.checkpoints.listing import DIRECTORY as DIRECTORY
 from hicmae_jax.checkpoints.listing import RECORD, find_all
@@ -25,7 +25,12 @@ _DESCRIPTIONS = (b"/.zarray", b"/zarr.json")
 
 
 def absolute(directory: epath.PathLike) -> epath.Path:
-    """The absolute path of a directory; Orbax refuses relative paths."""
+    """The absolute path of a directory; Orbax refuses relative paths.
+
+    Raises:
+        ValueError: it is in a bucket of an unknown kind.
+    """
+    check_kind(directory)
     path = epath.Path(directory)
     # The path of a bucket, gs://…, is already absolute, and `resolve` would damage it.
     return path if path.is_absolute() else path.resolve()

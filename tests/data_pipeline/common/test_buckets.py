@@ -6,6 +6,7 @@ import pytest
 
 from data_pipeline.common import anywhere, buckets
 from data_pipeline.common.buckets import Bucket, BucketError
+from hicmae_jax.checkpoints import reader
 from tests.support.bucket_server import Faults
 
 URL = "gs://shop/run"
@@ -152,6 +153,8 @@ def test_a_missing_package_is_named(monkeypatch):
 def test_an_unknown_kind_of_bucket_is_refused():
     with pytest.raises(ValueError, match="nowhere://b: no bucket of this kind is known; give gs://, s3://"):
         Bucket("nowhere://b")
+    with pytest.raises(ValueError, match="nowhere://b: no bucket of this kind is known"):
+        reader.absolute("nowhere://b")
 
 
 def test_a_file_has_no_names_inside_and_a_path_below_one_is_missing(tmp_path):
